@@ -1,0 +1,27 @@
+package depstmp
+
+import (
+	_ "github.com/ClickHouse/clickhouse-go/v2"
+	_ "github.com/ClickHouse/ch-go/compress"
+	_ "github.com/ClickHouse/ch-go/proto"
+	_ "github.com/apache/arrow-go/v18/arrow/array"
+	_ "github.com/apache/arrow-go/v18/arrow/ipc"
+	_ "github.com/cespare/xxhash/v2"
+	_ "github.com/cockroachdb/datadriven"
+	_ "github.com/goccy/go-json"
+	_ "github.com/klauspost/compress/zstd"
+	_ "github.com/klauspost/compress/snappy"
+	_ "github.com/parquet-go/parquet-go"
+	_ "github.com/pierrec/lz4/v4"
+	_ "github.com/prometheus/client_golang/prometheus/promhttp"
+	_ "github.com/prometheus/client_golang/prometheus/testutil"
+	_ "github.com/rogpeppe/go-internal/testscript"
+	_ "github.com/segmentio/kafka-go"
+	_ "github.com/segmentio/kafka-go/sasl/scram"
+	_ "github.com/segmentio/kafka-go/sasl/plain"
+	_ "github.com/twmb/franz-go/pkg/kfake"
+	_ "go.yaml.in/yaml/v3"
+	_ "golang.org/x/sync/errgroup"
+	_ "golang.org/x/sys/unix"
+	_ "golang.org/x/term"
+)

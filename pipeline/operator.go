@@ -1,0 +1,84 @@
+package pipeline
+
+import (
+	"github.com/apache/arrow-go/v18/arrow"
+)
+
+// Port says which way an operator sends a batch.
+type Port uint8
+
+const (
+	Out  Port = iota // results
+	Late             // well-formed rows whose windows are all closed
+	Dead             // records that cannot be decoded, or rows outside the bounds of time
+	numPorts
+)
+
+func (p Port) String() string { return [...]string{"out", "late", "dead"}[p] }
+
+// Fate says what became of a row.
+type Fate uint8
+
+const (
+	Read Fate = iota
+	Aggregated
+	FateLate
+	FateDead
+	Filtered
+	Duplicate
+	NumFates
+)
+
+func (f Fate) String() string {
+	return [...]string{"read", "aggregated", "late", "dead", "filtered", "duplicate"}[f]
+}
+
+// Mark is a pair of inclusive watermarks: no more rows with time <= Event, none with
+// broker timestamp <= Ingest. Neither ever falls.
+type Mark struct{ Event, Ingest int64 }
+
+// Emitter takes what an operator sends. Batches are lent for the length of the call.
+// Rows that leave through Late and Dead are counted by the runtime; an operator counts
+// the fate of every other row that it consumes.
+type Emitter interface {
+	Emit(p Port, b Batch) error
+	Count(f Fate, split int32, rows int64)
+}
+
+// Operator turns batches into batches. It is called by one goroutine and owns no
+// goroutine, clock or I/O: the same calls give the same output.
+type Operator interface {
+	Process(in Batch, out Emitter) error
+	// Advance says how far time has come. Marks never fall.
+	Advance(m Mark, out Emitter) error
+	// Tick tells the wall clock in ticks since the epoch. It may wake what was delayed; it
+	// never decides a window or a lateness.
+	Tick(now int64, out Emitter) error
+}
+
+// Decoder turns wire batches into rows: one batch on Out, and one on Dead when records
+// had to be refused. It is pure; each instance is used by one goroutine.
+type Decoder interface {
+	Decode(w *Wire, out Emitter) error
+	// Schema is the schema of the rows on Out.
+	Schema() *arrow.Schema
+}
+
+// Piece is a part of an operator's state: some rows of some key groups. ID is stable from
+// one checkpoint to the next. A piece that has not changed since the last snapshot comes
+// without Rec, and the manifest goes on pointing at the file that has it.
+type Piece struct {
+	ID  string
+	Rec arrow.RecordBatch // first column _group, uint8
+}
+
+// Stateful is an operator with state that belongs in a checkpoint.
+type Stateful interface {
+	Operator
+	// Snapshot lends every piece of the state. Pieces that changed since the previous
+	// Snapshot, or all when full, carry their rows.
+	Snapshot(full bool, piece func(Piece) error) error
+	// Restore takes the rows of a piece that keep accepts. It is called before any other
+	// method, possibly several times for one ID, with pieces written by other shards.
+	Restore(p Piece, keep func(group uint8) bool) error
+}
