@@ -52,8 +52,8 @@ type Batch struct {
 	Rows []int32
 	// Split is the split that all rows come from, -1 for rows without one (results).
 	Split int32
-	// Hash holds the key hash of every row of Rec, once the exchange has computed it.
-	Hash []uint64
+	// Keys holds the key of every row of Rec, once the exchange has computed it.
+	Keys Keys
 	// Behind holds for every row of Rec the mark of its split just before the row; it is
 	// nil when no row of Rec is at or behind that mark.
 	Behind []int64
@@ -153,4 +153,9 @@ func Compact(mem memory.Allocator, b Batch) (Batch, error) {
 		return Batch{}, err
 	}
 	return Batch{Rec: rec, Split: b.Split, Passed: MinTicks}, nil
+}
+
+// TicksOf returns the int64 ticks behind a timestamp column without copying.
+func TicksOf(c *array.Timestamp) []int64 {
+	return arrow.GetData[int64](arrow.GetBytes(c.TimestampValues()))
 }

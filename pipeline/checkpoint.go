@@ -1,0 +1,606 @@
+package pipeline
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/tidemark/tidemark/pipeline/crash"
+)
+
+// CheckpointFormat is the version of the files below; a reader refuses a higher one.
+const CheckpointFormat = 1
+
+// ErrCheckpoint says that a checkpoint cannot be used.
+var ErrCheckpoint = errors.New("checkpoint unusable")
+
+// Checkpoint is everything a job needs to go on: where every split is, the marks, the
+// counts, the receipts of the epoch that ended with it, and where the state lies.
+type Checkpoint struct {
+	Job     string
+	Lineage uint16
+	Epoch   int64
+	// Seed of the key hash; it decides key groups.
+	Seed     uint64
+	Splits   []SplitState
+	Merged   Mark
+	Moves    []Move
+	Receipts []SinkReceipt
+	Pieces   []PieceRef
+	// Files are the files that the checkpoint consists of, state included.
+	Files []FileRef
+}
+
+// SinkReceipt is a receipt with the name of its sink.
+type SinkReceipt struct {
+	Sink    string
+	Receipt Receipt
+}
+
+// PieceRef says where a piece of state lies.
+type PieceRef struct {
+	Op    int    `json:"op"`
+	ID    string `json:"id"`
+	Shard int    `json:"shard"`
+	File  string `json:"file"`
+	Batch int    `json:"batch"`
+}
+
+// FileRef names a file with its checksum (XXH64).
+type FileRef struct {
+	Name string `json:"name"`
+	Size int64  `json:"size"`
+	Sum  string `json:"xxh64"`
+}
+
+// manifest is manifest.json, the root of a checkpoint.
+type manifest struct {
+	Format  int        `json:"format"`
+	Job     string     `json:"job"`
+	Lineage uint16     `json:"lineage"`
+	Epoch   int64      `json:"epoch"`
+	Seed    string     `json:"seed"`
+	Event   int64      `json:"event_mark"`
+	Ingest  int64      `json:"ingest_mark"`
+	Pieces  []PieceRef `json:"pieces"`
+	Files   []FileRef  `json:"files"`
+}
+
+// current is the object CURRENT: which checkpoint counts. It is replaced as a whole.
+type current struct {
+	Epoch   int64  `json:"epoch"`
+	Lineage uint16 `json:"lineage"`
+	Sum     string `json:"manifest_xxh64"`
+}
+
+const (
+	currentName    = "CURRENT"
+	checkpointsDir = "checkpoints"
+	stateDir       = "state"
+)
+
+// Checkpoints reads and writes the checkpoints of one job:
+//
+//	CURRENT                               which one counts
+//	checkpoints/<epoch>/manifest.json     checksums, pieces of state, marks
+//	checkpoints/<epoch>/splits.arrow      positions, marks, counts
+//	checkpoints/<epoch>/moves.arrow       marks that no row moved
+//	checkpoints/<epoch>/receipts.arrow    what the sinks have prepared
+//	state/<lineage>-<epoch>-<op>-<shard>.arrow
+//
+// A state file belongs to the epoch that wrote it and to all later ones that refer to it.
+type Checkpoints struct {
+	store Store
+	keep  int
+	mem   memory.Allocator
+}
+
+// NewCheckpoints keeps the newest keep checkpoints, at least 1.
+func NewCheckpoints(store Store, keep int, mem memory.Allocator) *Checkpoints {
+	return &Checkpoints{store: store, keep: max(1, keep), mem: mem}
+}
+
+func epochDir(epoch int64) string { return fmt.Sprintf("%s/%020d", checkpointsDir, epoch) }
+
+func sum(b []byte) string { return fmt.Sprintf("%016x", xxhash.Sum64(b)) }
+
+// Skipped is a checkpoint that was passed over, and why.
+type Skipped struct {
+	Epoch int64
+	Err   error
+}
+
+// Load returns the checkpoint that counts, nil when the job has none. One that is corrupt
+// is refused, and the newest good one before it is taken: the job is then rewound, and the
+// caller starts a new lineage. Skipped says what was passed over. When every checkpoint is
+// unusable the error wraps ErrCheckpoint.
+func (c *Checkpoints) Load(ctx context.Context) (*Checkpoint, []Skipped, error) {
+	epochs, err := c.epochs(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	var skipped []Skipped
+	cur, err := c.current(ctx)
+	switch {
+	case errors.Is(err, ErrNotExist) && len(epochs) == 0:
+		return nil, nil, nil
+	case err != nil && !errors.Is(err, ErrNotExist) && !errors.Is(err, ErrCheckpoint):
+		return nil, nil, err
+	case err == nil:
+		cp, err := c.read(ctx, cur.Epoch, cur.Sum)
+		if err == nil {
+			return cp, nil, nil
+		}
+		skipped = append(skipped, Skipped{cur.Epoch, err})
+	case errors.Is(err, ErrCheckpoint):
+		skipped = append(skipped, Skipped{-1, err})
+	default: // never published: the first checkpoint was cut short, or CURRENT was removed
+		skipped = append(skipped, Skipped{-1, fmt.Errorf("%s: %w", currentName, err)})
+	}
+	for i := len(epochs) - 1; i >= 0; i-- {
+		// Newer than CURRENT: never published, its receipts were never given to a sink.
+		if cur != nil && epochs[i] >= cur.Epoch {
+			continue
+		}
+		cp, err := c.read(ctx, epochs[i], "")
+		if err == nil {
+			return cp, skipped, nil
+		}
+		skipped = append(skipped, Skipped{epochs[i], err})
+	}
+	if cur == nil && !errors.Is(skipped[0].Err, ErrCheckpoint) {
+		return nil, skipped, nil // no checkpoint was ever complete
+	}
+	var all []error
+	for _, s := range skipped {
+		all = append(all, s.Err)
+	}
+	return nil, skipped, fmt.Errorf("%w: none of %d is whole; restore the directory from a copy, or remove it to start anew: %w", ErrCheckpoint, len(skipped), errors.Join(all...))
+}
+
+func (c *Checkpoints) epochs(ctx context.Context) ([]int64, error) {
+	objects, err := c.store.List(ctx, checkpointsDir+"/")
+	if err != nil {
+		return nil, fmt.Errorf("checkpoints: %w", err)
+	}
+	var epochs []int64
+	for _, o := range objects {
+		dir, file := path.Split(o.Name)
+		if file != "manifest.json" {
+			continue
+		}
+		if n, err := strconv.ParseInt(path.Base(dir), 10, 64); err == nil {
+			epochs = append(epochs, n)
+		}
+	}
+	return epochs, nil
+}
+
+func (c *Checkpoints) current(ctx context.Context) (*current, error) {
+	b, err := c.store.GetRange(ctx, currentName, 0, -1)
+	if err != nil {
+		return nil, err
+	}
+	var cur current
+	if err := json.Unmarshal(b, &cur); err != nil || cur.Sum == "" {
+		return nil, fmt.Errorf("%w: %s cannot be read: %v", ErrCheckpoint, currentName, err)
+	}
+	return &cur, nil
+}
+
+// read reads and verifies one checkpoint with all its files.
+func (c *Checkpoints) read(ctx context.Context, epoch int64, want string) (*Checkpoint, error) {
+	dir := epochDir(epoch)
+	bad := func(err error) error {
+		return fmt.Errorf("checkpoint %d: %w: %w", epoch, ErrCheckpoint, err)
+	}
+	b, err := c.store.GetRange(ctx, dir+"/manifest.json", 0, -1)
+	if err != nil {
+		return nil, bad(err)
+	}
+	if want != "" && sum(b) != want {
+		return nil, bad(errors.New("manifest.json is not the one that CURRENT names"))
+	}
+	var m manifest
+	if err := json.Unmarshal(b, &m); err != nil {
+		return nil, bad(fmt.Errorf("manifest.json: %w", err))
+	}
+	if m.Format > CheckpointFormat {
+		return nil, bad(fmt.Errorf("format %d is newer than this program's %d", m.Format, CheckpointFormat))
+	}
+	if m.Epoch != epoch {
+		return nil, bad(fmt.Errorf("manifest.json is of epoch %d", m.Epoch))
+	}
+	seed, err := strconv.ParseUint(m.Seed, 16, 64)
+	if err != nil {
+		return nil, bad(fmt.Errorf("seed: %w", err))
+	}
+	cp := &Checkpoint{Job: m.Job, Lineage: m.Lineage, Epoch: m.Epoch, Seed: seed,
+		Merged: Mark{m.Event, m.Ingest}, Pieces: m.Pieces, Files: m.Files}
+	for _, f := range m.Files {
+		b, err := c.verified(ctx, f)
+		if err != nil {
+			return nil, bad(err)
+		}
+		if !strings.HasPrefix(f.Name, dir+"/") {
+			continue
+		}
+		if err := c.table(b, path.Base(f.Name), cp); err != nil {
+			return nil, bad(fmt.Errorf("%s: %w", f.Name, err))
+		}
+	}
+	return cp, nil
+}
+
+func (c *Checkpoints) verified(ctx context.Context, f FileRef) ([]byte, error) {
+	b, err := c.store.GetRange(ctx, f.Name, 0, -1)
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(b)) != f.Size || sum(b) != f.Sum {
+		return nil, fmt.Errorf("%s: content does not match its checksum", f.Name)
+	}
+	return b, nil
+}
+
+// Pieces reads the state of a checkpoint, piece by piece. Records are lent.
+func (c *Checkpoints) Pieces(ctx context.Context, cp *Checkpoint, piece func(PieceRef, Piece) error) error {
+	byFile := map[string][]PieceRef{}
+	for _, p := range cp.Pieces {
+		byFile[p.File] = append(byFile[p.File], p)
+	}
+	for _, f := range cp.Files {
+		refs := byFile[f.Name]
+		if len(refs) == 0 {
+			continue
+		}
+		b, err := c.verified(ctx, f)
+		if err != nil {
+			return fmt.Errorf("checkpoint %d: %w: %w", cp.Epoch, ErrCheckpoint, err)
+		}
+		if err := c.readPieces(b, refs, piece); err != nil {
+			return fmt.Errorf("checkpoint %d: %s: %w", cp.Epoch, f.Name, err)
+		}
+	}
+	return nil
+}
+
+func (c *Checkpoints) readPieces(b []byte, refs []PieceRef, piece func(PieceRef, Piece) error) error {
+	r, err := ipc.NewFileReader(bytes.NewReader(b), ipc.WithAllocator(c.mem))
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	for _, ref := range refs {
+		rec, err := r.RecordBatch(ref.Batch)
+		if err != nil {
+			return fmt.Errorf("piece %s: %w", ref.ID, err)
+		}
+		if err := piece(ref, Piece{ID: ref.ID, Rec: rec}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ShardPiece is a piece of one shard's state, on its way to a checkpoint.
+type ShardPiece struct {
+	Op, Shard int
+	Piece
+}
+
+// Write makes a checkpoint durable and lets it count. Pieces are those of all shards; one
+// without a record is taken over from prev. Sum and place of what it wrote are added to cp.
+func (c *Checkpoints) Write(ctx context.Context, cp *Checkpoint, prev *Checkpoint, pieces []ShardPiece) error {
+	if err := c.writeState(ctx, cp, prev, pieces); err != nil {
+		return fmt.Errorf("checkpoint %d: state: %w", cp.Epoch, err)
+	}
+	dir := epochDir(cp.Epoch)
+	for _, t := range []struct {
+		name string
+		rec  arrow.RecordBatch
+	}{{"splits.arrow", splitsRecord(c.mem, cp.Splits)}, {"moves.arrow", movesRecord(c.mem, cp.Moves)}, {"receipts.arrow", receiptsRecord(c.mem, cp.Receipts)}} {
+		f, err := c.writeArrow(ctx, dir+"/"+t.name, t.rec.Schema(), func(write func(arrow.RecordBatch) error) error { return write(t.rec) })
+		t.rec.Release()
+		if err != nil {
+			return fmt.Errorf("checkpoint %d: %w", cp.Epoch, err)
+		}
+		cp.Files = append(cp.Files, f)
+	}
+	b, err := json.MarshalIndent(manifest{Format: CheckpointFormat, Job: cp.Job, Lineage: cp.Lineage, Epoch: cp.Epoch,
+		Seed: strconv.FormatUint(cp.Seed, 16), Event: cp.Merged.Event, Ingest: cp.Merged.Ingest, Pieces: cp.Pieces, Files: cp.Files}, "", " ")
+	if err != nil {
+		return fmt.Errorf("checkpoint %d: manifest: %w", cp.Epoch, err)
+	}
+	crash.At("checkpoint.files")
+	if err := c.store.Put(ctx, dir+"/manifest.json", b); err != nil {
+		return fmt.Errorf("checkpoint %d: %w", cp.Epoch, err)
+	}
+	crash.At("checkpoint.manifest")
+	cur, err := json.Marshal(current{Epoch: cp.Epoch, Lineage: cp.Lineage, Sum: sum(b)})
+	if err != nil {
+		return fmt.Errorf("checkpoint %d: %w", cp.Epoch, err)
+	}
+	if err := c.store.Put(ctx, currentName, cur); err != nil {
+		return fmt.Errorf("checkpoint %d: %w", cp.Epoch, err)
+	}
+	crash.At("checkpoint.current")
+	return nil
+}
+
+func (c *Checkpoints) writeState(ctx context.Context, cp, prev *Checkpoint, pieces []ShardPiece) error {
+	type owner struct{ op, shard int }
+	type id struct {
+		owner
+		piece string
+	}
+	old := map[id]PieceRef{}
+	oldFiles := map[string]FileRef{}
+	if prev != nil {
+		for _, p := range prev.Pieces {
+			old[id{owner{p.Op, p.Shard}, p.ID}] = p
+		}
+		for _, f := range prev.Files {
+			oldFiles[f.Name] = f
+		}
+	}
+	fresh := map[owner][]ShardPiece{}
+	var owners []owner
+	kept := map[string]bool{}
+	for _, p := range pieces {
+		o := owner{p.Op, p.Shard}
+		if p.Rec == nil {
+			ref, ok := old[id{o, p.ID}]
+			if !ok {
+				return fmt.Errorf("piece %s of operator %d, shard %d is unchanged but was never written", p.ID, p.Op, p.Shard)
+			}
+			cp.Pieces = append(cp.Pieces, ref)
+			if !kept[ref.File] {
+				kept[ref.File] = true
+				cp.Files = append(cp.Files, oldFiles[ref.File])
+			}
+			continue
+		}
+		if fresh[o] == nil {
+			owners = append(owners, o)
+		}
+		fresh[o] = append(fresh[o], p)
+	}
+	for _, o := range owners {
+		name := fmt.Sprintf("%s/%05d-%020d-%d-%d.arrow", stateDir, cp.Lineage, cp.Epoch, o.op, o.shard)
+		f, err := c.writeArrow(ctx, name, fresh[o][0].Rec.Schema(), func(write func(arrow.RecordBatch) error) error {
+			for i, p := range fresh[o] {
+				cp.Pieces = append(cp.Pieces, PieceRef{Op: p.Op, ID: p.ID, Shard: p.Shard, File: name, Batch: i})
+				if err := write(p.Rec); err != nil {
+					return fmt.Errorf("piece %s: %w", p.ID, err)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		cp.Files = append(cp.Files, f)
+	}
+	return nil
+}
+
+// writeArrow writes an Arrow IPC file as one durable object.
+func (c *Checkpoints) writeArrow(ctx context.Context, name string, schema *arrow.Schema, fill func(write func(arrow.RecordBatch) error) error) (FileRef, error) {
+	w, err := c.store.Create(ctx, name)
+	if err != nil {
+		return FileRef{}, err
+	}
+	defer func() { _ = w.Abort() }() // nothing after Commit
+	hash := xxhash.New()
+	var size counter
+	f, err := ipc.NewFileWriter(io.MultiWriter(w, hash, &size), ipc.WithSchema(schema), ipc.WithLZ4(), ipc.WithAllocator(c.mem))
+	if err != nil {
+		return FileRef{}, fmt.Errorf("%s: %w", name, err)
+	}
+	err = fill(f.Write)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return FileRef{}, fmt.Errorf("%s: %w", name, err)
+	}
+	if err := w.Commit(); err != nil {
+		return FileRef{}, err
+	}
+	return FileRef{Name: name, Size: int64(size), Sum: fmt.Sprintf("%016x", hash.Sum64())}, nil
+}
+
+type counter int64
+
+func (c *counter) Write(p []byte) (int, error) {
+	*c += counter(len(p))
+	return len(p), nil
+}
+
+// Prune removes checkpoints beyond the newest keep, and state that none of those needs.
+// It never touches what cp, the one that counts, refers to.
+func (c *Checkpoints) Prune(ctx context.Context, cp *Checkpoint) error {
+	epochs, err := c.epochs(ctx)
+	if err != nil {
+		return err
+	}
+	needed := map[string]bool{}
+	for _, f := range cp.Files {
+		needed[f.Name] = true
+	}
+	kept := 0
+	keepDir := map[string]bool{}
+	for i := len(epochs) - 1; i >= 0; i-- {
+		if epochs[i] > cp.Epoch {
+			continue // left by a run that died before CURRENT named it: not kept
+		}
+		if kept++; kept > c.keep {
+			continue
+		}
+		keepDir[epochDir(epochs[i])] = true
+		b, err := c.store.GetRange(ctx, epochDir(epochs[i])+"/manifest.json", 0, -1)
+		var m manifest
+		if err != nil || json.Unmarshal(b, &m) != nil {
+			continue // corrupt: Load passes over it as well
+		}
+		for _, f := range m.Files {
+			needed[f.Name] = true
+		}
+	}
+	for _, prefix := range []string{checkpointsDir + "/", stateDir + "/"} {
+		objects, err := c.store.List(ctx, prefix)
+		if err != nil {
+			return fmt.Errorf("prune checkpoints: %w", err)
+		}
+		for _, o := range objects {
+			if needed[o.Name] || keepDir[path.Dir(o.Name)] {
+				continue
+			}
+			if err := c.store.Delete(ctx, o.Name); err != nil {
+				return fmt.Errorf("prune checkpoints: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// The small tables of a checkpoint.
+
+var splitFields = []arrow.Field{
+	{Name: "topic", Type: arrow.BinaryTypes.String},
+	{Name: "partition", Type: arrow.PrimitiveTypes.Int32},
+	{Name: "offset", Type: arrow.PrimitiveTypes.Int64},
+	{Name: "leader_epoch", Type: arrow.PrimitiveTypes.Int32},
+	{Name: "last_batch", Type: arrow.PrimitiveTypes.Int64},
+	{Name: "last_crc", Type: arrow.PrimitiveTypes.Uint32},
+	{Name: "last_ingest", Type: arrow.PrimitiveTypes.Int64},
+	{Name: "event_mark", Type: arrow.PrimitiveTypes.Int64},
+	{Name: "ingest_mark", Type: arrow.PrimitiveTypes.Int64},
+	{Name: "quiet", Type: arrow.FixedWidthTypes.Boolean},
+	{Name: "ended", Type: arrow.FixedWidthTypes.Boolean},
+}
+
+func splitsSchema() *arrow.Schema {
+	fields := append([]arrow.Field(nil), splitFields...)
+	for f := range NumFates {
+		fields = append(fields, arrow.Field{Name: "rows_" + f.String(), Type: arrow.PrimitiveTypes.Int64})
+	}
+	return arrow.NewSchema(fields, nil)
+}
+
+func splitsRecord(mem memory.Allocator, splits []SplitState) arrow.RecordBatch {
+	b := array.NewRecordBuilder(mem, splitsSchema())
+	defer b.Release()
+	for _, s := range splits {
+		b.Field(0).(*array.StringBuilder).Append(s.Split.Topic)
+		b.Field(1).(*array.Int32Builder).Append(s.Split.Partition)
+		b.Field(2).(*array.Int64Builder).Append(s.Position.Offset)
+		b.Field(3).(*array.Int32Builder).Append(s.Position.LeaderEpoch)
+		b.Field(4).(*array.Int64Builder).Append(s.Position.LastBatch)
+		b.Field(5).(*array.Uint32Builder).Append(s.Position.LastCRC)
+		b.Field(6).(*array.Int64Builder).Append(s.Position.LastIngest)
+		b.Field(7).(*array.Int64Builder).Append(s.Mark.Event)
+		b.Field(8).(*array.Int64Builder).Append(s.Mark.Ingest)
+		b.Field(9).(*array.BooleanBuilder).Append(s.Quiet)
+		b.Field(10).(*array.BooleanBuilder).Append(s.Ended)
+		for f := range NumFates {
+			b.Field(11 + int(f)).(*array.Int64Builder).Append(s.Counts[f])
+		}
+	}
+	return b.NewRecordBatch()
+}
+
+func movesRecord(mem memory.Allocator, moves []Move) arrow.RecordBatch {
+	i64 := arrow.PrimitiveTypes.Int64
+	b := array.NewRecordBuilder(mem, arrow.NewSchema([]arrow.Field{{Name: "split", Type: arrow.PrimitiveTypes.Int32},
+		{Name: "from", Type: i64}, {Name: "to", Type: i64}, {Name: "seen", Type: i64}}, nil))
+	defer b.Release()
+	for _, m := range moves {
+		b.Field(0).(*array.Int32Builder).Append(m.Split)
+		b.Field(1).(*array.Int64Builder).Append(m.From)
+		b.Field(2).(*array.Int64Builder).Append(m.To)
+		b.Field(3).(*array.Int64Builder).Append(m.Seen)
+	}
+	return b.NewRecordBatch()
+}
+
+func receiptsRecord(mem memory.Allocator, receipts []SinkReceipt) arrow.RecordBatch {
+	b := array.NewRecordBuilder(mem, arrow.NewSchema([]arrow.Field{{Name: "sink", Type: arrow.BinaryTypes.String},
+		{Name: "receipt", Type: arrow.BinaryTypes.Binary}}, nil))
+	defer b.Release()
+	for _, r := range receipts {
+		b.Field(0).(*array.StringBuilder).Append(r.Sink)
+		b.Field(1).(*array.BinaryBuilder).Append(r.Receipt)
+	}
+	return b.NewRecordBatch()
+}
+
+// table reads one of the small tables into cp.
+func (c *Checkpoints) table(b []byte, name string, cp *Checkpoint) (err error) {
+	// The checksum held, so what is read here was written by us; a panic of the Arrow
+	// reader would still be a corrupt checkpoint, not the end of the process.
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("cannot be read: %v", r)
+		}
+	}()
+	r, err := ipc.NewFileReader(bytes.NewReader(b), ipc.WithAllocator(c.mem))
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	for i := range r.NumRecords() {
+		rec, err := r.RecordBatch(i)
+		if err != nil {
+			return err
+		}
+		switch name {
+		case "splits.arrow":
+			cp.Splits = append(cp.Splits, splitsOf(rec)...)
+		case "moves.arrow":
+			for i := range int(rec.NumRows()) {
+				v := func(col int) int64 { return rec.Column(col).(*array.Int64).Value(i) }
+				cp.Moves = append(cp.Moves, Move{Split: rec.Column(0).(*array.Int32).Value(i), From: v(1), To: v(2), Seen: v(3)})
+			}
+		case "receipts.arrow":
+			for i := range int(rec.NumRows()) {
+				cp.Receipts = append(cp.Receipts, SinkReceipt{Sink: strings.Clone(rec.Column(0).(*array.String).Value(i)),
+					Receipt: bytes.Clone(rec.Column(1).(*array.Binary).Value(i))})
+			}
+		}
+	}
+	return nil
+}
+
+func splitsOf(rec arrow.RecordBatch) []SplitState {
+	var splits []SplitState
+	for i := range int(rec.NumRows()) {
+		v := func(col int) int64 { return rec.Column(col).(*array.Int64).Value(i) }
+		s := SplitState{
+			Split: Split{Topic: strings.Clone(rec.Column(0).(*array.String).Value(i)), Partition: rec.Column(1).(*array.Int32).Value(i)},
+			Position: Position{Offset: v(2), LeaderEpoch: rec.Column(3).(*array.Int32).Value(i), LastBatch: v(4),
+				LastCRC: rec.Column(5).(*array.Uint32).Value(i), LastIngest: v(6)},
+			Mark:  Mark{Event: v(7), Ingest: v(8)},
+			Quiet: rec.Column(9).(*array.Boolean).Value(i),
+			Ended: rec.Column(10).(*array.Boolean).Value(i),
+		}
+		for f := range NumFates {
+			s.Counts[f] = v(11 + int(f))
+		}
+		splits = append(splits, s)
+	}
+	return splits
+}

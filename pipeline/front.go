@@ -1,0 +1,237 @@
+package pipeline
+
+import (
+	"fmt"
+
+	"github.com/apache/arrow-go/v18/arrow/array"
+)
+
+// A Message goes from the front to a shard, in order.
+type Message struct {
+	Kind  MessageKind
+	Batch Batch // lent
+	Mark  Mark
+	Now   int64
+	Epoch int64
+}
+
+// MessageKind says what a Message brings.
+type MessageKind uint8
+
+const (
+	RowsMessage MessageKind = iota
+	MarkMessage
+	TickMessage
+	BarrierMessage
+)
+
+// FrontConfig configures a Front. Times are ticks.
+type FrontConfig struct {
+	Bound      int64 // disorder bound of every split
+	QuietAfter int64 // MaxTicks: never
+	// MaxAhead, when below MaxTicks, keeps rows further than that beyond their broker
+	// timestamp from moving a mark.
+	MaxAhead int64
+	Shards   int
+	Keyer    *Keyer
+}
+
+// Front is the single place where the streams of all splits meet: it stamps rows with
+// their split's mark, merges marks, and deals rows to shards by key group. It has no
+// goroutine, clock or I/O. Because there is one front, every shard has one input, and a
+// barrier needs no alignment.
+type Front struct {
+	cfg    FrontConfig
+	marks  *Marks
+	splits []SplitState
+	index  map[Split]int32
+	sent   Mark
+	send   func(shard int, m Message) error
+}
+
+// SplitState is what a checkpoint keeps of a split.
+type SplitState struct {
+	Split    Split
+	Position Position
+	Mark     Mark
+	Quiet    bool
+	Ended    bool
+	Counts   Counts
+}
+
+// Counts holds the fate of a split's rows.
+type Counts [NumFates]int64
+
+// Balanced tells whether every row read has a fate.
+func (c Counts) Balanced() bool {
+	return c[Read] == c[Aggregated]+c[FateLate]+c[FateDead]+c[Filtered]+c[Duplicate]
+}
+
+// Add adds the counts of other.
+func (c *Counts) Add(other Counts) {
+	for i := range c {
+		c[i] += other[i]
+	}
+}
+
+// NewFront makes a front that sends to shards through send. Batches in messages are lent.
+func NewFront(cfg FrontConfig, send func(shard int, m Message) error) *Front {
+	return &Front{cfg: cfg, marks: NewMarks(cfg.Bound, cfg.QuietAfter), index: map[Split]int32{},
+		sent: Mark{MinTicks, MinTicks}, send: send}
+}
+
+// Restore takes the front's part of a checkpoint and sends the merged mark to the shards.
+// It comes before anything else.
+func (f *Front) Restore(splits []SplitState, merged Mark, moves []Move) error {
+	for _, s := range splits {
+		i := f.add(s.Split)
+		f.splits[i] = s
+		f.marks.Resume(i, s.Mark, s.Position.LastIngest, s.Quiet)
+	}
+	f.marks.ResumeMerged(merged, moves)
+	return f.sendMark()
+}
+
+// Splits returns the split table with positions, marks and the counts of what was read
+// and refused here. It is valid until the next call of another method.
+func (f *Front) Splits() []SplitState {
+	for i := range f.splits {
+		f.splits[i].Mark = f.marks.At(i)
+		f.splits[i].Quiet = f.marks.Idle(i)
+	}
+	return f.splits
+}
+
+// Merged returns the merged mark; Holder the split that holds it, -1 for none.
+func (f *Front) Merged() Mark { return f.marks.Merged() }
+
+// Holder returns the split that holds the merged mark, -1 for none.
+func (f *Front) Holder() int32 { return int32(f.marks.Holder()) }
+
+// Moves returns the history of marks that no row moved.
+func (f *Front) Moves() []Move { return f.marks.Moves() }
+
+// Index returns the index of a split, adding it when it is new.
+func (f *Front) Index(s Split) int32 {
+	if i, ok := f.index[s]; ok {
+		return i
+	}
+	return f.add(s)
+}
+
+func (f *Front) add(s Split) int32 {
+	f.index[s] = int32(len(f.splits))
+	f.splits = append(f.splits, SplitState{Split: s, Position: Position{LastBatch: -1, LastIngest: MinTicks}})
+	return f.marks.Add()
+}
+
+// Announce takes a NewSplit event. A split that the checkpoint knows keeps its position.
+func (f *Front) Announce(s Split, at Position) {
+	if _, known := f.index[s]; !known {
+		f.splits[f.add(s)].Position = at
+	}
+}
+
+// Rows takes the decoded rows of a wire of a split, nil when all its records were
+// refused; dead is how many were.
+func (f *Front) Rows(w *Wire, rows *Batch, dead int64) error {
+	s := &f.splits[w.Split]
+	s.Position = w.Next
+	n := w.Len()
+	if n == 0 {
+		return nil
+	}
+	s.Counts[Read] += int64(n)
+	s.Counts[FateDead] += dead
+	at := f.marks.At(int(w.Split))
+	for _, t := range w.Ingest {
+		at.Ingest = max(at.Ingest, t)
+	}
+	if rows != nil && rows.NumRows() > 0 {
+		b := *rows
+		times := b.Rec.Column(ColTime).(*array.Timestamp)
+		if times.NullN() > 0 {
+			return fmt.Errorf("rows of %s up to offset %d: %d without event time passed the decoder", s.Split, w.Next.Offset, times.NullN())
+		}
+		b.Split = w.Split
+		b.Behind, at.Event, b.Passed = f.marks.Stamp(w.Split, TicksOf(times), f.still(b))
+		b.Keys = f.cfg.Keyer.Keys(b.Rec)
+		if err := f.deal(b); err != nil {
+			return err
+		}
+	}
+	f.marks.Arrive(w.Split, at, w.Ingest[n-1])
+	return f.sendMark()
+}
+
+// still tells which rows are too far ahead of their broker timestamp to move a mark.
+func (f *Front) still(b Batch) func(int) bool {
+	if f.cfg.MaxAhead == MaxTicks {
+		return nil
+	}
+	times := TicksOf(b.Rec.Column(ColTime).(*array.Timestamp))
+	ingest := TicksOf(b.Rec.Column(ColIngest).(*array.Timestamp))
+	return func(i int) bool { return times[i] > AddTicks(ingest[i], f.cfg.MaxAhead) }
+}
+
+// deal sends every shard the rows of its key groups, as a selection over the one batch.
+func (f *Front) deal(b Batch) error {
+	if f.cfg.Shards == 1 {
+		return f.send(0, Message{Kind: RowsMessage, Batch: b})
+	}
+	sel := make([][]int32, f.cfg.Shards)
+	for i, h := range b.Keys.Hash {
+		s := ShardOf(Group(h), f.cfg.Shards)
+		sel[s] = append(sel[s], int32(i))
+	}
+	for s, rows := range sel {
+		if len(rows) == 0 {
+			continue
+		}
+		b.Rows = rows
+		if err := f.send(s, Message{Kind: RowsMessage, Batch: b}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// LogEnd takes a LogEnd event.
+func (f *Front) LogEnd(s Split, seen int64, empty bool) error {
+	f.marks.LogEnd(f.Index(s), seen, empty)
+	return f.sendMark()
+}
+
+// End takes an EndOfSplit event.
+func (f *Front) End(s Split) error {
+	i := f.Index(s)
+	f.splits[i].Ended = true
+	f.marks.End(i)
+	return f.sendMark()
+}
+
+// Tick tells every shard the wall clock.
+func (f *Front) Tick(now int64) error { return f.broadcast(Message{Kind: TickMessage, Now: now}) }
+
+// Barrier cuts the stream of every shard here.
+func (f *Front) Barrier(epoch int64) error {
+	return f.broadcast(Message{Kind: BarrierMessage, Epoch: epoch})
+}
+
+// sendMark tells the shards the merged mark when it has risen.
+func (f *Front) sendMark() error {
+	if m := f.marks.Merged(); m != f.sent {
+		f.sent = m
+		return f.broadcast(Message{Kind: MarkMessage, Mark: m})
+	}
+	return nil
+}
+
+func (f *Front) broadcast(m Message) error {
+	for s := range f.cfg.Shards {
+		if err := f.send(s, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}

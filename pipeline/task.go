@@ -1,0 +1,99 @@
+package pipeline
+
+import "fmt"
+
+// Task drives a chain of operators for one shard: the keyed one first, what maps its
+// results behind it. It has no goroutine, clock or I/O: all input comes through Step.
+type Task struct {
+	chain  []Operator
+	out    func(p Port, b Batch) error
+	counts []Counts // per split, since the last TakeCounts
+	links  []link
+}
+
+// link is the Emitter of one operator of the chain.
+type link struct {
+	t  *Task
+	at int
+}
+
+// NewTask makes a task whose chain sends what leaves it to out. Batches are lent.
+func NewTask(chain []Operator, out func(p Port, b Batch) error) *Task {
+	t := &Task{chain: chain, out: out}
+	for i := range chain {
+		t.links = append(t.links, link{t, i})
+	}
+	return t
+}
+
+// Step takes one message. A barrier does nothing here: whoever drives the task takes the
+// snapshot.
+func (t *Task) Step(m Message) error {
+	for i, op := range t.chain {
+		var err error
+		switch m.Kind {
+		case RowsMessage:
+			return op.Process(m.Batch, &t.links[i]) // the rest of the chain is called by it
+		case MarkMessage:
+			err = op.Advance(m.Mark, &t.links[i])
+		case TickMessage:
+			err = op.Tick(m.Now, &t.links[i])
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TakeCounts returns the fates counted since the last call, by split.
+func (t *Task) TakeCounts() []Counts {
+	c := t.counts
+	t.counts = nil
+	return c
+}
+
+// Snapshot lends the state of the chain's stateful operators, by place in the chain.
+func (t *Task) Snapshot(full bool, piece func(op int, p Piece) error) error {
+	for i, op := range t.chain {
+		if s, ok := op.(Stateful); ok {
+			if err := s.Snapshot(full, func(p Piece) error { return piece(i, p) }); err != nil {
+				return fmt.Errorf("snapshot of operator %d: %w", i, err)
+			}
+		}
+	}
+	return nil
+}
+
+// Restore gives a piece back to the operator that made it.
+func (t *Task) Restore(op int, p Piece, keep func(group uint8) bool) error {
+	if op < 0 || op >= len(t.chain) {
+		return fmt.Errorf("state of operator %d: the job has %d", op, len(t.chain))
+	}
+	s, ok := t.chain[op].(Stateful)
+	if !ok {
+		return fmt.Errorf("state of operator %d: that operator keeps none", op)
+	}
+	return s.Restore(p, keep)
+}
+
+// Emit hands results to the next operator, and what leaves the chain to the task's out.
+func (l *link) Emit(p Port, b Batch) error {
+	switch {
+	case p == Out && l.at+1 < len(l.t.chain):
+		return l.t.chain[l.at+1].Process(b, &l.t.links[l.at+1])
+	case p == Late:
+		l.Count(FateLate, b.Split, int64(b.NumRows()))
+	case p == Dead && b.Split >= 0: // a refused result is no row that was read
+		l.Count(FateDead, b.Split, int64(b.NumRows()))
+	}
+	return l.t.out(p, b)
+}
+
+// Count notes the fate of rows.
+func (l *link) Count(f Fate, split int32, rows int64) {
+	for int(split) >= len(l.t.counts) {
+		l.t.counts = append(l.t.counts, Counts{})
+	}
+	l.t.counts[split][f] += rows
+}
