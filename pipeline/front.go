@@ -56,7 +56,7 @@ type SplitState struct {
 	Mark     Mark
 	Quiet    bool
 	Ended    bool
-	Counts   Counts
+	Counts   Counts // since the job began
 }
 
 // Counts holds the fate of a split's rows.
@@ -85,6 +85,7 @@ func NewFront(cfg FrontConfig, send func(shard int, m Message) error) *Front {
 func (f *Front) Restore(splits []SplitState, merged Mark, moves []Move) error {
 	for _, s := range splits {
 		i := f.add(s.Split)
+		s.Counts = Counts{}
 		f.splits[i] = s
 		f.marks.Resume(i, s.Mark, s.Position.LastIngest, s.Quiet)
 	}
@@ -92,14 +93,17 @@ func (f *Front) Restore(splits []SplitState, merged Mark, moves []Move) error {
 	return f.sendMark()
 }
 
-// Splits returns the split table with positions, marks and the counts of what was read
-// and refused here. It is valid until the next call of another method.
-func (f *Front) Splits() []SplitState {
+// Cut returns the split table as it is now. Counts are those of what was read and refused
+// here since the last Cut.
+func (f *Front) Cut() []SplitState {
+	out := make([]SplitState, len(f.splits))
 	for i := range f.splits {
-		f.splits[i].Mark = f.marks.At(i)
-		f.splits[i].Quiet = f.marks.Idle(i)
+		s := &f.splits[i]
+		s.Mark, s.Quiet = f.marks.At(i), f.marks.Idle(i)
+		out[i] = *s
+		s.Counts = Counts{}
 	}
-	return f.splits
+	return out
 }
 
 // Merged returns the merged mark; Holder the split that holds it, -1 for none.

@@ -1,0 +1,113 @@
+package pipeline
+
+import (
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics are a job's Prometheus metrics. Counts are those of the last barrier, where
+// they add up.
+type Metrics struct {
+	rows        *prometheus.CounterVec
+	gapRecords  *prometheus.CounterVec
+	offset      *prometheus.GaugeVec
+	splitMark   *prometheus.GaugeVec
+	quiet       *prometheus.GaugeVec
+	checkpoints prometheus.Histogram
+	ckptBytes   prometheus.Gauge
+	ckptTime    prometheus.Gauge
+	ckptFailed  prometheus.Counter
+	sinkRows    *prometheus.CounterVec
+	publish     *prometheus.HistogramVec
+	stageRows   *prometheus.GaugeVec
+	mark        atomic.Int64 // merged event mark
+
+	reported map[int32]Counts
+}
+
+// NewMetrics registers the metrics of one job.
+func NewMetrics(reg prometheus.Registerer, job string) (*Metrics, error) {
+	labels := prometheus.Labels{"job": job}
+	m := &Metrics{reported: map[int32]Counts{}}
+	split := []string{"topic", "split"}
+	m.rows = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tidemark_rows_total", ConstLabels: labels,
+		Help: "Rows by fate, as of the last barrier; read is the sum of the others."}, []string{"split", "fate"})
+	m.gapRecords = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tidemark_source_gap_records_total", ConstLabels: labels,
+		Help: "Records that were gone from the log before they were read."}, []string{"topic", "reason"})
+	m.offset = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tidemark_source_offset", ConstLabels: labels,
+		Help: "Next offset to read, as of the last barrier."}, split)
+	m.splitMark = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tidemark_split_watermark_timestamp_seconds", ConstLabels: labels,
+		Help: "Event mark of a split, as of the last barrier."}, split)
+	m.quiet = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tidemark_split_quiet", ConstLabels: labels,
+		Help: "1 when the split is left out of the merged mark."}, split)
+	m.checkpoints = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "tidemark_checkpoint_duration_seconds", ConstLabels: labels,
+		Help: "From barrier to publication.", Buckets: prometheus.ExponentialBuckets(0.005, 2, 14)})
+	m.ckptBytes = prometheus.NewGauge(prometheus.GaugeOpts{Name: "tidemark_checkpoint_bytes", ConstLabels: labels,
+		Help: "Size of the files that the last checkpoint refers to."})
+	m.ckptTime = prometheus.NewGauge(prometheus.GaugeOpts{Name: "tidemark_checkpoint_last_success_timestamp_seconds", ConstLabels: labels,
+		Help: "When the last checkpoint was published."})
+	m.ckptFailed = prometheus.NewCounter(prometheus.CounterOpts{Name: "tidemark_checkpoint_failures_total", ConstLabels: labels,
+		Help: "Checkpoints that could not be made."})
+	m.sinkRows = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tidemark_sink_rows_total", ConstLabels: labels,
+		Help: "Rows published."}, []string{"sink"})
+	m.publish = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tidemark_sink_commit_duration_seconds", ConstLabels: labels,
+		Help: "Time to publish one epoch.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 16)}, []string{"sink"})
+	m.stageRows = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tidemark_sink_pending_rows", ConstLabels: labels,
+		Help: "Rows of the epoch at hand, staged and not published."}, []string{"sink"})
+	mark := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "tidemark_watermark_timestamp_seconds", ConstLabels: labels,
+		Help: "Merged event mark; 0 before the first."}, func() float64 { return seconds(m.mark.Load()) })
+	delay := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "tidemark_watermark_delay_seconds", ConstLabels: labels,
+		Help: "Wall clock less the merged event mark; 0 before the first."}, func() float64 {
+		if at := seconds(m.mark.Load()); at != 0 {
+			return float64(time.Now().UnixMicro())/1e6 - at
+		}
+		return 0
+	})
+	m.mark.Store(MinTicks)
+	for _, c := range []prometheus.Collector{m.rows, m.gapRecords, m.offset, m.splitMark, m.quiet, m.checkpoints, m.ckptBytes,
+		m.ckptTime, m.ckptFailed, m.sinkRows, m.publish, m.stageRows, mark, delay} {
+		if err := reg.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// seconds returns a time in seconds, 0 for a mark at either end.
+func seconds(t int64) float64 {
+	if t == MinTicks || t == MaxTicks {
+		return 0
+	}
+	return float64(t) / 1e6
+}
+
+// barrier takes the split table of a checkpoint.
+func (m *Metrics) barrier(splits []SplitState) {
+	for i, s := range splits {
+		name := s.Split.String()
+		before := m.reported[int32(i)]
+		for f := range NumFates {
+			m.rows.WithLabelValues(name, f.String()).Add(float64(s.Counts[f] - before[f]))
+		}
+		m.reported[int32(i)] = s.Counts
+		part := strconv.Itoa(int(s.Split.Partition))
+		m.offset.WithLabelValues(s.Split.Topic, part).Set(float64(s.Position.Offset))
+		m.splitMark.WithLabelValues(s.Split.Topic, part).Set(seconds(s.Mark.Event))
+		q := 0.0
+		if s.Quiet {
+			q = 1
+		}
+		m.quiet.WithLabelValues(s.Split.Topic, part).Set(q)
+	}
+}
+
+// resume sets the counts that a restored checkpoint had, so that counters start at 0 in
+// every process and never count a row twice.
+func (m *Metrics) resume(splits []SplitState) {
+	for i, s := range splits {
+		m.reported[int32(i)] = s.Counts
+	}
+}

@@ -1,0 +1,829 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tidemark/tidemark/pipeline/crash"
+)
+
+// Job is everything that Run needs. The functions build the parts of which there are
+// several; what they return must not share state.
+type Job struct {
+	Name       string
+	Open       OpenSource
+	NewDecoder func() (Decoder, error)
+	// KeyColumns are the columns that rows are dealt to shards by.
+	KeyColumns []string
+	// NewChain builds the operators of one shard, the keyed one first.
+	NewChain func(seed uint64) ([]Operator, error)
+	// Outputs are the sinks per port.
+	Outputs map[Port][]Output
+	Front   FrontConfig // Shards and Keyer are set by Run
+	Shards  int
+	// Decoders is the number of goroutines that decode.
+	Decoders    int
+	Checkpoints *Checkpoints
+	Interval    time.Duration // between checkpoints
+	// StopTimeout bounds the last checkpoint after a stop was asked for.
+	StopTimeout time.Duration
+	// MaxStageRows bounds what is staged while an earlier epoch is still being published;
+	// beyond it the job reads no more until that is done.
+	MaxStageRows int64
+	Log          *slog.Logger
+	Metrics      *Metrics
+	// OnCheckpoint, when set, is told of every published checkpoint and of the rows that it
+	// published per output.
+	OnCheckpoint func(Published)
+}
+
+// Output is one sink of a port.
+type Output struct {
+	Name string
+	Sink Sink
+}
+
+// Published describes a published checkpoint.
+type Published struct {
+	Epoch  int64
+	Splits []SplitState
+	Merged Mark
+	Holder int32
+	Rows   map[string]int64 // by output name, in this epoch
+	Took   time.Duration
+	Bytes  int64
+}
+
+// queue lengths, in messages.
+const (
+	shardQueue  = 8
+	outputQueue = 8
+)
+
+// ErrConservation says that rows read and rows with a fate do not add up at a barrier. It
+// is a broken invariant of this program.
+var ErrConservation = errors.New("rows are unaccounted for")
+
+// decoded is one source event on its way to the front; done is closed once the decoder
+// has filled in what came of its wire.
+type decoded struct {
+	ev   Event
+	rows *Batch
+	dead *Batch
+	err  error
+	done chan struct{}
+}
+
+// cut is the front's part of a checkpoint.
+type cut struct {
+	epoch  int64
+	splits []SplitState
+	merged Mark
+	moves  []Move
+	holder int32
+	final  bool
+}
+
+// shardCut is one shard's part.
+type shardCut struct {
+	shard  int
+	epoch  int64
+	pieces []ShardPiece
+	counts []Counts
+}
+
+// emission is what goes to the writer: rows for the sinks of a port, or a shard's barrier.
+type emission struct {
+	port    Port
+	batch   Batch
+	barrier bool
+}
+
+// sealed is an epoch's stages, complete.
+type sealed struct {
+	stages []stage
+}
+
+type stage struct {
+	out  Output
+	st   Stage
+	rows int64
+}
+
+type runner struct {
+	job     Job
+	lineage uint16
+	seed    uint64
+	prev    *Checkpoint
+	epoch   int64 // of the epoch at hand
+	front   *Front
+	tasks   []*Task
+
+	decoders []Decoder
+
+	ordered chan *decoded
+	work    chan *decoded
+	due     chan struct{}
+	cuts    chan cut
+	shards  []chan Message
+	snaps   chan shardCut
+	resume  []chan struct{}
+	outputs chan emission
+	seals   chan sealed
+
+	busy  sync.Mutex // guards below
+	freed *sync.Cond
+	// pending counts epochs that are sealed and not yet published.
+	pending int
+	failed  bool
+}
+
+// Run runs a job until its bounded source has ended, ctx is done (it then stops
+// gracefully: reading stops, a last checkpoint is made and published, windows stay open),
+// or something fails. After a failure, and after being killed, the next Run goes on from
+// the last checkpoint.
+func Run(ctx context.Context, job Job) error {
+	r := &runner{job: job}
+	r.freed = sync.NewCond(&r.busy)
+	if err := r.prepare(ctx); err != nil {
+		return err
+	}
+	from := map[Split]Position{}
+	if r.prev != nil {
+		for _, s := range r.prev.Splits {
+			from[s.Split] = s.Position
+		}
+	}
+	src, err := job.Open(ctx, from)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := src.Close(); err != nil {
+			job.Log.Warn("source close", "err", err)
+		}
+	}()
+	return r.run(ctx, src)
+}
+
+// prepare restores the last checkpoint, publishes its receipts once more and builds the
+// parts of the job.
+func (r *runner) prepare(ctx context.Context) error {
+	cp, skipped, err := r.job.Checkpoints.Load(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range skipped {
+		r.job.Log.Error("checkpoint passed over", "epoch", s.Epoch, "err", s.Err)
+	}
+	r.prev, r.lineage, r.epoch, r.seed = cp, 1, 1, rand.Uint64()
+	var outputs []Output
+	for p := range numPorts {
+		outputs = append(outputs, r.job.Outputs[p]...)
+	}
+	byName := map[string]Output{}
+	for _, o := range outputs {
+		if _, twice := byName[o.Name]; twice {
+			return fmt.Errorf("two outputs are named %q", o.Name)
+		}
+		byName[o.Name] = o
+	}
+	if cp != nil {
+		if cp.Job != r.job.Name {
+			return fmt.Errorf("the checkpoint directory holds job %q, this is %q: give each job a directory of its own", cp.Job, r.job.Name)
+		}
+		r.lineage, r.epoch, r.seed = cp.Lineage, cp.Epoch+1, cp.Seed
+		if len(skipped) > 0 { // rewound: what is done again is not what was done
+			if r.lineage++; r.lineage == 0 {
+				return errors.New("the job was rewound 65,535 times: lineages are used up")
+			}
+		}
+		for _, rc := range cp.Receipts {
+			o, ok := byName[rc.Sink]
+			if !ok {
+				return fmt.Errorf("checkpoint %d holds rows for sink %q, which the job no longer has: put it back for one run", cp.Epoch, rc.Sink)
+			}
+			if err := o.Sink.Publish(ctx, rc.Receipt); err != nil {
+				return fmt.Errorf("publish epoch %d again to %s: %w", cp.Epoch, o.Name, err)
+			}
+		}
+		r.job.Log.Info("restored", "epoch", cp.Epoch, "lineage", r.lineage, "splits", len(cp.Splits))
+	}
+	for _, o := range outputs {
+		if err := o.Sink.Sweep(ctx); err != nil {
+			return fmt.Errorf("sweep %s: %w", o.Name, err)
+		}
+	}
+	return r.build(ctx)
+}
+
+func (r *runner) build(ctx context.Context) error {
+	for range max(1, r.job.Decoders) {
+		dec, err := r.job.NewDecoder()
+		if err != nil {
+			return err
+		}
+		r.decoders = append(r.decoders, dec)
+	}
+	cfg := r.job.Front
+	cfg.Shards = r.job.Shards
+	var err error
+	if cfg.Keyer, err = NewKeyer(r.decoders[0].Schema(), r.job.KeyColumns, r.seed); err != nil {
+		return err
+	}
+	n := r.job.Shards
+	r.ordered = make(chan *decoded, 2*r.job.Decoders+2)
+	r.work = make(chan *decoded, 2*r.job.Decoders+2)
+	r.due = make(chan struct{}, 1)
+	r.cuts = make(chan cut, 1)
+	r.snaps = make(chan shardCut, n)
+	r.outputs = make(chan emission, outputQueue)
+	r.seals = make(chan sealed, 1)
+	for range n {
+		chain, err := r.job.NewChain(r.seed)
+		if err != nil {
+			return err
+		}
+		r.shards = append(r.shards, make(chan Message, shardQueue))
+		r.resume = append(r.resume, make(chan struct{}, 1))
+		r.tasks = append(r.tasks, NewTask(chain, nil))
+	}
+	if r.prev != nil {
+		err := r.job.Checkpoints.Pieces(ctx, r.prev, func(ref PieceRef, p Piece) error {
+			for s, t := range r.tasks {
+				if err := t.Restore(ref.Op, p, func(g uint8) bool { return ShardOf(g, n) == s }); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if r.job.Metrics != nil {
+			r.job.Metrics.resume(r.prev.Splits)
+		}
+	}
+	r.front = NewFront(cfg, nil)
+	return nil
+}
+
+func (r *runner) run(ctx context.Context, src Source) error {
+	// The work goes on past the end of ctx, for the last checkpoint: hard ends it.
+	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stopped := context.AfterFunc(ctx, func() {
+		if r.job.StopTimeout > 0 {
+			time.AfterFunc(r.job.StopTimeout, cancel)
+		}
+	})
+	defer stopped()
+	g, gctx := errgroup.WithContext(hard)
+	context.AfterFunc(gctx, func() { // wakes a writer that waits for room
+		r.busy.Lock()
+		r.failed = true
+		r.busy.Unlock()
+		r.freed.Broadcast()
+	})
+	g.Go(func() error { return r.read(ctx, gctx, src) })
+	for _, dec := range r.decoders {
+		g.Go(func() error { return r.decode(gctx, dec) })
+	}
+	g.Go(func() error { return r.runFront(gctx) })
+	for i := range r.tasks {
+		g.Go(func() error { return r.runShard(gctx, i) })
+	}
+	g.Go(func() error { return r.write(gctx) })
+	g.Go(func() error { return r.coordinate(gctx, src) })
+	err := g.Wait()
+	if err != nil && r.job.Metrics != nil {
+		r.job.Metrics.ckptFailed.Inc()
+	}
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return fmt.Errorf("stop: the last checkpoint was not done within %v; the job goes on from the one before", r.job.StopTimeout)
+	}
+	return err
+}
+
+// read takes events from the source, in order, until ctx is done. It numbers splits in the
+// order in which the front will announce them.
+func (r *runner) read(ctx, hard context.Context, src Source) error {
+	defer close(r.ordered)
+	defer close(r.work)
+	rctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(hard, cancel)()
+	index := map[Split]int32{}
+	if r.prev != nil {
+		for i, s := range r.prev.Splits {
+			index[s.Split] = int32(i)
+		}
+	}
+	for {
+		ev, err := src.Next(rctx)
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil && ctx.Err() != nil:
+			return nil // asked to stop
+		case err != nil:
+			return err
+		}
+		d := &decoded{ev: ev, done: make(chan struct{})}
+		switch ev.Kind {
+		case NewSplit:
+			if _, known := index[ev.Split]; !known {
+				index[ev.Split] = int32(len(index))
+			}
+		case Rows:
+			i, known := index[ev.Split]
+			if !known {
+				return fmt.Errorf("source gave rows of %s before it announced the split", ev.Split)
+			}
+			ev.Wire.Split = i
+		}
+		if ev.Kind != Rows || ev.Wire.Len() == 0 {
+			close(d.done)
+		} else if !sendTo(hard, r.work, d) {
+			return hard.Err()
+		}
+		if !sendTo(hard, r.ordered, d) {
+			return hard.Err()
+		}
+	}
+}
+
+func sendTo[T any](ctx context.Context, ch chan<- T, v T) bool {
+	select {
+	case ch <- v:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// decode turns wires into rows. Several run at once; the front takes their results in the
+// order of the source.
+func (r *runner) decode(ctx context.Context, dec Decoder) error {
+	for d := range r.work {
+		d.err = dec.Decode(d.ev.Wire, d)
+		close(d.done)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// Emit keeps what the decoder sends.
+func (d *decoded) Emit(p Port, b Batch) error {
+	at := &d.rows
+	if p == Dead {
+		at = &d.dead
+	}
+	if *at != nil {
+		return fmt.Errorf("decode %s: two batches on port %s", d.ev.Split, p)
+	}
+	b.Retain()
+	*at = &b
+	return nil
+}
+
+// Count is for operators; a decoder's refusals are counted by the front.
+func (d *decoded) Count(Fate, int32, int64) {}
+
+// runFront owns the Front: events, ticks and barriers pass through here one at a time.
+func (r *runner) runFront(ctx context.Context) error {
+	defer func() {
+		for _, ch := range r.shards {
+			close(ch)
+		}
+	}()
+	r.front.send = func(shard int, m Message) error {
+		if m.Kind == RowsMessage {
+			m.Batch.Retain()
+		}
+		if !sendTo(ctx, r.shards[shard], m) {
+			return ctx.Err()
+		}
+		return nil
+	}
+	if r.prev != nil {
+		if err := r.front.Restore(r.prev.Splits, r.prev.Merged, r.prev.Moves); err != nil {
+			return err
+		}
+	}
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+			if err := r.front.Tick(time.Now().UnixMicro()); err != nil {
+				return err
+			}
+		case <-r.due:
+			if err := r.barrier(ctx, false); err != nil {
+				return err
+			}
+		case d, ok := <-r.ordered:
+			if !ok {
+				return r.barrier(ctx, true)
+			}
+			if err := r.take(ctx, d); err != nil {
+				return err
+			}
+			if r.job.Metrics != nil {
+				r.job.Metrics.mark.Store(r.front.Merged().Event)
+			}
+		}
+	}
+}
+
+func (r *runner) take(ctx context.Context, d *decoded) error {
+	select {
+	case <-d.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if d.err != nil {
+		return d.err
+	}
+	ev := d.ev
+	switch ev.Kind {
+	case NewSplit:
+		r.front.Announce(ev.Split, ev.Position)
+	case LogEnd:
+		return r.front.LogEnd(ev.Split, ev.Seen, ev.Empty)
+	case EndOfSplit:
+		return r.front.End(ev.Split)
+	case GapFound:
+		r.job.Log.Warn("records are gone from the log", "split", ev.Split.String(), "from", ev.From, "to", ev.To, "reason", ev.Reason)
+		if r.job.Metrics != nil {
+			r.job.Metrics.gapRecords.WithLabelValues(ev.Split.Topic, ev.Reason).Add(float64(ev.To - ev.From))
+		}
+	case Rows:
+		var dead int64
+		if d.dead != nil {
+			dead = int64(d.dead.NumRows())
+			if !sendTo(ctx, r.outputs, emission{port: Dead, batch: *d.dead}) {
+				return ctx.Err()
+			}
+		}
+		err := r.front.Rows(ev.Wire, d.rows, dead)
+		if d.rows != nil {
+			d.rows.Release()
+		}
+		return err
+	}
+	return nil
+}
+
+// barrier ends the epoch at hand. The Dead rows of the front are with the writer already,
+// so they come before the shards' barriers there.
+func (r *runner) barrier(ctx context.Context, final bool) error {
+	moves := append([]Move(nil), r.front.Moves()...)
+	c := cut{epoch: r.epoch, splits: r.front.Cut(), merged: r.front.Merged(), moves: moves, holder: r.front.Holder(), final: final}
+	if err := r.front.Barrier(r.epoch); err != nil {
+		return err
+	}
+	r.epoch++
+	if !sendTo(ctx, r.cuts, c) {
+		return ctx.Err()
+	}
+	return nil
+}
+
+// runShard owns one Task. At a barrier it tells the writer, gives its state away and waits
+// until every shard has done so: nothing of the next epoch can then come before a barrier
+// in the writer's queue.
+func (r *runner) runShard(ctx context.Context, i int) error {
+	t := r.tasks[i]
+	t.out = func(p Port, b Batch) error {
+		b, err := r.own(b)
+		if err != nil {
+			return err
+		}
+		if !sendTo(ctx, r.outputs, emission{port: p, batch: b}) {
+			return ctx.Err()
+		}
+		return nil
+	}
+	full := true
+	for m := range r.shards[i] {
+		if m.Kind != BarrierMessage {
+			err := t.Step(m)
+			if m.Kind == RowsMessage {
+				m.Batch.Release()
+			}
+			if err != nil {
+				return fmt.Errorf("shard %d: %w", i, err)
+			}
+			continue
+		}
+		if !sendTo(ctx, r.outputs, emission{barrier: true}) {
+			return ctx.Err()
+		}
+		s := shardCut{shard: i, epoch: m.Epoch}
+		err := t.Snapshot(full, func(op int, p Piece) error {
+			if p.Rec != nil {
+				p.Rec.Retain()
+			}
+			s.pieces = append(s.pieces, ShardPiece{Op: op, Shard: i, Piece: p})
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("shard %d: %w", i, err)
+		}
+		full = false
+		s.counts = t.TakeCounts()
+		if !sendTo(ctx, r.snaps, s) {
+			return ctx.Err()
+		}
+		select {
+		case <-r.resume[i]:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// own keeps a batch that a task lent.
+func (r *runner) own(b Batch) (Batch, error) {
+	if b.Rows != nil {
+		return Batch{}, errors.New("a selection left the task: operators emit whole batches")
+	}
+	b.Retain()
+	return b, nil
+}
+
+// write owns the stages: it writes what shards and front emit, and seals an epoch when
+// every shard's barrier has come.
+func (r *runner) write(ctx context.Context) (err error) {
+	stages := map[string]*stage{}
+	defer func() {
+		for _, s := range stages {
+			if aerr := s.st.Abort(); aerr != nil && err == nil {
+				err = fmt.Errorf("abort stage of %s: %w", s.out.Name, aerr)
+			}
+		}
+	}()
+	epoch := Epoch{Job: r.job.Name, Lineage: r.lineage, N: 1}
+	if r.prev != nil {
+		epoch.N = r.prev.Epoch + 1
+	}
+	barriers := 0
+	var staged int64
+	for {
+		var e emission
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case got, ok := <-r.outputs:
+			if !ok {
+				return nil
+			}
+			e = got
+		}
+		if e.barrier {
+			if barriers++; barriers < len(r.tasks) {
+				continue
+			}
+			var s sealed
+			for p := range numPorts { // in a fixed order
+				for _, o := range r.job.Outputs[p] {
+					if st := stages[o.Name]; st != nil {
+						s.stages = append(s.stages, *st)
+						delete(stages, o.Name)
+					}
+				}
+			}
+			r.addPending(1)
+			if !sendTo(ctx, r.seals, s) {
+				return ctx.Err()
+			}
+			barriers, staged = 0, 0
+			epoch.N++
+			continue
+		}
+		if err := r.stageBatch(ctx, epoch, stages, e); err != nil {
+			return err
+		}
+		if staged += int64(e.batch.NumRows()); staged > r.job.MaxStageRows {
+			r.waitPublished()
+			select { // end this epoch soon
+			case r.due <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+func (r *runner) stageBatch(ctx context.Context, epoch Epoch, stages map[string]*stage, e emission) error {
+	defer e.batch.Release()
+	for _, o := range r.job.Outputs[e.port] {
+		s := stages[o.Name]
+		if s == nil {
+			st, err := o.Sink.Begin(ctx, epoch)
+			if err != nil {
+				return fmt.Errorf("stage epoch %d for %s: %w", epoch.N, o.Name, err)
+			}
+			s = &stage{out: o, st: st}
+			stages[o.Name] = s
+		}
+		if err := s.st.Write(ctx, e.batch); err != nil {
+			return fmt.Errorf("stage epoch %d for %s: %w", epoch.N, o.Name, err)
+		}
+		s.rows += int64(e.batch.NumRows())
+		if r.job.Metrics != nil {
+			r.job.Metrics.stageRows.WithLabelValues(o.Name).Set(float64(s.rows))
+		}
+	}
+	return nil
+}
+
+func (r *runner) addPending(n int) {
+	r.busy.Lock()
+	r.pending += n
+	r.busy.Unlock()
+	r.freed.Broadcast()
+}
+
+// waitPublished waits while an earlier epoch is being published. Meanwhile queues fill up
+// and reading stops: that is the back pressure of a slow sink.
+func (r *runner) waitPublished() {
+	r.busy.Lock()
+	defer r.busy.Unlock()
+	for r.pending > 0 && !r.failed {
+		r.freed.Wait()
+	}
+}
+
+// coordinate asks for barriers and turns each into a published checkpoint.
+func (r *runner) coordinate(ctx context.Context, src Source) error {
+	timer := time.NewTimer(r.job.Interval)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+			select {
+			case r.due <- struct{}{}:
+			default:
+			}
+			continue
+		case c := <-r.cuts:
+			began := time.Now()
+			if err := r.checkpoint(ctx, src, c, began); err != nil {
+				return err
+			}
+			if c.final {
+				close(r.outputs) // every sender has ended: this cut was the last
+				return nil
+			}
+			timer.Reset(r.job.Interval)
+		}
+	}
+}
+
+// checkpoint collects the parts of one epoch and makes it count: prepare, checkpoint,
+// publish, commit, in this order.
+func (r *runner) checkpoint(ctx context.Context, src Source, c cut, began time.Time) error {
+	pieces, err := r.collect(ctx, c)
+	defer func() {
+		for _, p := range pieces {
+			if p.Rec != nil {
+				p.Rec.Release()
+			}
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	for i, s := range c.splits {
+		if !s.Counts.Balanced() {
+			return fmt.Errorf("split %s at barrier %d: %w: %v", c.splits[i].Split, c.epoch, ErrConservation, s.Counts)
+		}
+	}
+	var s sealed
+	select {
+	case s = <-r.seals:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	cp := &Checkpoint{Job: r.job.Name, Lineage: r.lineage, Epoch: c.epoch, Seed: r.seed, Splits: c.splits, Merged: c.merged, Moves: c.moves}
+	rows := map[string]int64{}
+	for i, st := range s.stages {
+		receipt, err := st.st.Prepare(ctx)
+		if err != nil {
+			for _, rest := range s.stages[i+1:] {
+				err = errors.Join(err, rest.st.Abort())
+			}
+			return fmt.Errorf("prepare epoch %d for %s: %w", c.epoch, st.out.Name, err)
+		}
+		crash.At("sink.prepared")
+		rows[st.out.Name] += st.rows
+		if receipt != nil {
+			cp.Receipts = append(cp.Receipts, SinkReceipt{Sink: st.out.Name, Receipt: receipt})
+		}
+	}
+	if err := r.job.Checkpoints.Write(ctx, cp, r.prev, pieces); err != nil {
+		return err
+	}
+	crash.At("checkpoint.written")
+	if err := r.publish(ctx, cp, s, rows); err != nil {
+		return err
+	}
+	crash.At("sink.published")
+	r.prev = cp
+	r.addPending(-1)
+	at := map[Split]Position{}
+	for _, s := range cp.Splits {
+		at[s.Split] = s.Position
+	}
+	if err := src.Commit(ctx, at); err != nil && ctx.Err() == nil {
+		r.job.Log.Warn("offsets were not committed to the broker; the checkpoint has them", "epoch", c.epoch, "err", err)
+	}
+	crash.At("source.committed")
+	if err := r.job.Checkpoints.Prune(ctx, cp); err != nil {
+		return err
+	}
+	r.report(cp, c, rows, began)
+	return nil
+}
+
+// collect gathers the shards' parts of an epoch and adds their counts to the splits.
+func (r *runner) collect(ctx context.Context, c cut) ([]ShardPiece, error) {
+	var pieces []ShardPiece
+	if r.prev != nil {
+		for i, s := range r.prev.Splits { // the split table only grows
+			c.splits[i].Counts.Add(s.Counts)
+		}
+	}
+	for range r.tasks {
+		var s shardCut
+		select {
+		case s = <-r.snaps:
+		case <-ctx.Done():
+			return pieces, ctx.Err()
+		}
+		if s.epoch != c.epoch {
+			return pieces, fmt.Errorf("shard %d is at barrier %d, the front at %d", s.shard, s.epoch, c.epoch)
+		}
+		pieces = append(pieces, s.pieces...)
+		for split, n := range s.counts {
+			c.splits[split].Counts.Add(n)
+		}
+	}
+	for _, ch := range r.resume {
+		ch <- struct{}{}
+	}
+	return pieces, nil
+}
+
+func (r *runner) publish(ctx context.Context, cp *Checkpoint, s sealed, rows map[string]int64) error {
+	sinks := map[string]Sink{}
+	for _, st := range s.stages {
+		sinks[st.out.Name] = st.out.Sink
+	}
+	for _, rc := range cp.Receipts {
+		began := time.Now()
+		if err := sinks[rc.Sink].Publish(ctx, rc.Receipt); err != nil {
+			return fmt.Errorf("publish epoch %d to %s: %w", cp.Epoch, rc.Sink, err)
+		}
+		if m := r.job.Metrics; m != nil {
+			m.publish.WithLabelValues(rc.Sink).Observe(time.Since(began).Seconds())
+			m.sinkRows.WithLabelValues(rc.Sink).Add(float64(rows[rc.Sink]))
+		}
+	}
+	return nil
+}
+
+func (r *runner) report(cp *Checkpoint, c cut, rows map[string]int64, began time.Time) {
+	var size int64
+	for _, f := range cp.Files {
+		size += f.Size
+	}
+	took := time.Since(began)
+	if m := r.job.Metrics; m != nil {
+		m.barrier(cp.Splits)
+		m.checkpoints.Observe(took.Seconds())
+		m.ckptBytes.Set(float64(size))
+		m.ckptTime.Set(float64(time.Now().UnixMicro()) / 1e6)
+	}
+	r.job.Log.Debug("checkpoint", "epoch", cp.Epoch, "took", took, "bytes", size)
+	if r.job.OnCheckpoint != nil {
+		r.job.OnCheckpoint(Published{Epoch: cp.Epoch, Splits: cp.Splits, Merged: cp.Merged, Holder: c.holder, Rows: rows, Took: took, Bytes: size})
+	}
+}
