@@ -188,34 +188,38 @@ func (o *RowOrder) partition(rec arrow.RecordBatch) (func(row int) int64, error)
 	if o.By == PartitionNone {
 		return func(int) int64 { return 0 }, nil
 	}
-	i := rec.Schema().FieldIndices(o.TimeColumn)
-	if len(i) == 0 {
-		return nil, fmt.Errorf("partition column %q is not in the schema: name a timestamp column, or partition by none", o.TimeColumn)
-	}
-	var ticks func(row int) int64
-	col := rec.Column(i[0])
-	switch c := col.(type) {
-	case *array.Timestamp:
-		if c.DataType().(*arrow.TimestampType).Unit != arrow.Microsecond {
-			return nil, fmt.Errorf("partition column %q: type %s, want timestamp[us]", o.TimeColumn, c.DataType())
-		}
-		ticks = func(row int) int64 { return int64(c.Value(row)) }
-	case *array.Int64:
-		ticks = func(row int) int64 {
-			if ms := c.Value(row); ms <= math.MaxInt64/1000 && ms >= math.MinInt64/1000 {
-				return ms * 1000
-			}
-			return math.MaxInt64 // outside MaxEventTime, which is all that matters
-		}
-	default:
-		return nil, fmt.Errorf("partition column %q: type %s, want timestamp[us] or int64 milliseconds", o.TimeColumn, col.DataType())
+	ticks, err := ColumnTicks(rec, o.TimeColumn)
+	if err != nil {
+		return nil, fmt.Errorf("partition %w", err)
 	}
 	return func(row int) int64 {
-		if col.IsNull(row) {
+		t, ok := ticks(row)
+		if !ok {
 			return NullPartition
 		}
-		return o.By.Of(ticks(row))
+		return o.By.Of(t)
 	}, nil
+}
+
+// ColumnTicks returns how to read a top-level column that is a timestamp[us] or an int64 of
+// milliseconds, in ticks; ok is false for null. Milliseconds beyond int64 ticks saturate.
+func ColumnTicks(rec arrow.RecordBatch, column string) (func(row int) (t int64, ok bool), error) {
+	i := rec.Schema().FieldIndices(column)
+	if len(i) == 0 {
+		return nil, fmt.Errorf("column %q is not in the schema: name a timestamp column, or partition by none", column)
+	}
+	switch c := rec.Column(i[0]).(type) {
+	case *array.Timestamp:
+		if c.DataType().(*arrow.TimestampType).Unit == arrow.Microsecond {
+			return func(row int) (int64, bool) { return int64(c.Value(row)), c.IsValid(row) }, nil
+		}
+	case *array.Int64:
+		return func(row int) (int64, bool) {
+			ms := min(max(c.Value(row), math.MinInt64/1000), math.MaxInt64/1000)
+			return ms * 1000, c.IsValid(row)
+		}, nil
+	}
+	return nil, fmt.Errorf("column %q: type %s, want timestamp[us] or int64 milliseconds", column, rec.Column(i[0]).DataType())
 }
 
 // rowKey compares rows by one column.
