@@ -1,0 +1,696 @@
+package pipelinetest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/tidemark/tidemark/pipeline"
+)
+
+// Engine is what the golden cases of windows are run against.
+type Engine struct {
+	// Assign returns the windows that hold t.
+	Assign func(w WindowSpec, t int64) ([][2]int64, error)
+	// Window builds a window operator over RowSchema; an error that wraps ErrNotBuilt skips
+	// the case.
+	Window func(s Spec, mem memory.Allocator) (Window, error)
+}
+
+// Window is a window operator under test. Its results have the columns key,
+// window_start, window_end, value, _tm_pane and _tm_revision.
+type Window interface {
+	pipeline.Stateful
+	Open() int
+}
+
+// ErrNotBuilt says that the engine does not have a feature (yet), or has decided against
+// a dialect.
+type ErrNotBuilt string
+
+func (e ErrNotBuilt) Error() string { return string(e) }
+
+// Int is an integer that may be written as a decimal string.
+type Int int64
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (i *Int) UnmarshalJSON(b []byte) error {
+	v, err := strconv.ParseInt(strings.Trim(string(b), `"`), 10, 64)
+	*i = Int(v)
+	return err
+}
+
+// WindowSpec is spec.window of a case.
+type WindowSpec struct {
+	Type, Touch, TZ           string
+	Size, Slide, Offset, Step Int
+	MaxSize                   Int             `json:"max_size"`
+	Gap                       json.RawMessage `json:"gap"`
+	MinStart                  *Int            `json:"min_start"`
+	MaxLength                 *Int            `json:"max_length"`
+}
+
+// Spec is spec of a window case.
+type Spec struct {
+	Window          WindowSpec
+	Time            string
+	AllowedLateness Int    `json:"allowed_lateness"`
+	LateOutput      string `json:"late_output"`
+	Trigger         TriggerSpec
+	Accumulation    string
+	Aggregate       string
+	Watermark       struct {
+		Policy, Per string
+		Bound       Int
+	}
+	OutputTS      string `json:"output_ts"`
+	OnTime        string `json:"on_time"`
+	Closing       string
+	BundleAtomic  bool  `json:"bundle_atomic"`
+	EmitUnchanged *bool `json:"emit_unchanged"`
+}
+
+// TriggerSpec is a trigger of a case.
+type TriggerSpec struct {
+	Type          string
+	N, MS         Int
+	Interval      Int
+	Aligned       *bool
+	Early, Late   *TriggerSpec
+	Of, Until     json.RawMessage
+	EmitUnchanged *bool `json:"emit_unchanged"`
+}
+
+type goldenCase struct {
+	ID, Kind, Tier, Title, Unit, Order string
+	Notes, Source, Unused              json.RawMessage
+	Spec                               json.RawMessage
+	Steps                              []goldenStep
+	Final                              *goldenState
+	OrderAgnostic                      bool `json:"order_agnostic"`
+	RestoreAnywhere                    bool `json:"restore_anywhere"`
+	Assign                             []struct {
+		TS      Int
+		Windows [][2]Int
+		Local   json.RawMessage
+	}
+	Windows, Expected json.RawMessage
+}
+
+type goldenStep struct {
+	Op        string
+	T, By     Int
+	SrcT      json.RawMessage `json:"src_t"`
+	Key       string
+	Value     json.RawMessage
+	TS        Int
+	Gap       json.RawMessage
+	Input     int
+	Status    string
+	Watermark *Int
+	Elements  []goldenElement
+	Emit      []goldenEmit
+	Late      []goldenElement
+	State     *goldenState
+	Notes     json.RawMessage
+}
+
+type goldenElement struct {
+	Key   string
+	Value json.RawMessage
+	TS    Int
+	Gap   json.RawMessage
+}
+
+type goldenEmit struct {
+	Key         string
+	Start, End  *Int
+	Value       json.RawMessage
+	Pane, Kind  string
+	TS          *Int
+	First, Last *bool
+	Index       *int
+	NonSpec     *int `json:"nonspec"`
+	Any         bool
+	SrcWindow   json.RawMessage `json:"src_window"`
+	Watermark   *Int
+	Status      string
+}
+
+type goldenState struct {
+	OpenWindows            *int `json:"open_windows"`
+	LateElements           *int `json:"late_elements"`
+	LateElementWindowPairs *int `json:"late_element_window_pairs"`
+}
+
+// RunWindowGolden runs every case of a window-conformance file as a subtest by its id.
+func RunWindowGolden(t *testing.T, path string, e Engine) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct{ Cases []json.RawMessage }
+	if err := json.Unmarshal(b, &file); err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	if len(file.Cases) == 0 {
+		t.Fatalf("%s: no cases", path)
+	}
+	for _, raw := range file.Cases {
+		var c goldenCase
+		err := strict(raw, &c)
+		t.Run(c.ID, func(t *testing.T) {
+			if err != nil {
+				t.Fatalf("case: %v", err)
+			}
+			switch c.Kind {
+			case "assign":
+				runAssign(t, c, e)
+			case "watermark_merge":
+				runMerge(t, c)
+			case "watermark_gen":
+				runGen(t, c)
+			case "window":
+				runWindow(t, c, e)
+			case "session_merge":
+				t.Skip("not built yet: session windows")
+			default:
+				t.Fatalf("unknown kind %q", c.Kind)
+			}
+		})
+	}
+}
+
+func strict(raw []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	return d.Decode(v)
+}
+
+func skip(t *testing.T, err error) {
+	t.Helper()
+	if nb, ok := err.(ErrNotBuilt); ok {
+		t.Skip(string(nb))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func runAssign(t *testing.T, c goldenCase, e Engine) {
+	var spec struct{ Window WindowSpec }
+	if err := strict(c.Spec, &spec); err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range c.Assign {
+		got, err := e.Assign(spec.Window, int64(a.TS))
+		skip(t, err)
+		want := [][2]int64{}
+		for _, w := range a.Windows {
+			want = append(want, [2]int64{int64(w[0]), int64(w[1])})
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("windows of %d: got %v, want %v", a.TS, got, want)
+		}
+	}
+}
+
+func runMerge(t *testing.T, c goldenCase) {
+	var spec struct {
+		Inputs        int
+		InitialStatus string `json:"initial_status"`
+	}
+	if err := strict(c.Spec, &spec); err != nil {
+		t.Fatal(err)
+	}
+	if c.Tier == "dialect:flink" && c.ID == "wm-11" {
+		t.Skip("not adopted: when all inputs are idle the mark holds, it is not flushed")
+	}
+	v := pipeline.NewValve()
+	for range spec.Inputs {
+		i := v.Add()
+		if spec.InitialStatus == "idle" {
+			v.SetIdle(i, true)
+		}
+	}
+	idle := v.AllIdle()
+	for n, s := range c.Steps {
+		var got []string
+		rose := false
+		switch s.Op {
+		case "in_watermark":
+			rose = v.Observe(s.Input, pipeline.Mark{Event: int64(s.T), Ingest: pipeline.MinTicks})
+		case "in_status":
+			rose = v.SetIdle(s.Input, s.Status == "idle")
+		default:
+			t.Fatalf("step %d: unknown op %q", n, s.Op)
+		}
+		if rose {
+			got = append(got, fmt.Sprintf("watermark %d", v.Merged().Event))
+		}
+		if now := v.AllIdle(); now != idle {
+			idle = now
+			got = append(got, "status "+map[bool]string{true: "idle", false: "active"}[now])
+		}
+		var want []string
+		for _, e := range s.Emit {
+			if e.Watermark != nil {
+				want = append(want, fmt.Sprintf("watermark %d", *e.Watermark))
+			} else {
+				want = append(want, "status "+e.Status)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("step %d: got %q, want %q", n, got, want)
+		}
+	}
+}
+
+func runGen(t *testing.T, c goldenCase) {
+	var spec struct {
+		Policy, Convention string
+		Bound              Int
+		IdleTimeout        json.RawMessage `json:"idle_timeout"`
+		Per                string
+	}
+	if err := strict(c.Spec, &spec); err != nil {
+		t.Fatal(err)
+	}
+	if spec.Policy != "bounded" {
+		t.Skipf("not adopted: policy %s moves a mark by the wall clock", spec.Policy)
+	}
+	m := pipeline.NewMarks(int64(spec.Bound), pipeline.MaxTicks)
+	split := m.Add()
+	for n, s := range c.Steps {
+		if s.Op == "element" {
+			_, mark, _ := m.Stamp(split, []int64{int64(s.TS)}, nil)
+			m.Arrive(split, pipeline.Mark{Event: mark, Ingest: pipeline.MinTicks}, pipeline.MinTicks)
+		}
+		if s.Watermark == nil {
+			continue
+		}
+		got := m.Merged().Event
+		if spec.Convention == "exclusive" && got != pipeline.MinTicks {
+			got++
+		}
+		if got != int64(*s.Watermark) {
+			t.Errorf("step %d: mark %d, want %d", n, got, *s.Watermark)
+		}
+	}
+}
+
+// windowRun is one pass over a window case.
+type windowRun struct {
+	t    *testing.T
+	c    goldenCase
+	spec Spec
+	e    Engine
+	mem  memory.Allocator
+
+	op      Window
+	wm      int64
+	now     int64
+	offset  int64
+	names   map[string]int64 // values that are no integers
+	values  []json.RawMessage
+	out     []goldenEmit
+	late    []goldenElement
+	lateAll int
+	total   []string
+}
+
+func runWindow(t *testing.T, c goldenCase, e Engine) {
+	var spec Spec
+	if err := strict(c.Spec, &spec); err != nil {
+		t.Fatal(err)
+	}
+	variants := []struct {
+		name    string
+		on      bool
+		restore bool
+		steps   []goldenStep
+	}{
+		{"as is", true, false, c.Steps},
+		{"restored after every step", c.RestoreAnywhere, true, c.Steps},
+		{"in batches", true, false, batched(c.Steps, spec)},
+		{"in reverse", c.OrderAgnostic, false, reversed(c.Steps)},
+	}
+	for _, v := range variants {
+		if !v.on || v.steps == nil {
+			continue
+		}
+		checked := memory.NewCheckedAllocator(memory.NewGoAllocator())
+		r := &windowRun{t: t, c: c, spec: spec, e: e, mem: checked, wm: pipeline.MinTicks, now: pipeline.MinTicks, names: map[string]int64{}}
+		var err error
+		r.op, err = e.Window(spec, checked)
+		skip(t, err)
+		for n, s := range v.steps {
+			r.step(v.name, n, s)
+			if v.restore {
+				r.restore()
+			}
+		}
+		r.final(v.name)
+		checked.AssertSize(t, 0)
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// quietElement tells whether a step is an element that is neither emitted for nor late.
+func quietElement(s goldenStep) bool {
+	return s.Op == "element" && len(s.Emit) == 0 && len(s.Late) == 0 && s.State == nil
+}
+
+// batched puts runs of quiet elements into one batch each.
+func batched(steps []goldenStep, spec Spec) []goldenStep {
+	if spec.Watermark.Policy != "explicit" {
+		return nil
+	}
+	var out []goldenStep
+	for _, s := range steps {
+		if !quietElement(s) {
+			out = append(out, s)
+			continue
+		}
+		el := goldenElement{Key: s.Key, Value: s.Value, TS: s.TS, Gap: s.Gap}
+		if n := len(out); n > 0 && out[n-1].Op == "one_batch" {
+			out[n-1].Elements = append(out[n-1].Elements, el)
+			continue
+		}
+		out = append(out, goldenStep{Op: "one_batch", Elements: []goldenElement{el}})
+	}
+	return out
+}
+
+func reversed(steps []goldenStep) []goldenStep {
+	out := slices.Clone(steps)
+	for i := 0; i < len(out); {
+		j := i
+		for j < len(out) && quietElement(out[j]) {
+			j++
+		}
+		slices.Reverse(out[i:j])
+		i = max(j, i+1)
+	}
+	return out
+}
+
+func (r *windowRun) step(variant string, n int, s goldenStep) {
+	r.t.Helper()
+	r.out, r.late = nil, nil
+	switch s.Op {
+	case "element":
+		r.element(goldenElement{Key: s.Key, Value: s.Value, TS: s.TS})
+	case "batch":
+		if r.spec.BundleAtomic {
+			r.process(s.Elements)
+			r.check(r.op.Tick(r.now, r))
+			break
+		}
+		for _, e := range s.Elements {
+			r.element(e)
+		}
+	case "one_batch":
+		r.process(s.Elements)
+	case "watermark":
+		r.advance(int64(s.T))
+	case "processing_time":
+		r.now = int64(s.T)
+		r.check(r.op.Tick(r.now, r))
+		if r.spec.Time == "processing" {
+			r.advance(r.now)
+		}
+	case "snapshot_restore":
+		r.restore()
+	case "end_of_input":
+		r.advance(pipeline.MaxTicks)
+	default:
+		r.t.Fatalf("step %d: unknown op %q", n, s.Op)
+	}
+	got, want := r.lines(r.out, s.Emit), r.wanted(s.Emit)
+	switch r.c.Order {
+	case "total":
+		r.total = append(r.total, got...)
+	case "exact":
+	default:
+		sort.Strings(got)
+		sort.Strings(want)
+	}
+	if r.c.Order != "total" && !slices.Equal(got, want) {
+		r.t.Errorf("%s, step %d (%s): emitted\n\t%q, want\n\t%q", variant, n, s.Op, got, want)
+	}
+	gotLate, wantLate := lateLines(r.late), lateLines(s.Late)
+	if !slices.Equal(gotLate, wantLate) {
+		r.t.Errorf("%s, step %d (%s): late %q, want %q", variant, n, s.Op, gotLate, wantLate)
+	}
+	r.state(variant, s.State)
+}
+
+func (r *windowRun) check(err error) {
+	r.t.Helper()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *windowRun) element(e goldenElement) {
+	r.process([]goldenElement{e})
+	if r.spec.Watermark.Policy == "bounded" {
+		r.advance(pipeline.SubTicks(int64(e.TS), int64(r.spec.Watermark.Bound)+1))
+	}
+}
+
+func (r *windowRun) process(els []goldenElement) {
+	var rows []Row
+	behind := make([]int64, len(els))
+	for i, e := range els {
+		ts := int64(e.TS)
+		if r.spec.Time == "processing" {
+			ts = r.now
+			behind[i] = pipeline.MinTicks
+		} else {
+			behind[i] = r.wm
+		}
+		rows = append(rows, Row{Time: ts, Key: e.Key, Value: r.intern(e.Value), Offset: r.offset})
+		r.offset++
+	}
+	rec := Record(r.mem, rows)
+	defer rec.Release()
+	keyer, err := pipeline.NewKeyer(rec.Schema(), []string{"key"}, 0)
+	r.check(err)
+	r.check(r.op.Process(pipeline.Batch{Rec: rec, Keys: keyer.Keys(rec), Behind: behind, Passed: pipeline.MinTicks}, r))
+}
+
+// intern turns a value into an integer: itself, or a number for its text.
+func (r *windowRun) intern(v json.RawMessage) int64 {
+	if n, err := strconv.ParseInt(string(v), 10, 64); err == nil {
+		return n
+	}
+	id, ok := r.names[string(v)]
+	if !ok {
+		id = -1_000_000 - int64(len(r.names))
+		r.names[string(v)] = id
+	}
+	return id
+}
+
+func (r *windowRun) extern(v int64) string {
+	for name, id := range r.names {
+		if id == v {
+			return name
+		}
+	}
+	return strconv.FormatInt(v, 10)
+}
+
+func (r *windowRun) advance(to int64) {
+	r.wm = max(r.wm, to)
+	r.check(r.op.Advance(pipeline.Mark{Event: r.wm, Ingest: pipeline.MinTicks}, r))
+}
+
+func (r *windowRun) restore() {
+	var pieces []pipeline.Piece
+	r.check(r.op.Snapshot(true, func(p pipeline.Piece) error {
+		p.Rec.Retain()
+		pieces = append(pieces, p)
+		return nil
+	}))
+	op, err := r.e.Window(r.spec, r.mem)
+	r.check(err)
+	for _, p := range pieces {
+		r.check(op.Restore(p, func(uint8) bool { return true }))
+		p.Rec.Release()
+	}
+	if op.Open() != r.op.Open() {
+		r.t.Errorf("restored %d open windows of %d", op.Open(), r.op.Open())
+	}
+	r.op = op
+	before := len(r.out)
+	r.check(op.Advance(pipeline.Mark{Event: r.wm, Ingest: pipeline.MinTicks}, r))
+	if len(r.out) > before {
+		r.t.Errorf("the restored operator emitted again: %v", r.out[before:])
+	}
+}
+
+// Emit implements pipeline.Emitter.
+func (r *windowRun) Emit(p pipeline.Port, b pipeline.Batch) error {
+	keys := b.Rec.Column(b.Rec.Schema().FieldIndices("key")[0]).(*array.String)
+	if p == pipeline.Late {
+		vals := b.Rec.Column(b.Rec.Schema().FieldIndices("value")[0]).(*array.Int64)
+		times := b.Rec.Column(pipeline.ColTime).(*array.Timestamp)
+		for i := range b.NumRows() {
+			r.lateAll++
+			r.late = append(r.late, goldenElement{Key: strings.Clone(keys.Value(i)), Value: json.RawMessage(r.extern(vals.Value(i))), TS: Int(times.Value(i))})
+		}
+		return nil
+	}
+	if r.spec.Aggregate == "none" {
+		return nil
+	}
+	col := func(name string) arrow.Array { return b.Rec.Column(b.Rec.Schema().FieldIndices(name)[0]) }
+	for i := range b.NumRows() {
+		start, end := Int(col("window_start").(*array.Timestamp).Value(i)), Int(col("window_end").(*array.Timestamp).Value(i))
+		index := int(col("_tm_revision").(*array.Int32).Value(i)) - 1
+		first, ts := index == 0, end-1
+		last := r.wm >= pipeline.AddTicks(int64(end)-1, int64(r.spec.AllowedLateness))
+		r.out = append(r.out, goldenEmit{Key: strings.Clone(keys.Value(i)), Start: &start, End: &end, Pane: strings.Clone(col("_tm_pane").(*array.String).Value(i)),
+			Value: json.RawMessage(r.value(col("value"), i)), TS: &ts, First: &first, Last: &last, Index: &index, NonSpec: &index})
+	}
+	return nil
+}
+
+// Count implements pipeline.Emitter.
+func (r *windowRun) Count(pipeline.Fate, int32, int64) {}
+
+func (r *windowRun) value(c arrow.Array, i int) string {
+	switch c := c.(type) {
+	case *array.Int64:
+		if c.IsNull(i) {
+			return "null"
+		}
+		return r.extern(c.Value(i))
+	case *array.List:
+		from, to := c.ValueOffsets(i)
+		var parts []string
+		for _, v := range c.ListValues().(*array.Int64).Int64Values()[from:to] {
+			parts = append(parts, r.extern(v))
+		}
+		return "[" + strings.Join(parts, ",") + "]"
+	}
+	return fmt.Sprintf("unexpected type %s", c.DataType())
+}
+
+// lines renders what was emitted, with the optional members that the first wanted row of
+// the same key, window and pane has.
+func (r *windowRun) lines(got, want []goldenEmit) []string {
+	var out []string
+	for _, g := range got {
+		like := goldenEmit{}
+		for _, w := range want {
+			if w.Key == g.Key && equalInt(w.Start, g.Start) && equalInt(w.End, g.End) && w.Pane == g.Pane {
+				like = w
+				break
+			}
+		}
+		out = append(out, emitLine(g, like))
+	}
+	return out
+}
+
+func (r *windowRun) wanted(want []goldenEmit) []string {
+	var out []string
+	for _, w := range want {
+		out = append(out, emitLine(w, w))
+	}
+	return out
+}
+
+func emitLine(e, like goldenEmit) string {
+	var value bytes.Buffer
+	if like.Any {
+		value.WriteString("any")
+	} else if err := json.Compact(&value, e.Value); err != nil {
+		value.Write(e.Value)
+	}
+	s := fmt.Sprintf("%s [%s,%s) %s %s", e.Key, intText(e.Start), intText(e.End), value.String(), e.Pane)
+	if like.Kind != "" && like.Kind != "+I" {
+		s += " " + e.Kind
+	}
+	if like.TS != nil {
+		s += " ts=" + intText(e.TS)
+	}
+	if like.First != nil {
+		s += fmt.Sprintf(" first=%v", *e.First)
+	}
+	if like.Last != nil {
+		s += fmt.Sprintf(" last=%v", *e.Last)
+	}
+	if like.Index != nil {
+		s += fmt.Sprintf(" index=%d", *e.Index)
+	}
+	if like.NonSpec != nil {
+		s += fmt.Sprintf(" nonspec=%d", *e.NonSpec)
+	}
+	return s
+}
+
+func equalInt(a, b *Int) bool { return a == b || a != nil && b != nil && *a == *b }
+
+func intText(i *Int) string {
+	if i == nil {
+		return "-"
+	}
+	return strconv.FormatInt(int64(*i), 10)
+}
+
+func lateLines(els []goldenElement) []string {
+	out := []string{}
+	for _, e := range els {
+		out = append(out, fmt.Sprintf("%s %s @%d", e.Key, e.Value, e.TS))
+	}
+	sort.Strings(out)
+	return out
+}
+
+func (r *windowRun) state(variant string, s *goldenState) {
+	if s == nil {
+		return
+	}
+	if s.OpenWindows != nil && r.op.Open() != *s.OpenWindows {
+		r.t.Errorf("%s: %d open windows, want %d", variant, r.op.Open(), *s.OpenWindows)
+	}
+	if s.LateElements != nil && r.lateAll != *s.LateElements {
+		r.t.Errorf("%s: %d late elements, want %d", variant, r.lateAll, *s.LateElements)
+	}
+	if s.LateElementWindowPairs != nil && r.lateAll != *s.LateElementWindowPairs {
+		r.t.Errorf("%s: %d late (element, window) pairs, want %d", variant, r.lateAll, *s.LateElementWindowPairs)
+	}
+}
+
+func (r *windowRun) final(variant string) {
+	r.state(variant, r.c.Final)
+	if r.c.Order != "total" {
+		return
+	}
+	var want []string
+	for _, s := range r.c.Steps {
+		want = append(want, r.wanted(s.Emit)...)
+	}
+	sort.Strings(r.total)
+	sort.Strings(want)
+	if !slices.Equal(r.total, want) {
+		r.t.Errorf("%s: emitted in all\n\t%q, want\n\t%q", variant, r.total, want)
+	}
+}
