@@ -714,9 +714,9 @@ func jsonType(b []byte, p int) string {
 		return "an object"
 	case c == '[':
 		return "an array"
-	case c == 't', c == 'f':
+	case literal(b, p, "true"), literal(b, p, "false"):
 		return "a boolean"
-	case c == 'n':
+	case literal(b, p, "null"):
 		return "null"
 	case c == '-' || isDigit(c):
 		return "a number"
