@@ -521,8 +521,8 @@ func (w *Tumbling) emitLate(in pipeline.Batch, late []int32, out pipeline.Emitte
 }
 
 // Snapshot lends one piece per slice, with the slice's start as its id. Its columns are
-// the key group, the key, whether the window has fired, the header and the accumulators'
-// words by name.
+// the key group, the key, whether the window has fired and since when rows wait, the
+// header, and the accumulators' words by name.
 func (w *Tumbling) Snapshot(full bool, piece func(pipeline.Piece) error) error {
 	for _, start := range w.order {
 		sl := w.slices[start]
@@ -547,6 +547,7 @@ func (w *Tumbling) stateSchema() *arrow.Schema {
 		{Name: "_group", Type: arrow.PrimitiveTypes.Uint8},
 		{Name: "key", Type: arrow.BinaryTypes.Binary},
 		{Name: "fired", Type: arrow.FixedWidthTypes.Boolean},
+		{Name: "since", Type: arrow.PrimitiveTypes.Int64},
 		{Name: "head", Type: arrow.PrimitiveTypes.Int64},
 	}
 	for _, a := range w.prog.accs {
@@ -572,6 +573,7 @@ func (w *Tumbling) pieceOf(sl *slice) arrow.RecordBatch {
 		b.Field(0).(*array.Uint8Builder).UnsafeAppend(pipeline.Group(w.keyer.Hash(key)))
 		b.Field(1).(*array.BinaryBuilder).Append(key)
 		b.Field(2).(*array.BooleanBuilder).UnsafeAppend(sl.fired)
+		b.Field(3).(*array.Int64Builder).UnsafeAppend(sl.since)
 	}
 	words := func(field, word int) {
 		c := b.Field(field).(*array.Int64Builder)
@@ -579,8 +581,8 @@ func (w *Tumbling) pieceOf(sl *slice) arrow.RecordBatch {
 			c.UnsafeAppend(int64(w.store.row(sl.tab.id(i))[word]))
 		}
 	}
-	words(3, rowHead)
-	f := 4
+	words(4, rowHead)
+	f := 5
 	for _, a := range w.prog.accs {
 		if a.op == accCollect {
 			l := b.Field(f).(*array.ListBuilder)
@@ -612,7 +614,8 @@ func (w *Tumbling) Restore(p pipeline.Piece, keep func(group uint8) bool) error 
 	}
 	keys := p.Rec.Column(1).(*array.Binary)
 	fired := p.Rec.Column(2).(*array.Boolean)
-	heads := p.Rec.Column(3).(*array.Int64).Int64Values()
+	since := p.Rec.Column(3).(*array.Int64).Int64Values()
+	heads := p.Rec.Column(4).(*array.Int64).Int64Values()
 	for i := range int(p.Rec.NumRows()) {
 		key := keys.Value(i)
 		hash := w.keyer.Hash(key)
@@ -622,7 +625,7 @@ func (w *Tumbling) Restore(p pipeline.Piece, keep func(group uint8) bool) error 
 		sl := w.slices[start]
 		if sl == nil {
 			sl = w.open(start)
-			sl.fired = fired.Value(i)
+			sl.fired, sl.since = fired.Value(i), since[i]
 		}
 		id, added := sl.tab.find(hash, key)
 		if !added {
@@ -634,7 +637,7 @@ func (w *Tumbling) Restore(p pipeline.Piece, keep func(group uint8) bool) error 
 		if row[rowHead]&headPending != 0 {
 			sl.pending = append(sl.pending, id)
 		}
-		f := 4
+		f := 5
 		for _, a := range w.prog.accs {
 			if a.op == accCollect {
 				l := p.Rec.Column(f).(*array.List)
