@@ -1,0 +1,22 @@
+// Package parquet writes one table as Parquet files, each of them visible exactly once.
+//
+// An epoch's rows are sorted by partition and key and written to staged objects below
+// _tidemark/staging. Prepare makes them durable, opens them again to check the footer and
+// the row count, and names them in a receipt with size and hash. Publish links each one to
+// its final name, which follows from job, lineage, epoch and a number, and then records
+// the epoch in the manifest log _tidemark/log/<table>. Every step of Publish may be
+// repeated: a final object with the recorded size and hash is done, one with others is an
+// error, and so is an object that is neither staged nor final.
+//
+// Names of staged objects do not end in .parquet and lie in a folder that begins with an
+// underscore, so that neither a glob nor Hive, Spark or Trino sees them.
+//
+// Layout: <table>/dt=YYYY-MM-DD/hour=HH/part-<job>-<lineage>-<epoch>-<n>.parquet, in UTC,
+// by a time column. Rows without that time go to dt=__null__, rows outside the years
+// 1900 to 2299 to dt=__far__.
+//
+// Three columns are added: _tm_ver, which replaces _tm_revision and whose largest value
+// is the valid one among rows of the same key and window; _tm_lineage and _tm_epoch.
+//
+// This is the only package that imports parquet-go.
+package parquet

@@ -1,0 +1,229 @@
+package parquet
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	pq "github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/compress"
+
+	"github.com/tidemark/tidemark/pipeline"
+)
+
+// Columns that the sink adds, and the one that it replaces.
+const (
+	colRevision = "_tm_revision"
+	colVersion  = "_tm_ver"
+	colLineage  = "_tm_lineage"
+	colEpoch    = "_tm_epoch"
+)
+
+// maxDepth bounds the nesting of a schema.
+const maxDepth = 32
+
+// shape is one Arrow field as Parquet sees it. Levels are absolute.
+type shape struct {
+	name     string
+	typ      arrow.DataType
+	nullable bool
+	index    int // of the field in its parent
+	leaf     int // column number; -1 for groups
+	children []*shape
+	// def is the definition level of a value that is there, of a list that has an element.
+	// rep is the repetition level of a second element.
+	def, rep byte
+	leafType // leaves only
+}
+
+// group is a Parquet group whose fields keep their order; the library sorts them by name.
+type group struct {
+	pq.Group
+	fields []pq.Field
+}
+
+func (g group) Fields() []pq.Field { return g.fields }
+
+// newGroup takes its fields one by one.
+func (g *group) add(name string, node pq.Node) {
+	if g.Group == nil {
+		g.Group = pq.Group{}
+	}
+	g.Group[name] = node
+	one := pq.Group{name: node}
+	g.fields = append(g.fields, one.Fields()[0])
+}
+
+// compile translates an Arrow schema. It returns the fields without _tm_revision, whose
+// index comes third, or -1.
+func compile(table string, schema *arrow.Schema) (*pq.Schema, []*shape, int, error) {
+	var root group
+	var fields []*shape
+	revision, leaves := -1, 0
+	seen := map[string]bool{colVersion: true, colLineage: true, colEpoch: true}
+	for i, f := range schema.Fields() {
+		if f.Name == colRevision {
+			if f.Type.ID() != arrow.INT32 {
+				return nil, nil, 0, fmt.Errorf("column %s: type %s, want int32", f.Name, f.Type)
+			}
+			revision = i
+			continue
+		}
+		if seen[f.Name] {
+			return nil, nil, 0, fmt.Errorf("column %s: the name is taken, by another column or by the sink", f.Name)
+		}
+		seen[f.Name] = true
+		node, s, err := compileField(f, i, 0, 0, 0, &leaves)
+		if err != nil {
+			return nil, nil, 0, fmt.Errorf("column %w", err)
+		}
+		root.add(f.Name, node)
+		fields = append(fields, s)
+	}
+	if len(fields) == 0 {
+		return nil, nil, 0, fmt.Errorf("schema of table %s has no columns", table)
+	}
+	root.add(colVersion, pq.Uint(64))
+	root.add(colLineage, pq.Int(32))
+	root.add(colEpoch, pq.Int(64))
+	return pq.NewSchema(segment(table), root), fields, revision, nil
+}
+
+func compileField(f arrow.Field, index, depth int, def, rep byte, leaves *int) (pq.Node, *shape, error) {
+	if f.Name == "" {
+		return nil, nil, fmt.Errorf("%q: a column needs a name", f.Name)
+	}
+	if depth == maxDepth {
+		return nil, nil, fmt.Errorf("%s: nested more than %d levels deep", f.Name, maxDepth)
+	}
+	s := &shape{name: f.Name, typ: f.Type, nullable: f.Nullable, index: index, leaf: -1, rep: rep}
+	if f.Nullable {
+		def++
+	}
+	var node pq.Node
+	switch t := f.Type.(type) {
+	case *arrow.StructType:
+		if t.NumFields() == 0 {
+			return nil, nil, fmt.Errorf("%s: Parquet has no struct without fields", f.Name)
+		}
+		var g group
+		for i, cf := range t.Fields() {
+			child, cs, err := compileField(cf, i, depth+1, def, rep, leaves)
+			if err != nil {
+				return nil, nil, fmt.Errorf("%s.%w", f.Name, err)
+			}
+			if _, dup := g.Group[cf.Name]; dup {
+				return nil, nil, fmt.Errorf("%s.%s: the name is taken", f.Name, cf.Name)
+			}
+			g.add(cf.Name, child)
+			s.children = append(s.children, cs)
+		}
+		node, s.def = g, def
+	case *arrow.ListType:
+		def++ // the element is there
+		s.def, s.rep = def, rep+1
+		elem := t.ElemField()
+		child, cs, err := compileField(arrow.Field{Name: "element", Type: elem.Type, Nullable: elem.Nullable, Metadata: elem.Metadata}, 0, depth+1, def, rep+1, leaves)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s.%w", f.Name, err)
+		}
+		node, s.children = pq.List(child), []*shape{cs}
+	case *arrow.MapType:
+		if t.KeyType().ID() != arrow.STRING || t.ItemType().ID() != arrow.STRING {
+			return nil, nil, fmt.Errorf("%s: type %s, want map<string, string>", f.Name, t)
+		}
+		def++
+		s.def, s.rep = def, rep+1
+		key, ks, err := compileField(arrow.Field{Name: "key", Type: t.KeyType()}, 0, depth+1, def, rep+1, leaves)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s.%w", f.Name, err)
+		}
+		value, vs, err := compileField(arrow.Field{Name: "value", Type: t.ItemType(), Nullable: t.ItemField().Nullable}, 1, depth+1, def, rep+1, leaves)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s.%w", f.Name, err)
+		}
+		node, s.children = pq.Map(key, value), []*shape{ks, vs}
+	default:
+		var err error
+		if node, s.leafType, err = leafNode(f); err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", f.Name, err)
+		}
+		s.def, s.leaf = def, *leaves
+		*leaves++
+	}
+	if f.Nullable {
+		node = pq.Optional(node)
+	}
+	return node, s, nil
+}
+
+// leafNode returns the Parquet type of a leaf and how to write it.
+func leafNode(f arrow.Field) (pq.Node, leafType, error) {
+	switch f.Type.ID() {
+	case arrow.INT8:
+		return pq.Int(8), leafOf[*array.Int8](smallInt[int8]), nil
+	case arrow.INT16:
+		return pq.Int(16), leafOf[*array.Int16](smallInt[int16]), nil
+	case arrow.INT32:
+		return pq.Int(32), leafOf[*array.Int32](pq.Int32Value), nil
+	case arrow.INT64:
+		scale, err := scaleOf(f)
+		if err != nil {
+			return nil, leafType{}, err
+		}
+		if scale > 0 {
+			return pq.Decimal(scale, 18, pq.Int64Type), leafOf[*array.Int64](pq.Int64Value), nil
+		}
+		return pq.Int(64), leafOf[*array.Int64](pq.Int64Value), nil
+	case arrow.UINT8:
+		return pq.Uint(8), leafOf[*array.Uint8](smallInt[uint8]), nil
+	case arrow.UINT16:
+		return pq.Uint(16), leafOf[*array.Uint16](smallInt[uint16]), nil
+	case arrow.UINT32:
+		return pq.Uint(32), leafOf[*array.Uint32](smallInt[uint32]), nil
+	case arrow.UINT64:
+		return pq.Uint(64), leafOf[*array.Uint64](wideInt[uint64]), nil
+	case arrow.FLOAT32:
+		return pq.Leaf(pq.FloatType), leafOf[*array.Float32](pq.FloatValue), nil
+	case arrow.FLOAT64:
+		return pq.Leaf(pq.DoubleType), leafOf[*array.Float64](pq.DoubleValue), nil
+	case arrow.BOOL:
+		return pq.Leaf(pq.BooleanType), leafOf[*array.Boolean](pq.BooleanValue), nil
+	case arrow.TIMESTAMP:
+		if f.Type.(*arrow.TimestampType).Unit != arrow.Microsecond {
+			return nil, leafType{}, fmt.Errorf("type %s, want timestamp[us]", f.Type)
+		}
+		return pq.Timestamp(pq.Microsecond), leafOf[*array.Timestamp](wideInt[arrow.Timestamp]), nil
+	case arrow.STRING:
+		return pq.Encoded(pq.String(), &pq.RLEDictionary), leafOf[*array.String](stringValue), nil
+	case arrow.BINARY:
+		return pq.Leaf(pq.ByteArrayType), leafOf[*array.Binary](pq.ByteArrayValue), nil
+	}
+	return nil, leafType{}, fmt.Errorf("type %s has no Parquet column here: convert it before the sink", f.Type)
+}
+
+// scaleOf reads the scale of a fixed point column, 0 for a plain integer.
+func scaleOf(f arrow.Field) (int, error) {
+	text, ok := f.Metadata.GetValue(pipeline.ScaleKey)
+	if !ok {
+		return 0, nil
+	}
+	scale, err := strconv.Atoi(text)
+	if err != nil || scale < 0 || scale > 18 {
+		return 0, fmt.Errorf("metadata %s %q: want 0 to 18", pipeline.ScaleKey, text)
+	}
+	return scale, nil
+}
+
+func codecOf(name string) (compress.Codec, error) {
+	switch name {
+	case "zstd":
+		return &pq.Zstd, nil
+	case "snappy":
+		return &pq.Snappy, nil
+	case "none":
+		return &pq.Uncompressed, nil
+	}
+	return nil, fmt.Errorf("codec %q: want zstd, snappy or none", name)
+}

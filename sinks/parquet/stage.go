@@ -1,0 +1,326 @@
+package parquet
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/cespare/xxhash/v2"
+	pq "github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/compress"
+
+	"github.com/tidemark/tidemark/pipeline"
+	"github.com/tidemark/tidemark/pipeline/crash"
+)
+
+const (
+	// pageBytes is the size of a data page before compression.
+	pageBytes = 256 << 10
+	// dictionaryBytes is where a column of strings gives its dictionary up.
+	dictionaryBytes = 1 << 20
+)
+
+// stage collects one epoch. Its rows wait in memory, sorted into files when there are
+// MaxStageRows of them or MaxStageBytes, and at Prepare.
+type stage struct {
+	sink    *Sink
+	epoch   pipeline.Epoch
+	order   pipeline.RowOrder
+	columns []column
+	files   []file
+	ended   bool
+}
+
+func newStage(s *Sink, e pipeline.Epoch) *stage {
+	columns := columnsOf(s.fields)
+	added := &addedColumns{leaf: len(s.pqSchema.Columns()) - 3, epoch: e, revision: s.revision}
+	return &stage{
+		sink: s, epoch: e, columns: append(columns, added),
+		order: pipeline.RowOrder{By: s.cfg.PartitionBy, TimeColumn: s.cfg.TimeColumn, Keys: s.cfg.SortBy},
+	}
+}
+
+func (g *stage) Write(ctx context.Context, b pipeline.Batch) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if g.ended {
+		return g.errorf("write after the end of the stage")
+	}
+	if err := sameColumns(g.sink.schema, b.Rec.Schema()); err != nil {
+		return g.errorf("%w", err)
+	}
+	if err := g.order.Add(b); err != nil {
+		return g.errorf("%w", err)
+	}
+	if len(g.order.Rows) < g.sink.cfg.MaxStageRows && g.order.Bytes < g.sink.cfg.MaxStageBytes {
+		return nil
+	}
+	if err := g.cut(ctx); err != nil {
+		return g.errorf("%w", err)
+	}
+	return nil
+}
+
+// sameColumns tells whether batches of one schema can be read as the other.
+func sameColumns(want, got *arrow.Schema) error {
+	if want == got {
+		return nil
+	}
+	if want.NumFields() != got.NumFields() {
+		return fmt.Errorf("batch with %d columns, the table has %d", got.NumFields(), want.NumFields())
+	}
+	for i, f := range want.Fields() {
+		g := got.Field(i)
+		if f.Name != g.Name || !arrow.TypeEqual(f.Type, g.Type) {
+			return fmt.Errorf("batch with column %d %s %s, the table has %s %s", i, g.Name, g.Type, f.Name, f.Type)
+		}
+	}
+	return nil
+}
+
+func (g *stage) errorf(format string, args ...any) error {
+	return fmt.Errorf("stage %s epoch %d: %w", g.sink.cfg.Table, g.epoch.N, fmt.Errorf(format, args...))
+}
+
+func (g *stage) Prepare(ctx context.Context) (pipeline.Receipt, error) {
+	if g.ended {
+		return nil, g.errorf("stage ended twice")
+	}
+	if err := g.cut(ctx); err != nil {
+		return nil, errors.Join(g.errorf("%w", err), g.Abort())
+	}
+	g.ended = true
+	if len(g.files) == 0 {
+		return nil, nil
+	}
+	r, err := json.Marshal(receipt{
+		Format: receiptFormat, Table: g.sink.cfg.Table, Job: g.epoch.Job,
+		Lineage: g.epoch.Lineage, Epoch: g.epoch.N, Files: g.files,
+	})
+	if err != nil {
+		return nil, g.errorf("receipt: %w", err)
+	}
+	crash.At("parquet.prepared")
+	return r, nil
+}
+
+// Abort removes what was staged. It does not listen to a context: it must work after one
+// was canceled.
+func (g *stage) Abort() error {
+	if g.ended {
+		return nil
+	}
+	g.ended = true
+	g.order.Reset()
+	var errs []error
+	for _, f := range g.files {
+		errs = append(errs, g.sink.store.Delete(context.Background(), f.Staging))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return g.errorf("abort: %w", err)
+	}
+	return nil
+}
+
+// cut writes the rows that wait to files, one or more for each partition.
+func (g *stage) cut(ctx context.Context) error {
+	defer g.order.Reset()
+	if err := ctx.Err(); err != nil || len(g.order.Rows) == 0 {
+		return err
+	}
+	if err := g.order.Sort(); err != nil {
+		return err
+	}
+	for _, c := range g.columns {
+		if err := c.bind(g.order.Recs); err != nil {
+			return err
+		}
+	}
+	for rows := g.order.Rows; len(rows) > 0; {
+		n := 1
+		for n < len(rows) && rows[n].Partition == rows[0].Partition {
+			n++
+		}
+		if err := g.writeFile(ctx, rows[:n]); err != nil {
+			return err
+		}
+		rows = rows[n:]
+	}
+	return nil
+}
+
+// writeFile stages one file and verifies it.
+func (g *stage) writeFile(ctx context.Context, rows []pipeline.RowRef) error {
+	s, n := g.sink, len(g.files)
+	f := file{
+		Staging: s.cfg.stagingName(g.epoch, n, s.run),
+		Final:   s.cfg.finalName(rows[0].Partition, g.epoch, n),
+		Rows:    int64(len(rows)),
+	}
+	if err := g.timeRange(&f, rows); err != nil {
+		return err
+	}
+	w, err := s.store.Create(ctx, f.Staging)
+	if err != nil {
+		return err
+	}
+	sum := &hashWriter{w: w, h: xxhash.New()}
+	if err := g.encode(ctx, sum, rows); err != nil {
+		return errors.Join(fmt.Errorf("%s: %w", f.Final, err), w.Abort())
+	}
+	if err := w.Commit(); err != nil {
+		return err
+	}
+	f.Size, f.XXH64 = sum.n, hashText(sum.h)
+	g.files = append(g.files, f) // from here on Abort removes it
+	crash.At("parquet.staged")
+	if err := verify(ctx, s.store, f); err != nil {
+		return fmt.Errorf("%s, just written, cannot be read: %w: report this as a bug, or check disk and memory", f.Staging, err)
+	}
+	return nil
+}
+
+func (g *stage) timeRange(f *file, rows []pipeline.RowRef) error {
+	if g.sink.cfg.PartitionBy == pipeline.PartitionNone && len(g.sink.schema.FieldIndices(g.sink.cfg.TimeColumn)) == 0 {
+		return nil
+	}
+	read := make([]func(int) (int64, bool), len(g.order.Recs))
+	for i, rec := range g.order.Recs {
+		t, err := pipeline.ColumnTicks(rec, g.sink.cfg.TimeColumn)
+		if err != nil {
+			return err
+		}
+		read[i] = t
+	}
+	low, high, found := pipeline.MaxTicks, pipeline.MinTicks, false
+	for _, r := range rows {
+		if t, ok := read[r.Rec](int(r.Row)); ok {
+			low, high, found = min(low, t), max(high, t), true
+		}
+	}
+	if found {
+		f.MinTime, f.MaxTime = &low, &high
+	}
+	return nil
+}
+
+// encode writes a whole Parquet file. A panic of the library is an error of this file, not
+// the end of the process.
+func (g *stage) encode(ctx context.Context, w io.Writer, rows []pipeline.RowRef) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("parquet encoder: %v", p)
+		}
+	}()
+	options := append(g.sink.options[:len(g.sink.options):len(g.sink.options)],
+		pq.KeyValueMetadata("tidemark.lineage", strconv.Itoa(int(g.epoch.Lineage))),
+		pq.KeyValueMetadata("tidemark.epoch", strconv.FormatInt(g.epoch.N, 10)))
+	out := pq.NewGenericWriter[any](w, options...)
+	columns := out.ColumnWriters()
+	inGroup := 0
+	for len(rows) > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n := min(len(rows), pageRows, g.sink.cfg.RowGroupRows-inGroup)
+		for _, c := range g.columns {
+			if err := c.write(columns, rows[:n]); err != nil {
+				return err
+			}
+		}
+		rows, inGroup = rows[n:], inGroup+n
+		if inGroup == g.sink.cfg.RowGroupRows && len(rows) > 0 {
+			if err := out.Flush(); err != nil {
+				return err
+			}
+			inGroup = 0
+		}
+	}
+	return out.Close()
+}
+
+func writerOptions(cfg Config, schema *pq.Schema, fields *arrow.Schema, codec compress.Codec) []pq.WriterOption {
+	var sorting []pq.SortingColumn
+	for _, key := range cfg.SortBy {
+		path := []string{key}
+		if len(fields.FieldIndices(key)) == 0 {
+			path = strings.Split(key, ".")
+		}
+		sorting = append(sorting, pq.NullsFirst(pq.Ascending(path...)))
+	}
+	return []pq.WriterOption{
+		schema,
+		pq.Compression(codec),
+		pq.PageBufferSize(pageBytes),
+		pq.DictionaryMaxBytes(dictionaryBytes),
+		pq.CreatedBy("tidemark", "", ""),
+		pq.SortingWriterConfig(pq.SortingColumns(sorting...)),
+		pq.KeyValueMetadata("tidemark.job", cfg.Job),
+	}
+}
+
+// hashWriter counts and hashes what passes.
+type hashWriter struct {
+	w io.Writer
+	h *xxhash.Digest
+	n int64
+}
+
+func (h *hashWriter) Write(p []byte) (int, error) {
+	n, err := h.w.Write(p)
+	_, _ = h.h.Write(p[:n]) // never fails
+	h.n += int64(n)
+	return n, err
+}
+
+// verify opens a staged file as a reader would.
+func verify(ctx context.Context, store pipeline.Store, f file) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("parquet decoder: %v", p)
+		}
+	}()
+	opened, err := pq.OpenFile(&objectReader{ctx, store, f.Staging, f.Size}, f.Size)
+	if err != nil {
+		return err
+	}
+	rows := int64(0)
+	for _, g := range opened.RowGroups() {
+		rows += g.NumRows()
+	}
+	if opened.NumRows() != f.Rows || rows != f.Rows {
+		return fmt.Errorf("%d rows in the footer, %d in its row groups, %d written", opened.NumRows(), rows, f.Rows)
+	}
+	return nil
+}
+
+// objectReader reads an object of a store at any offset. It lives as long as the call
+// whose context it carries.
+type objectReader struct {
+	ctx   context.Context
+	store pipeline.Store
+	name  string
+	size  int64
+}
+
+func (o *objectReader) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 || off > o.size {
+		return 0, fmt.Errorf("read %s at %d of %d: %w", o.name, off, o.size, io.ErrUnexpectedEOF)
+	}
+	n := min(int64(len(p)), o.size-off)
+	b, err := o.store.GetRange(o.ctx, o.name, off, n)
+	if err != nil {
+		return 0, err
+	}
+	copy(p, b)
+	if n < int64(len(p)) {
+		return int(n), io.EOF
+	}
+	return int(n), nil
+}
