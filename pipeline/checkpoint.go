@@ -140,6 +140,9 @@ func (c *Checkpoints) Load(ctx context.Context) (*Checkpoint, []Skipped, error) 
 		return nil, nil, err
 	case err == nil:
 		cp, err := c.read(ctx, cur.Epoch, cur.Sum)
+		if err == nil && cp.Lineage != cur.Lineage {
+			err = fmt.Errorf("checkpoint %d: %w: %s names lineage %d, it is of %d", cur.Epoch, ErrCheckpoint, currentName, cur.Lineage, cp.Lineage)
+		}
 		if err == nil {
 			return cp, nil, nil
 		}
@@ -194,8 +197,9 @@ func (c *Checkpoints) current(ctx context.Context) (*current, error) {
 		return nil, err
 	}
 	var cur current
-	if err := json.Unmarshal(b, &cur); err != nil || cur.Sum == "" {
-		return nil, fmt.Errorf("%w: %s cannot be read: %v", ErrCheckpoint, currentName, err)
+	err = json.Unmarshal(b, &cur)
+	if again, merr := json.Marshal(cur); err != nil || merr != nil || !bytes.Equal(again, b) {
+		return nil, fmt.Errorf("%w: %s is not as it was written", ErrCheckpoint, currentName)
 	}
 	return &cur, nil
 }

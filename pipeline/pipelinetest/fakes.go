@@ -1,0 +1,278 @@
+package pipelinetest
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"sort"
+	"strings"
+	"sync"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/tidemark/tidemark/pipeline"
+)
+
+// RowSource is a bounded source over rows in memory, one list per split. Fail, when set,
+// is asked before every event.
+type RowSource struct {
+	Splits [][]Row
+	Batch  int
+	Fail   func() error
+	// Hold keeps the source open at its end until ctx is done.
+	Hold bool
+
+	mu        sync.Mutex
+	next      []int
+	announced int
+	ended     []bool
+	turn      int
+	Committed map[pipeline.Split]pipeline.Position
+}
+
+// Open is a pipeline.OpenSource.
+func (s *RowSource) Open(_ context.Context, from map[pipeline.Split]pipeline.Position) (pipeline.Source, error) {
+	s.next, s.ended, s.announced = make([]int, len(s.Splits)), make([]bool, len(s.Splits)), 0
+	for i := range s.Splits {
+		s.next[i] = int(from[rowSplit(i)].Offset)
+	}
+	return s, nil
+}
+
+func rowSplit(i int) pipeline.Split { return pipeline.Split{Topic: "rows", Partition: int32(i)} }
+
+// Next implements pipeline.Source.
+func (s *RowSource) Next(ctx context.Context) (pipeline.Event, error) {
+	if err := ctx.Err(); err != nil {
+		return pipeline.Event{}, err
+	}
+	if s.Fail != nil {
+		if err := s.Fail(); err != nil {
+			return pipeline.Event{}, err
+		}
+	}
+	if s.announced < len(s.Splits) {
+		i := s.announced
+		s.announced++
+		return pipeline.Event{Kind: pipeline.NewSplit, Split: rowSplit(i), Position: pipeline.Position{LastBatch: -1, LastIngest: pipeline.MinTicks}}, nil
+	}
+	for range s.Splits {
+		i := s.turn % len(s.Splits)
+		s.turn++
+		if s.next[i] < len(s.Splits[i]) {
+			return s.rows(i), nil
+		}
+		if !s.ended[i] && !s.Hold {
+			s.ended[i] = true
+			return pipeline.Event{Kind: pipeline.EndOfSplit, Split: rowSplit(i)}, nil
+		}
+	}
+	if s.Hold {
+		<-ctx.Done()
+		return pipeline.Event{}, ctx.Err()
+	}
+	return pipeline.Event{}, io.EOF
+}
+
+func (s *RowSource) rows(i int) pipeline.Event {
+	rows := s.Splits[i][s.next[i]:min(s.next[i]+s.Batch, len(s.Splits[i]))]
+	s.next[i] += len(rows)
+	w := &pipeline.Wire{}
+	for _, r := range rows {
+		at := len(w.Data)
+		w.Data = binary.BigEndian.AppendUint64(w.Data, uint64(r.Time))
+		w.Data = binary.BigEndian.AppendUint64(w.Data, uint64(r.Value))
+		w.Data = append(w.Data, r.Key...)
+		w.Offset, w.Ingest = append(w.Offset, r.Offset), append(w.Ingest, r.Ingest)
+		w.Keys = append(w.Keys, pipeline.Span{Len: -1})
+		w.Values = append(w.Values, pipeline.Span{At: int32(at), Len: int32(len(w.Data) - at)})
+	}
+	w.Next = pipeline.Position{Offset: int64(s.next[i]), LastBatch: -1, LastIngest: rows[len(rows)-1].Ingest}
+	return pipeline.Event{Kind: pipeline.Rows, Split: rowSplit(i), Wire: w}
+}
+
+// Pause implements pipeline.Source.
+func (s *RowSource) Pause([]pipeline.Split) {}
+
+// Commit implements pipeline.Source.
+func (s *RowSource) Commit(_ context.Context, at map[pipeline.Split]pipeline.Position) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Committed = at
+	return nil
+}
+
+// Close implements pipeline.Source.
+func (s *RowSource) Close() error { return nil }
+
+// RowDecoder decodes what RowSource sends.
+type RowDecoder struct{ Mem memory.Allocator }
+
+// Schema implements pipeline.Decoder.
+func (d RowDecoder) Schema() *arrow.Schema { return RowSchema() }
+
+// Decode implements pipeline.Decoder.
+func (d RowDecoder) Decode(w *pipeline.Wire, out pipeline.Emitter) error {
+	var rows []Row
+	for i := range w.Len() {
+		v := w.Value(i)
+		rows = append(rows, Row{Time: int64(binary.BigEndian.Uint64(v)), Value: int64(binary.BigEndian.Uint64(v[8:])), Key: string(v[16:]),
+			Split: w.Split, Offset: w.Offset[i], Ingest: w.Ingest[i]})
+	}
+	rec := Record(d.Mem, rows)
+	defer rec.Release()
+	return out.Emit(pipeline.Out, pipeline.Batch{Rec: rec, Split: w.Split, Passed: pipeline.MinTicks})
+}
+
+// MemSink keeps rows as lines of text in a Store: staged, then published under a name
+// that depends on the epoch alone. Fail, when set, is asked before every step.
+type MemSink struct {
+	Store pipeline.Store
+	Name  string
+	Fail  func(step string) error
+}
+
+type memStage struct {
+	s     *MemSink
+	name  string
+	lines []string
+}
+
+func (s *MemSink) step(name string) error {
+	if s.Fail == nil {
+		return nil
+	}
+	return s.Fail(name)
+}
+
+// Begin implements pipeline.Sink.
+func (s *MemSink) Begin(_ context.Context, e pipeline.Epoch) (pipeline.Stage, error) {
+	return &memStage{s: s, name: fmt.Sprintf("%s/%d-%06d", s.Name, e.Lineage, e.N)}, s.step("begin")
+}
+
+func (st *memStage) Write(_ context.Context, b pipeline.Batch) error {
+	for i := range b.NumRows() {
+		var f []string
+		for c := range int(b.Rec.NumCols()) {
+			f = append(f, b.Rec.ColumnName(c)+"="+b.Rec.Column(c).ValueStr(i))
+		}
+		st.lines = append(st.lines, strings.Join(f, " "))
+	}
+	return st.s.step("write")
+}
+
+func (st *memStage) Prepare(ctx context.Context) (pipeline.Receipt, error) {
+	if len(st.lines) == 0 {
+		return nil, nil
+	}
+	if err := st.s.step("prepare"); err != nil {
+		return nil, err
+	}
+	return pipeline.Receipt(st.name), st.s.Store.Put(ctx, "staged/"+st.name, []byte(strings.Join(st.lines, "\n")))
+}
+
+func (st *memStage) Abort() error { return nil }
+
+// Publish implements pipeline.Sink.
+func (s *MemSink) Publish(ctx context.Context, r pipeline.Receipt) error {
+	if err := s.step("publish"); err != nil {
+		return err
+	}
+	b, err := s.Store.GetRange(ctx, "staged/"+string(r), 0, -1)
+	if err != nil {
+		return err
+	}
+	if err := s.Store.Put(ctx, "published/"+string(r), b); err != nil {
+		return err
+	}
+	return s.step("published")
+}
+
+// Sweep implements pipeline.Sink.
+func (s *MemSink) Sweep(context.Context) error { return nil }
+
+// Close implements pipeline.Sink.
+func (s *MemSink) Close() error { return nil }
+
+// Lines returns every published row, sorted.
+func (s *MemSink) Lines() ([]string, error) {
+	objects, err := s.Store.List(context.Background(), "published/"+s.Name+"/")
+	if err != nil {
+		return nil, err
+	}
+	var lines []string
+	for _, o := range objects {
+		b, err := s.Store.GetRange(context.Background(), o.Name, 0, -1)
+		if err != nil {
+			return nil, err
+		}
+		lines = append(lines, strings.Split(string(b), "\n")...)
+	}
+	sort.Strings(lines)
+	return lines, nil
+}
+
+// FailingStore fails calls of a Store as Fail says.
+type FailingStore struct {
+	pipeline.Store
+	Fail func(op, name string) error
+}
+
+// Put implements pipeline.Store.
+func (s FailingStore) Put(ctx context.Context, name string, b []byte) error {
+	if err := s.Fail("put", name); err != nil {
+		return err
+	}
+	return s.Store.Put(ctx, name, b)
+}
+
+// Create implements pipeline.Store.
+func (s FailingStore) Create(ctx context.Context, name string) (pipeline.StoreWriter, error) {
+	if err := s.Fail("create", name); err != nil {
+		return nil, err
+	}
+	return s.Store.Create(ctx, name)
+}
+
+// Corrupt flips one bit of an object, or cuts it short.
+func (s *MemStore) Corrupt(name string, at int, cut bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := append([]byte(nil), s.objects[name]...)
+	if cut {
+		s.objects[name] = b[:at]
+		return
+	}
+	b[at/8] ^= 1 << (at % 8)
+	s.objects[name] = b
+}
+
+// Object returns the bytes of an object, nil when there is none.
+func (s *MemStore) Object(name string) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.objects[name]
+}
+
+// Copy returns a store with the same objects.
+func (s *MemStore) Copy() *MemStore {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := NewMemStore()
+	for k, v := range s.objects {
+		c.objects[k] = v
+	}
+	return c
+}
+
+// MarshalJSON lists the names, for messages.
+func (s *MemStore) MarshalJSON() ([]byte, error) {
+	objects, err := s.List(context.Background(), "")
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(objects)
+}

@@ -1,0 +1,276 @@
+package pipelinetest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sort"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tidemark/tidemark/operators"
+	"github.com/tidemark/tidemark/pipeline"
+	"github.com/tidemark/tidemark/pipeline/pipelinetest"
+)
+
+// closeWindow emits one final row per key and window, so that published rows can be
+// compared with the oracle as a multiset: a row twice is a row too many.
+var closeWindow = func() operators.TumblingConfig {
+	c := hashWindow
+	c.Trigger = operators.OnClose
+	return c
+}()
+
+type testJob struct {
+	store     pipeline.Store
+	src       *pipelinetest.RowSource
+	out, late *pipelinetest.MemSink
+	shards    int
+	mem       memory.Allocator
+	published func(pipeline.Published)
+}
+
+func (j testJob) job(t *testing.T) pipeline.Job {
+	metrics, err := pipeline.NewMetrics(prometheus.NewRegistry(), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pipeline.Job{
+		Name:       "test",
+		Open:       j.src.Open,
+		NewDecoder: func() (pipeline.Decoder, error) { return pipelinetest.RowDecoder{Mem: j.mem}, nil },
+		KeyColumns: closeWindow.Keys,
+		NewChain: func(seed uint64) ([]pipeline.Operator, error) {
+			cfg := closeWindow
+			cfg.Seed = seed
+			w, err := operators.NewTumbling(cfg, pipelinetest.RowSchema(), j.mem)
+			return []pipeline.Operator{w}, err
+		},
+		Outputs: map[pipeline.Port][]pipeline.Output{
+			pipeline.Out:  {{Name: "out", Sink: j.out}},
+			pipeline.Late: {{Name: "late", Sink: j.late}},
+		},
+		Front:        pipeline.FrontConfig{Bound: hashBound, QuietAfter: pipeline.MaxTicks, MaxAhead: pipeline.MaxTicks},
+		Shards:       j.shards,
+		Decoders:     2,
+		Checkpoints:  pipeline.NewCheckpoints(j.store, 3, j.mem),
+		Interval:     time.Millisecond,
+		StopTimeout:  10 * time.Second,
+		MaxStageRows: 500,
+		Log:          slog.New(slog.DiscardHandler),
+		Metrics:      metrics,
+		OnCheckpoint: j.published,
+	}
+}
+
+func oracleFinal(input [][]pipelinetest.Row) (out, late []string) {
+	lines, _ := oracleLines(input)
+	for _, l := range lines {
+		if strings.HasPrefix(l, "late") {
+			late = append(late, l)
+		} else {
+			out = append(out, l)
+		}
+	}
+	return out, late
+}
+
+// finalLines renders published rows like the oracle's.
+func finalLines(t *testing.T, s *pipelinetest.MemSink) []string {
+	lines, err := s.Lines()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, l := range lines {
+		at, row := "", ""
+		for _, f := range strings.Fields(l) {
+			name, v, _ := strings.Cut(f, "=")
+			switch {
+			case strings.HasPrefix(name, "_tm") || name == "window_end" || name == "late_by_us":
+			case name == "window_start" || name == "time" || name == "_ingest":
+				ts, err := time.Parse("2006-01-02T15:04:05.999999Z", v)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if f := fmt.Sprintf(" %s=%d", name, ts.UnixMicro()); name == "window_start" && s.Name == "out" {
+					at += f
+				} else {
+					row += f
+				}
+			case name == "key" && s.Name == "out":
+				at += " " + f
+			default:
+				row += " " + f
+			}
+		}
+		lines[i] = s.Name + at + row
+	}
+	sort.Strings(lines)
+	return lines
+}
+
+// TestRunSurvives kills the run again and again, at random calls of the source, the store
+// and the sinks, restarts it with another number of shards, and wants exactly the oracle's
+// rows: none missing, none twice.
+func TestRunSurvives(t *testing.T) {
+	input := hashInput()
+	wantOut, wantLate := oracleFinal(input)
+	errKilled := errors.New("killed by the test")
+	total := 0
+	for seed := range uint64(12) {
+		rng := rand.New(rand.NewPCG(seed, 5))
+		store := pipelinetest.NewMemStore()
+		kills := 0
+		var last pipeline.Published
+		for {
+			// Every part counts down the same fuse; calls come from several goroutines.
+			fuse := make(chan int, 1)
+			fuse <- 1 + rng.IntN(400)
+			die := func() error {
+				n := <-fuse - 1
+				fuse <- n
+				if n == 0 {
+					return errKilled
+				}
+				return nil
+			}
+			j := testJob{store: pipelinetest.FailingStore{Store: store, Fail: func(string, string) error { return die() }},
+				src:       &pipelinetest.RowSource{Splits: input, Batch: 1 + rng.IntN(90), Fail: die},
+				out:       &pipelinetest.MemSink{Store: store, Name: "out", Fail: func(string) error { return die() }},
+				late:      &pipelinetest.MemSink{Store: store, Name: "late", Fail: func(string) error { return die() }},
+				shards:    1 + rng.IntN(4),
+				mem:       memory.NewGoAllocator(),
+				published: func(p pipeline.Published) { last = p },
+			}
+			err := pipeline.Run(t.Context(), j.job(t))
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, errKilled) {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+			if kills++; kills > 500 {
+				t.Fatalf("seed %d: no progress after %d kills", seed, kills)
+			}
+		}
+		out := finalLines(t, &pipelinetest.MemSink{Store: store, Name: "out"})
+		late := finalLines(t, &pipelinetest.MemSink{Store: store, Name: "late"})
+		if d := firstDifference(out, wantOut); d != "none" {
+			t.Errorf("seed %d, %d kills: out: %s", seed, kills, d)
+		}
+		if d := firstDifference(late, wantLate); d != "none" {
+			t.Errorf("seed %d, %d kills: late: %s", seed, kills, d)
+		}
+		var all pipeline.Counts
+		for _, s := range last.Splits {
+			all.Add(s.Counts)
+		}
+		if all[pipeline.Read] != hashSplits*hashRows || !all.Balanced() {
+			t.Errorf("seed %d: counts %v", seed, all)
+		}
+		if kills == 0 {
+			t.Errorf("seed %d: never killed", seed)
+		}
+		total += kills
+	}
+	t.Logf("%d kills survived", total)
+}
+
+// TestRunStops: a stop makes a last checkpoint, flushes nothing, and the next run goes on.
+func TestRunStops(t *testing.T) {
+	input := hashInput()
+	wantOut, _ := oracleFinal(input)
+	checked := memory.NewCheckedAllocator(memory.NewGoAllocator())
+	store := pipelinetest.NewMemStore()
+	j := testJob{store: store, src: &pipelinetest.RowSource{Splits: input, Batch: 50, Hold: true}, shards: 2, mem: checked,
+		out: &pipelinetest.MemSink{Store: store, Name: "out"}, late: &pipelinetest.MemSink{Store: store, Name: "late"}}
+	ctx, cancel := context.WithCancel(t.Context())
+	read := make(chan struct{})
+	var once bool
+	j.published = func(p pipeline.Published) {
+		var all pipeline.Counts
+		for _, s := range p.Splits {
+			all.Add(s.Counts)
+		}
+		if all[pipeline.Read] == hashSplits*hashRows && !once {
+			once = true
+			close(read)
+		}
+	}
+	go func() {
+		<-read
+		cancel()
+	}()
+	if err := pipeline.Run(ctx, j.job(t)); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(finalLines(t, j.out)); n == 0 || n >= len(wantOut) {
+		t.Errorf("%d rows after the stop, the whole input gives %d: open windows must stay open", n, len(wantOut))
+	}
+	j.src = &pipelinetest.RowSource{Splits: input, Batch: 50}
+	if err := pipeline.Run(t.Context(), j.job(t)); err != nil {
+		t.Fatal(err)
+	}
+	if d := firstDifference(finalLines(t, j.out), wantOut); d != "none" {
+		t.Error(d)
+	}
+	checked.AssertSize(t, 0)
+}
+
+// TestCorruptCheckpoint flips bits and cuts files of the newest checkpoint: it is never
+// used; the one before is, or the run refuses to start.
+func TestCorruptCheckpoint(t *testing.T) {
+	input := hashInput()
+	store := pipelinetest.NewMemStore()
+	j := testJob{store: store, src: &pipelinetest.RowSource{Splits: input, Batch: 100, Hold: true}, shards: 2, mem: memory.NewGoAllocator(),
+		out: &pipelinetest.MemSink{Store: store, Name: "out"}, late: &pipelinetest.MemSink{Store: store, Name: "late"}}
+	ctx, cancel := context.WithCancel(t.Context())
+	var newest int64
+	j.published = func(p pipeline.Published) {
+		if newest = p.Epoch; newest == 4 {
+			cancel()
+		}
+	}
+	if err := pipeline.Run(ctx, j.job(t)); err != nil {
+		t.Fatal(err)
+	}
+	c := pipeline.NewCheckpoints(store, 3, memory.NewGoAllocator())
+	good, _, err := c.Load(t.Context())
+	if err != nil || good == nil || good.Epoch != newest {
+		t.Fatalf("newest checkpoint is %d: loaded %+v, %v", newest, good, err)
+	}
+	rng := rand.New(rand.NewPCG(4, 4))
+	names := []string{"CURRENT", fmt.Sprintf("checkpoints/%020d/manifest.json", newest)}
+	for _, f := range good.Files {
+		names = append(names, f.Name)
+	}
+	injected := 0
+	for _, name := range names {
+		for n := range 40 {
+			broken := store.Copy()
+			size := len(store.Object(name))
+			if n%2 == 0 {
+				broken.Corrupt(name, rng.IntN(size*8), false)
+			} else {
+				broken.Corrupt(name, rng.IntN(size), true)
+			}
+			injected++
+			cp, skipped, err := pipeline.NewCheckpoints(broken, 3, memory.NewGoAllocator()).Load(t.Context())
+			switch {
+			case err != nil && !errors.Is(err, pipeline.ErrCheckpoint):
+				t.Errorf("%s: %v", name, err)
+			case err == nil && cp == nil:
+				t.Errorf("%s corrupt: the job would start anew", name)
+			case err == nil && len(skipped) == 0:
+				t.Errorf("%s corrupt: went unnoticed", name)
+			}
+		}
+	}
+	t.Logf("%d corruptions injected, none accepted", injected)
+}
