@@ -1,0 +1,164 @@
+package ocsf
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/tidemark/tidemark/schemas"
+)
+
+// Input is a column of the result rows. Int and AppendText read the batch that is being
+// mapped.
+type Input struct {
+	Name  string
+	at    int
+	typ   arrow.DataType
+	scale int // of a fixed point int64
+
+	arr arrow.Array
+}
+
+func newInput(schema *arrow.Schema, at int) (*Input, error) {
+	f := schema.Field(at)
+	c := &Input{Name: f.Name, at: at, typ: f.Type}
+	switch f.Type.ID() {
+	case arrow.INT64:
+		if s, ok := f.Metadata.GetValue(schemas.ScaleKey); ok {
+			n, err := strconv.ParseUint(s, 10, 8)
+			if err != nil || n > 18 {
+				return nil, fmt.Errorf("column %q: %s %q, want 0 to 18", f.Name, schemas.ScaleKey, s)
+			}
+			c.scale = int(n)
+		}
+	case arrow.TIMESTAMP:
+		if f.Type.(*arrow.TimestampType).Unit != arrow.Microsecond {
+			return nil, fmt.Errorf("column %q: type %s, want timestamp[us]", f.Name, f.Type)
+		}
+	case arrow.INT32, arrow.UINT8, arrow.FLOAT64, arrow.STRING, arrow.BOOL:
+	default:
+		return nil, fmt.Errorf("column %q: type %s has no place in an OCSF event; leave the column out of the results", f.Name, f.Type)
+	}
+	return c, nil
+}
+
+// IsInt tells whether Int can read the column: whole numbers, and times.
+func (c *Input) IsInt() bool {
+	switch c.typ.ID() {
+	case arrow.INT64:
+		return c.scale == 0
+	case arrow.INT32, arrow.UINT8, arrow.TIMESTAMP:
+		return true
+	}
+	return false
+}
+
+// Int returns the value, a time in milliseconds; false for null. A nil Input is null in
+// every row.
+func (c *Input) Int(row int) (int64, bool) {
+	if c == nil || c.arr.IsNull(row) {
+		return 0, false
+	}
+	switch a := c.arr.(type) {
+	case *array.Int64:
+		return a.Value(row), true
+	case *array.Int32:
+		return int64(a.Value(row)), true
+	case *array.Uint8:
+		return int64(a.Value(row)), true
+	case *array.Timestamp:
+		return millis(int64(a.Value(row))), true
+	}
+	return 0, false
+}
+
+// Float returns the value of a number, rounded; false for null and for what is no number.
+func (c *Input) Float(row int) (float64, bool) {
+	if c == nil || c.arr.IsNull(row) {
+		return 0, false
+	}
+	switch a := c.arr.(type) {
+	case *array.Float64:
+		return a.Value(row), true
+	case *array.Int64:
+		return float64(a.Value(row)) / math.Pow10(c.scale), true
+	case *array.Int32:
+		return float64(a.Value(row)), true
+	case *array.Uint8:
+		return float64(a.Value(row)), true
+	}
+	return 0, false
+}
+
+// AppendText appends the value as text; false for null.
+func (c *Input) AppendText(dst []byte, row int) ([]byte, bool) {
+	if c == nil || c.arr.IsNull(row) {
+		return dst, false
+	}
+	switch a := c.arr.(type) {
+	case *array.String:
+		return append(dst, a.Value(row)...), true
+	case *array.Int64:
+		return appendFixed(dst, a.Value(row), c.scale), true
+	case *array.Float64:
+		return appendFloat(dst, a.Value(row)), true
+	case *array.Boolean:
+		return strconv.AppendBool(dst, a.Value(row)), true
+	}
+	n, _ := c.Int(row)
+	return strconv.AppendInt(dst, n, 10), true
+}
+
+// millis cuts ticks of 1 us to milliseconds, downwards.
+func millis(ticks int64) int64 {
+	ms := ticks / 1000
+	if ticks%1000 < 0 {
+		ms--
+	}
+	return ms
+}
+
+// appendFixed writes v / 10^scale without trailing zeros, but with one digit behind the
+// point; scale 0 is a whole number.
+func appendFixed(dst []byte, v int64, scale int) []byte {
+	if scale == 0 {
+		return strconv.AppendInt(dst, v, 10)
+	}
+	u := uint64(v)
+	if v < 0 {
+		dst = append(dst, '-')
+		u = -u
+	}
+	var buf [40]byte
+	s := strconv.AppendUint(buf[:0], u, 10)
+	for len(s) <= scale {
+		s = append([]byte{'0'}, s...)
+	}
+	whole, frac := s[:len(s)-scale], s[len(s)-scale:]
+	for len(frac) > 1 && frac[len(frac)-1] == '0' {
+		frac = frac[:len(frac)-1]
+	}
+	dst = append(dst, whole...)
+	dst = append(dst, '.')
+	return append(dst, frac...)
+}
+
+// appendFloat writes the shortest text that reads back as f, with a fraction: OCSF
+// validators take 24 for an integer.
+func appendFloat(dst []byte, f float64) []byte {
+	format := byte('f')
+	if a := math.Abs(f); a != 0 && (a < 1e-6 || a >= 1e21) {
+		format = 'e'
+	}
+	from := len(dst)
+	dst = strconv.AppendFloat(dst, f, format, -1, 64)
+	for _, c := range dst[from:] {
+		if c == '.' || c == 'e' || c == 'N' || c == 'I' {
+			return dst
+		}
+	}
+	return append(dst, ".0"...)
+}
