@@ -28,9 +28,10 @@ const (
 const (
 	// NullPartition holds the rows whose partition time is null.
 	NullPartition int64 = math.MinInt64
-	// FarPartition holds the rows whose partition time is outside MinEventTime and
-	// MaxEventTime.
-	FarPartition int64 = math.MaxInt64
+	// EarlyPartition and FarPartition hold the rows whose partition time is before
+	// MinEventTime, and not before MaxEventTime.
+	EarlyPartition int64 = math.MinInt64 + 1
+	FarPartition   int64 = math.MaxInt64
 )
 
 // Of returns the partition of a time in ticks, in UTC: hours or days since 1970, or
@@ -39,7 +40,10 @@ func (p PartitionBy) Of(t int64) int64 {
 	if p == PartitionNone {
 		return 0
 	}
-	if t < MinEventTime || t >= MaxEventTime {
+	switch {
+	case t < MinEventTime:
+		return EarlyPartition
+	case t >= MaxEventTime:
 		return FarPartition
 	}
 	switch p {
@@ -52,7 +56,8 @@ func (p PartitionBy) Of(t int64) int64 {
 	return floorDivTicks(t, 3600*1e6)
 }
 
-// Start returns where a partition other than NullPartition and FarPartition starts.
+// Start returns where a partition starts that is none of NullPartition, EarlyPartition and
+// FarPartition.
 func (p PartitionBy) Start(partition int64) time.Time {
 	switch p {
 	case PartitionMonth:

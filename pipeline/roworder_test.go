@@ -35,9 +35,11 @@ func TestPartitionOf(t *testing.T) {
 			}
 		}
 	}
-	for _, far := range []int64{MinTicks, MinEventTime - 1, MaxEventTime, MaxTicks} {
-		if got := PartitionDay.Of(far); got != FarPartition {
-			t.Errorf("Of(%d) = %d, want FarPartition", far, got)
+	for far, want := range map[int64]int64{
+		MinTicks: EarlyPartition, MinEventTime - 1: EarlyPartition, MaxEventTime: FarPartition, MaxTicks: FarPartition,
+	} {
+		if got := PartitionDay.Of(far); got != want {
+			t.Errorf("Of(%d) = %d, want %d", far, got, want)
 		}
 	}
 }
@@ -85,7 +87,7 @@ func TestRowOrder(t *testing.T) {
 		rows string
 		pick []int32
 	}{
-		{"7 device-000000002 5;7 device-000000001 -3;99999999999999 x 1", nil},
+		{"7 device-000000002 5;7 device-000000001 -3;99999999 x 1", nil},
 		{"7 device-000000001 -7;8 a 2;0 dropped 0;7 ! 9;7 - 4", []int32{0, 1, 3, 4}},
 		{"- z 1;7 device-000000001 -3;-1 z 6", nil},
 	} {

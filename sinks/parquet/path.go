@@ -71,7 +71,7 @@ func (c Config) hivePath(partition int64) string {
 	switch partition {
 	case pipeline.NullPartition:
 		day, hour = "__null__", "__null__"
-	case pipeline.FarPartition:
+	case pipeline.EarlyPartition, pipeline.FarPartition:
 		day, hour = "__far__", "__far__"
 	default:
 		start := c.PartitionBy.Start(partition)
