@@ -179,6 +179,13 @@ func TestDecode(t *testing.T) {
 	})
 }
 
+// The two packages do not know each other and mean the same metadata.
+func TestScaleKey(t *testing.T) {
+	if schemas.ScaleKey != pipeline.ScaleKey {
+		t.Errorf("schemas write %q, the pipeline reads %q", schemas.ScaleKey, pipeline.ScaleKey)
+	}
+}
+
 func TestDecodeConfig(t *testing.T) {
 	err := operators.DecodeConfig{MaxAhead: -1, RawLimit: -1}.Validate()
 	for _, want := range []string{"time:", "missing ", "future ", "missing_bound", "max_ahead", "max_record_bytes", "raw_limit"} {

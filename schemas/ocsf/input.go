@@ -26,7 +26,10 @@ func newInput(schema *arrow.Schema, at int) (*Input, error) {
 	f := schema.Field(at)
 	c := &Input{Name: f.Name, at: at, typ: f.Type}
 	switch f.Type.ID() {
-	case arrow.INT64:
+	case arrow.INT64, arrow.LIST:
+		if l, ok := f.Type.(*arrow.ListType); ok && l.Elem().ID() != arrow.INT64 {
+			return nil, fmt.Errorf("column %q: type %s has no place in an OCSF event; leave the column out of the results", f.Name, f.Type)
+		}
 		if s, ok := f.Metadata.GetValue(schemas.ScaleKey); ok {
 			n, err := strconv.ParseUint(s, 10, 8)
 			if err != nil || n > 18 {
@@ -93,7 +96,7 @@ func (c *Input) Float(row int) (float64, bool) {
 	return 0, false
 }
 
-// AppendText appends the value as text; false for null.
+// AppendText appends the value as text, a list as JSON; false for null.
 func (c *Input) AppendText(dst []byte, row int) ([]byte, bool) {
 	if c == nil || c.arr.IsNull(row) {
 		return dst, false
@@ -107,6 +110,21 @@ func (c *Input) AppendText(dst []byte, row int) ([]byte, bool) {
 		return appendFloat(dst, a.Value(row)), true
 	case *array.Boolean:
 		return strconv.AppendBool(dst, a.Value(row)), true
+	case *array.List:
+		from, to := a.ValueOffsets(row)
+		items := a.ListValues().(*array.Int64)
+		dst = append(dst, '[')
+		for i := int(from); i < int(to); i++ {
+			if i > int(from) {
+				dst = append(dst, ',')
+			}
+			if items.IsNull(i) {
+				dst = append(dst, "null"...)
+				continue
+			}
+			dst = appendFixed(dst, items.Value(i), c.scale)
+		}
+		return append(dst, ']'), true
 	}
 	n, _ := c.Int(row)
 	return strconv.AppendInt(dst, n, 10), true

@@ -29,6 +29,9 @@ type Attr struct {
 	Required bool
 
 	fixed arrow.Array // Fixed, for as many rows as the largest batch had
+	bytes int         // text of the last batch, to size the next; of a map, its values
+	names int         // of a map: text of the keys
+	pairs int         // of a map: entries
 }
 
 // Pairs collects the entries of a map column.
@@ -62,7 +65,10 @@ type texts struct {
 	over bool // the text passed 2 GiB and was cut: the batch is refused
 }
 
-func newTexts(rows int) texts { return texts{ends: append(make([]int32, 0, rows+1), 0)} }
+// newTexts makes a column with room for rows values and a tenth more than bytes.
+func newTexts(rows, bytes int) texts {
+	return texts{ends: make([]int32, 1, rows+1), data: make([]byte, 0, bytes+bytes/10)}
+}
 
 func (t *texts) len() int32 { return t.ends[len(t.ends)-1] }
 
@@ -173,7 +179,7 @@ func (a *Attr) column(n int) (arrow.Array, error) {
 	case a.Of != nil:
 		return a.object(n)
 	case a.Map != nil:
-		return a.pairs(n)
+		return a.entries(n)
 	}
 	var valid validity
 	var out arrow.Array
@@ -199,7 +205,7 @@ func (a *Attr) column(n int) (arrow.Array, error) {
 		}
 		out = newArray(arrow.PrimitiveTypes.Int64, n, &valid, memory.NewBufferBytes(arrow.Int64Traits.CastToBytes(vs)))
 	default:
-		vs := newTexts(n)
+		vs := newTexts(n, a.bytes)
 		for i := range n {
 			text, ok := a.Text(vs.data, i)
 			if ok {
@@ -213,6 +219,7 @@ func (a *Attr) column(n int) (arrow.Array, error) {
 		if vs.over {
 			return nil, fmt.Errorf("attribute %s: %w", a.Name, errTooMuchText)
 		}
+		a.bytes = len(vs.data)
 		out = vs.array(&valid)
 	}
 	if a.Required && valid.nulls > 0 {
@@ -253,8 +260,8 @@ func (a *Attr) object(n int) (arrow.Array, error) {
 	return wrap(typ, n, &valid, []arrow.ArrayData{items.Data()}, memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(ends))), nil
 }
 
-func (a *Attr) pairs(n int) (arrow.Array, error) {
-	p := Pairs{keys: newTexts(n), values: newTexts(n), ends: make([]int32, 1, n+1)}
+func (a *Attr) entries(n int) (arrow.Array, error) {
+	p := Pairs{keys: newTexts(a.pairs, a.names), values: newTexts(a.pairs, a.bytes), ends: make([]int32, 1, n+1)}
 	for i := range n {
 		a.Map(&p, i)
 		p.ends = append(p.ends, int32(len(p.keys.ends)-1))
@@ -262,6 +269,7 @@ func (a *Attr) pairs(n int) (arrow.Array, error) {
 	if p.keys.over || p.values.over {
 		return nil, fmt.Errorf("attribute %s: %w", a.Name, errTooMuchText)
 	}
+	a.pairs, a.names, a.bytes = len(p.keys.ends), len(p.keys.data), len(p.values.data)
 	keys, values := p.keys.array(nil), p.values.array(nil)
 	defer keys.Release()
 	defer values.Release()
@@ -287,7 +295,7 @@ func repeat(v any, n int) arrow.Array {
 		}
 		return newArray(arrow.PrimitiveTypes.Int64, n, nil, memory.NewBufferBytes(arrow.Int64Traits.CastToBytes(vs)))
 	case string:
-		vs := newTexts(n)
+		vs := newTexts(n, n*len(v))
 		for range n {
 			vs.data = append(vs.data, v...)
 			vs.end()

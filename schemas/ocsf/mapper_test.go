@@ -34,7 +34,7 @@ type fixed struct {
 
 type col struct {
 	name string
-	vals []any // int64, int32, float64, string, bool, ms, fixed or nil; the first is not nil
+	vals []any // int64, int32, float64, string, bool, ms, fixed, []int64 or nil; the first is not nil
 }
 
 var timestamp = &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"}
@@ -58,6 +58,8 @@ func results(t testing.TB, mem memory.Allocator, cols []col) arrow.RecordBatch {
 			f.Type = arrow.FixedWidthTypes.Boolean
 		case ms:
 			f.Type = timestamp
+		case []int64:
+			f.Type = arrow.ListOf(arrow.PrimitiveTypes.Int64)
 		case fixed:
 			f.Type = arrow.PrimitiveTypes.Int64
 			f.Metadata = arrow.MetadataFrom(map[string]string{schemas.ScaleKey: fmt.Sprint(v.scale)})
@@ -85,6 +87,9 @@ func results(t testing.TB, mem memory.Allocator, cols []col) arrow.RecordBatch {
 				b.Field(i).(*array.BooleanBuilder).Append(v)
 			case ms:
 				b.Field(i).(*array.TimestampBuilder).Append(arrow.Timestamp(v * 1000))
+			case []int64:
+				b.Field(i).(*array.ListBuilder).Append(true)
+				b.Field(i).(*array.ListBuilder).ValueBuilder().(*array.Int64Builder).AppendValues(v, nil)
 			case fixed:
 				b.Field(i).(*array.Int64Builder).Append(v.v)
 			}
@@ -527,6 +532,7 @@ func TestUnmappedText(t *testing.T) {
 		{24.0, "24.0"}, {-0.5, "-0.5"}, {1e21, "1e+21"}, {1e-7, "1e-07"}, {123456789.0, "123456789.0"}, {0.0, "0.0"}, {0.30000000000000004, "0.30000000000000004"},
 		{fixed{2400, 2}, "24.0"}, {fixed{-5, 3}, "-0.005"}, {fixed{1250, 3}, "1.25"}, {fixed{0, 2}, "0.0"}, {fixed{math.MinInt64, 18}, "-9.223372036854775808"},
 		{fixed{7, 0}, "7"}, {int64(-7), "-7"}, {"text", "text"}, {"", ""}, {true, "true"}, {ms(-1), "-1"}, {int32(9), "9"},
+		{[]int64{1, -2}, "[1,-2]"}, {[]int64{}, "[]"},
 	} {
 		name := fmt.Sprintf("c%d", i)
 		cols = append(cols, col{name, []any{c.v}})
@@ -584,7 +590,7 @@ func TestMapperRefuses(t *testing.T) {
 		}
 		in.Release()
 	}
-	list := arrow.NewSchema([]arrow.Field{{Name: "l", Type: arrow.ListOf(arrow.PrimitiveTypes.Int64)}}, nil)
+	list := arrow.NewSchema([]arrow.Field{{Name: "l", Type: arrow.ListOf(arrow.PrimitiveTypes.Float64)}}, nil)
 	if _, err := f.mapper(f.config(ocsf.V130), list); err == nil || !strings.Contains(err.Error(), "has no place in an OCSF event") {
 		t.Errorf("a list: %v", err)
 	}
