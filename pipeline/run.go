@@ -58,6 +58,7 @@ type Published struct {
 	Merged Mark
 	Holder int32
 	Rows   map[string]int64 // by output name, in this epoch
+	Open   int              // open windows: (key, window) pairs that the state holds
 	Took   time.Duration
 	Bytes  int64
 }
@@ -90,6 +91,7 @@ type cut struct {
 	moves  []Move
 	holder int32
 	final  bool
+	open   int // windows, summed over the shards
 }
 
 // shardCut is one shard's part.
@@ -98,6 +100,7 @@ type shardCut struct {
 	epoch  int64
 	pieces []ShardPiece
 	counts []Counts
+	open   int
 }
 
 // emission is what goes to the writer: rows for the sinks of a port, or a shard's barrier.
@@ -545,7 +548,7 @@ func (r *runner) runShard(ctx context.Context, i int) error {
 			return fmt.Errorf("shard %d: %w", i, err)
 		}
 		full = false
-		s.counts = t.TakeCounts()
+		s.counts, s.open = t.TakeCounts(), t.Open()
 		if !sendTo(ctx, r.snaps, s) {
 			return ctx.Err()
 		}
@@ -700,7 +703,7 @@ func (r *runner) coordinate(ctx context.Context, src Source) error {
 // checkpoint collects the parts of one epoch and makes it count: prepare, checkpoint,
 // publish, commit, in this order.
 func (r *runner) checkpoint(ctx context.Context, src Source, c cut, began time.Time) error {
-	pieces, err := r.collect(ctx, c)
+	pieces, err := r.collect(ctx, &c)
 	defer func() {
 		for _, p := range pieces {
 			if p.Rec != nil {
@@ -764,7 +767,7 @@ func (r *runner) checkpoint(ctx context.Context, src Source, c cut, began time.T
 }
 
 // collect gathers the shards' parts of an epoch and adds their counts to the splits.
-func (r *runner) collect(ctx context.Context, c cut) ([]ShardPiece, error) {
+func (r *runner) collect(ctx context.Context, c *cut) ([]ShardPiece, error) {
 	var pieces []ShardPiece
 	if r.prev != nil {
 		for i, s := range r.prev.Splits { // the split table only grows
@@ -782,6 +785,7 @@ func (r *runner) collect(ctx context.Context, c cut) ([]ShardPiece, error) {
 			return pieces, fmt.Errorf("shard %d is at barrier %d, the front at %d", s.shard, s.epoch, c.epoch)
 		}
 		pieces = append(pieces, s.pieces...)
+		c.open += s.open
 		for split, n := range s.counts {
 			c.splits[split].Counts.Add(n)
 		}
@@ -824,6 +828,6 @@ func (r *runner) report(cp *Checkpoint, c cut, rows map[string]int64, began time
 	}
 	r.job.Log.Debug("checkpoint", "epoch", cp.Epoch, "took", took, "bytes", size)
 	if r.job.OnCheckpoint != nil {
-		r.job.OnCheckpoint(Published{Epoch: cp.Epoch, Splits: cp.Splits, Merged: cp.Merged, Holder: c.holder, Rows: rows, Took: took, Bytes: size})
+		r.job.OnCheckpoint(Published{Epoch: cp.Epoch, Splits: cp.Splits, Merged: cp.Merged, Holder: c.holder, Rows: rows, Open: c.open, Took: took, Bytes: size})
 	}
 }

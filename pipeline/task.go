@@ -53,6 +53,17 @@ func (t *Task) TakeCounts() []Counts {
 	return c
 }
 
+// Open returns how many windows the chain's operators hold open, as (key, window) pairs.
+func (t *Task) Open() int {
+	n := 0
+	for _, op := range t.chain {
+		if w, ok := op.(interface{ Open() int }); ok {
+			n += w.Open()
+		}
+	}
+	return n
+}
+
 // Snapshot lends the state of the chain's stateful operators, by place in the chain.
 func (t *Task) Snapshot(full bool, piece func(op int, p Piece) error) error {
 	for i, op := range t.chain {

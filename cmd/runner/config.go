@@ -1,0 +1,358 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/tidemark/tidemark/operators"
+	"github.com/tidemark/tidemark/pipeline"
+	"github.com/tidemark/tidemark/schemas"
+	"github.com/tidemark/tidemark/schemas/ocsf"
+	"github.com/tidemark/tidemark/sinks/parquet"
+	"github.com/tidemark/tidemark/sources/kafka"
+)
+
+// Config is a job file.
+type Config struct {
+	Job         string              `yaml:"job"`
+	Feed        string              `yaml:"feed"`   // ble, pdu or traffic
+	Format      string              `yaml:"format"` // json
+	Source      SourceConfig        `yaml:"source"`
+	Fields      map[string]FieldMap `yaml:"fields"`
+	EventTime   EventTimeConfig     `yaml:"event_time"`
+	Limits      LimitsConfig        `yaml:"limits"`
+	Window      WindowConfig        `yaml:"window"`
+	Normalize   NormalizeConfig     `yaml:"normalize"`
+	Sinks       []SinkConfig        `yaml:"sinks"`
+	Checkpoint  CheckpointConfig    `yaml:"checkpoint"`
+	HTTP        HTTPConfig          `yaml:"http"`
+	Parallelism ParallelismConfig   `yaml:"parallelism"`
+	// StopTimeout bounds the last checkpoint after a stop was asked for.
+	StopTimeout time.Duration `yaml:"stop_timeout"`
+}
+
+// SourceConfig names the source; there is one kind.
+type SourceConfig struct {
+	Kafka kafka.Config `yaml:"kafka"`
+}
+
+// FieldMap says where a field of the feed is in the user's payload: a path, or a path and
+// the unit of a time.
+type FieldMap schemas.FieldMap
+
+// UnmarshalYAML implements yaml.Unmarshaler.
+func (f *FieldMap) UnmarshalYAML(n *yaml.Node) error {
+	if n.Kind == yaml.ScalarNode {
+		f.Path = n.Value
+		return nil
+	}
+	var d document
+	d.mapping(n, valueOf((*schemas.FieldMap)(f)), "")
+	if len(d.problems) > 0 {
+		return errors.New(strings.TrimPrefix(d.problems[0].text, ": "))
+	}
+	return nil
+}
+
+// EventTimeConfig holds the rules of time.
+type EventTimeConfig struct {
+	// MaxDisorder is by how much a row may be behind the newest of its split.
+	MaxDisorder time.Duration `yaml:"max_disorder"`
+	// MaxAhead is by how much a row may be ahead of its broker timestamp; Future says what
+	// becomes of one that is further.
+	MaxAhead     time.Duration           `yaml:"max_ahead"`
+	Future       operators.FuturePolicy  `yaml:"future"`
+	Missing      operators.MissingPolicy `yaml:"missing"`
+	MissingBound time.Time               `yaml:"missing_bound"`
+	// QuietAfter is the silence, in broker time, after which a partition that was read to
+	// its end no longer holds the others back; never is allowed.
+	QuietAfter Quiet `yaml:"quiet_after"`
+}
+
+// Quiet is a duration in ticks, or never.
+type Quiet int64
+
+// UnmarshalYAML implements yaml.Unmarshaler.
+func (q *Quiet) UnmarshalYAML(n *yaml.Node) error {
+	if n.Value == "never" {
+		*q = Quiet(pipeline.MaxTicks)
+		return nil
+	}
+	d, err := time.ParseDuration(n.Value)
+	if err != nil || d < 0 {
+		return fmt.Errorf("%q is not a duration such as 60s, or never", n.Value)
+	}
+	*q = Quiet(pipeline.Ticks(d))
+	return nil
+}
+
+// LimitsConfig bounds what one record may cost.
+type LimitsConfig struct {
+	MaxRecordBytes int `yaml:"max_record_bytes"`
+	RawBytes       int `yaml:"raw_bytes"` // of a refused record that its Dead row keeps
+	JSONDepth      int `yaml:"json_depth"`
+	JSONKeys       int `yaml:"json_keys"`
+	StringBytes    int `yaml:"string_bytes"`
+}
+
+// WindowConfig is the keyed operator.
+type WindowConfig struct {
+	ID         string            `yaml:"id"`
+	Tumbling   time.Duration     `yaml:"tumbling"`
+	Offset     time.Duration     `yaml:"offset"`
+	Lateness   time.Duration     `yaml:"lateness"`
+	Trigger    operators.Trigger `yaml:"trigger"`
+	LateRows   int               `yaml:"late_rows"`
+	LateDelay  time.Duration     `yaml:"late_delay"`
+	Discard    bool              `yaml:"discard"`
+	Key        []string          `yaml:"key"`
+	Aggregates []AggregateConfig `yaml:"aggregates"`
+}
+
+// AggregateConfig is one aggregate.
+type AggregateConfig struct {
+	Fn     string `yaml:"fn"`
+	Column string `yaml:"column"`
+	As     string `yaml:"as"`
+}
+
+// NormalizeConfig says what the results become.
+type NormalizeConfig struct {
+	To      string       `yaml:"to"` // ocsf or none
+	Dialect string       `yaml:"dialect"`
+	Version ocsf.Version `yaml:"version"`
+}
+
+// SinkConfig names one sink.
+type SinkConfig struct {
+	Parquet *ParquetConfig `yaml:"parquet"`
+}
+
+// ParquetConfig is a folder of Parquet files: results in <table>, late rows in
+// <table>_late, dead records in <table>_dead.
+type ParquetConfig struct {
+	Dir            string `yaml:"dir"`
+	parquet.Config `yaml:",inline"`
+}
+
+func (c *ParquetConfig) setDefaults() { c.Config = parquet.DefaultConfig() }
+
+// CheckpointConfig says where the job keeps its state.
+type CheckpointConfig struct {
+	Dir      string        `yaml:"dir"`
+	Interval time.Duration `yaml:"interval"`
+	Keep     int           `yaml:"keep"`
+}
+
+// HTTPConfig is the job's own server; an empty address turns it off.
+type HTTPConfig struct {
+	Listen    string `yaml:"listen"`
+	TokenFile string `yaml:"token_file"` // what a POST must bring
+}
+
+// ParallelismConfig says how many goroutines work.
+type ParallelismConfig struct {
+	Shards   int `yaml:"shards"`
+	Decoders int `yaml:"decoders"`
+}
+
+// DefaultConfig holds the defaults of every feed; the key and the aggregates come with
+// the feed.
+func DefaultConfig() Config {
+	dec, lim := operators.DefaultDecodeConfig(), schemas.DefaultLimits()
+	return Config{
+		Format: "json",
+		Source: SourceConfig{Kafka: kafka.DefaultConfig()},
+		EventTime: EventTimeConfig{MaxDisorder: 30 * time.Second, MaxAhead: dec.MaxAhead, Future: dec.Future, Missing: dec.Missing,
+			MissingBound: dec.MissingBound, QuietAfter: Quiet(pipeline.Ticks(time.Minute))},
+		Limits:      LimitsConfig{MaxRecordBytes: dec.MaxRecordBytes, RawBytes: dec.RawLimit, JSONDepth: lim.Depth, JSONKeys: lim.Keys, StringBytes: lim.StringBytes},
+		Window:      WindowConfig{Trigger: operators.OnMark, LateDelay: 10 * time.Second},
+		Normalize:   NormalizeConfig{To: "ocsf", Dialect: "core", Version: ocsf.V130},
+		Checkpoint:  CheckpointConfig{Interval: 5 * time.Second, Keep: 3},
+		HTTP:        HTTPConfig{Listen: "127.0.0.1:9464"},
+		Parallelism: ParallelismConfig{Shards: max(1, runtime.GOMAXPROCS(0)/2), Decoders: max(1, runtime.GOMAXPROCS(0)/2)},
+		StopTimeout: 30 * time.Second,
+	}
+}
+
+// loadConfig reads a job file. The error names every problem with its place.
+func loadConfig(path string) (Config, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("job file: %w", err)
+	}
+	return parseConfig(path, b)
+}
+
+func parseConfig(path string, b []byte) (Config, error) {
+	d, err := parseYAML(path, b)
+	if err != nil {
+		return Config{}, &configError{[]string{err.Error()}}
+	}
+	cfg := DefaultConfig()
+	if n := child(d.root, "feed"); n != nil {
+		if f, err := feedOf(n.Value); err == nil { // an unknown feed is reported by validate
+			cfg.Window.Key, cfg.Window.Aggregates = f.key, f.aggregates
+		}
+	}
+	d.decode(&cfg)
+	if len(d.problems) == 0 {
+		cfg.resolve()
+		cfg.validate(d)
+	}
+	return cfg, d.err()
+}
+
+// resolve fills in what follows from other settings.
+func (c *Config) resolve() {
+	if c.Window.ID == "" {
+		c.Window.ID = strings.ReplaceAll(c.Job, "-", "_")
+	}
+	if c.Checkpoint.Dir == "" {
+		c.Checkpoint.Dir = filepath.Join("tidemark-state", c.Job)
+	}
+	for i := range c.Sinks {
+		if p := c.Sinks[i].Parquet; p != nil {
+			p.Job = c.Job
+			if p.Table == "" {
+				p.Table = strings.ReplaceAll(c.Job, "-", "_")
+			}
+			if p.TimeColumn == parquet.DefaultConfig().TimeColumn && c.Normalize.To == "none" {
+				p.TimeColumn = "window_start"
+			}
+		}
+	}
+}
+
+var jobName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
+
+// validate adds every problem of the settings to the document.
+func (c *Config) validate(d *document) {
+	bad := func(path, format string, args ...any) {
+		at := d.node(strings.Split(path, ".")...)
+		d.problems = append(d.problems, problem{at.Line, at.Column, path + ": " + fmt.Sprintf(format, args...)})
+	}
+	if !jobName.MatchString(c.Job) {
+		bad("job", "%q: name the job with lower-case letters, digits, - and _", c.Job)
+	}
+	f, err := feedOf(c.Feed)
+	if err != nil {
+		bad("feed", "%v", err)
+	}
+	if c.Format != "json" {
+		bad("format", "%q: only json is known", c.Format)
+	}
+	d.invalid(c.Source.Kafka.Validate(), "source", "kafka")
+	if c.EventTime.MaxDisorder < 0 {
+		bad("event_time.max_disorder", "%v: must not be negative", c.EventTime.MaxDisorder)
+	}
+	switch c.Normalize.To {
+	case "none":
+	case "ocsf":
+		if c.Normalize.Dialect != "core" {
+			bad("normalize.dialect", "%q: only core is known", c.Normalize.Dialect)
+		}
+		d.invalid(c.Normalize.Version.Validate(), "normalize")
+	default:
+		bad("normalize.to", "%q: want ocsf or none", c.Normalize.To)
+	}
+	for i, s := range c.Sinks {
+		at := fmt.Sprint(i)
+		if s.Parquet == nil {
+			bad("sinks."+at, "name a kind of sink: parquet")
+			continue
+		}
+		if s.Parquet.Dir == "" {
+			bad("sinks."+at+".parquet.dir", "missing: where the files go")
+		}
+		d.invalid(s.Parquet.Validate(), "sinks", at, "parquet")
+	}
+	if c.Checkpoint.Interval < 10*time.Millisecond {
+		bad("checkpoint.interval", "%v: at least 10ms", c.Checkpoint.Interval)
+	}
+	if c.Checkpoint.Keep < 1 || c.Checkpoint.Keep > 1000 {
+		bad("checkpoint.keep", "%d: want 1 to 1000", c.Checkpoint.Keep)
+	}
+	if c.HTTP.Listen != "" {
+		host, _, err := net.SplitHostPort(c.HTTP.Listen)
+		switch {
+		case err != nil:
+			bad("http.listen", "%q: want host:port, or nothing to turn it off", c.HTTP.Listen)
+		case !loopback(host) && c.HTTP.TokenFile == "":
+			bad("http.listen", "%q can be reached from other machines: that needs http.token_file; 127.0.0.1 does not", c.HTTP.Listen)
+		}
+	}
+	if n := c.Parallelism; n.Shards < 1 || n.Shards > pipeline.NumGroups {
+		bad("parallelism.shards", "%d: want 1 to %d", n.Shards, pipeline.NumGroups)
+	}
+	if n := c.Parallelism; n.Decoders < 1 || n.Decoders > 256 {
+		bad("parallelism.decoders", "%d: want 1 to 256", n.Decoders)
+	}
+	if c.StopTimeout < 0 {
+		bad("stop_timeout", "%v: must not be negative", c.StopTimeout)
+	}
+	if err != nil {
+		return // what follows needs the feed
+	}
+	c.validateRows(d, f)
+}
+
+// validateRows checks what depends on the columns of the feed by building it.
+func (c *Config) validateRows(d *document, f feed) {
+	before := len(d.problems)
+	fields, err := schemas.Override(f.fields(), c.fieldMaps())
+	d.invalid(err, "fields")
+	d.invalid(c.decodeConfig(f).Validate(), "event_time")
+	d.invalid(c.jsonLimits().Validate(), "limits")
+	d.invalid(c.windowConfig(0).Validate(), "window")
+	if len(d.problems) > before {
+		return
+	}
+	if _, err := newPlan(*c, f, fields); err != nil {
+		d.invalid(err, "window")
+	}
+}
+
+func (c *Config) fieldMaps() map[string]schemas.FieldMap {
+	m := map[string]schemas.FieldMap{}
+	for name, f := range c.Fields {
+		m[name] = schemas.FieldMap(f)
+	}
+	return m
+}
+
+func (c *Config) decodeConfig(f feed) operators.DecodeConfig {
+	return operators.DecodeConfig{Time: f.time, Missing: c.EventTime.Missing, MissingBound: c.EventTime.MissingBound,
+		Future: c.EventTime.Future, MaxAhead: c.EventTime.MaxAhead, MaxRecordBytes: c.Limits.MaxRecordBytes, RawLimit: c.Limits.RawBytes}
+}
+
+func (c *Config) jsonLimits() schemas.Limits {
+	return schemas.Limits{Depth: c.Limits.JSONDepth, Keys: c.Limits.JSONKeys, StringBytes: c.Limits.StringBytes}
+}
+
+func (c *Config) windowConfig(seed uint64) operators.TumblingConfig {
+	w := c.Window
+	cfg := operators.TumblingConfig{Size: pipeline.Ticks(w.Tumbling), Offset: pipeline.Ticks(w.Offset), Lateness: pipeline.Ticks(w.Lateness),
+		Trigger: w.Trigger, LateRows: w.LateRows, LateDelay: pipeline.Ticks(w.LateDelay), Discard: w.Discard, Keys: w.Key, Seed: seed}
+	for _, a := range w.Aggregates {
+		cfg.Aggregates = append(cfg.Aggregates, operators.Aggregate(a))
+	}
+	return cfg
+}
+
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}

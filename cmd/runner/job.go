@@ -1,0 +1,198 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"reflect"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tidemark/tidemark/operators"
+	"github.com/tidemark/tidemark/pipeline"
+	"github.com/tidemark/tidemark/schemas"
+	"github.com/tidemark/tidemark/schemas/ocsf"
+	"github.com/tidemark/tidemark/sinks/parquet"
+	"github.com/tidemark/tidemark/sources/kafka"
+)
+
+func valueOf(v any) reflect.Value { return reflect.ValueOf(v).Elem() }
+
+// A plan is a checked job: the columns on its ways.
+type plan struct {
+	cfg     Config
+	feed    feed
+	fields  []schemas.Field
+	rows    *arrow.Schema // what windows read
+	results *arrow.Schema // what sinks get
+	late    *arrow.Schema
+	mapper  func(*arrow.Schema) (*ocsf.Mapper, error) // nil: results as they are
+}
+
+// newPlan checks everything that depends on columns.
+func newPlan(cfg Config, f feed, fields []schemas.Field) (*plan, error) {
+	p := &plan{cfg: cfg, feed: f, fields: fields}
+	dec, err := p.decoder(memory.DefaultAllocator)
+	if err != nil {
+		return nil, err
+	}
+	p.rows = dec.Schema()
+	w, err := operators.NewTumbling(cfg.windowConfig(0), p.rows, memory.DefaultAllocator)
+	if err != nil {
+		return nil, err
+	}
+	p.results, p.late = w.Schema(), operators.LateSchema(p.rows)
+	if cfg.Normalize.To != "ocsf" {
+		return p, nil
+	}
+	oc := ocsf.DefaultWindowConfig()
+	oc.Op, oc.Topic, oc.Version, oc.ProductVersion = cfg.Window.ID, cfg.Source.Kafka.Topic, cfg.Normalize.Version, version
+	p.mapper = func(in *arrow.Schema) (*ocsf.Mapper, error) { return f.mapper(oc, in) }
+	m, err := p.mapper(p.results)
+	if err != nil {
+		return nil, fmt.Errorf("ocsf: %w", err)
+	}
+	p.results = m.Schema()
+	return p, nil
+}
+
+func (p *plan) decoder(mem memory.Allocator) (*operators.Decode, error) {
+	rows, err := schemas.NewDecoder(p.fields, p.cfg.jsonLimits())
+	if err != nil {
+		return nil, err
+	}
+	return operators.NewDecode(p.cfg.decodeConfig(p.feed), rows, mem)
+}
+
+// chain builds the operators of one shard.
+func (p *plan) chain(seed uint64, mem memory.Allocator) ([]pipeline.Operator, error) {
+	w, err := operators.NewTumbling(p.cfg.windowConfig(seed), p.rows, mem)
+	if err != nil || p.mapper == nil {
+		return []pipeline.Operator{w}, err
+	}
+	m, err := p.mapper(w.Schema())
+	if err != nil {
+		return nil, err
+	}
+	return []pipeline.Operator{w, operators.NewNormalize(m.Map, mem)}, nil
+}
+
+// jobDeps is what a job gets from the program around it.
+type jobDeps struct {
+	log          *slog.Logger
+	registry     prometheus.Registerer
+	open         pipeline.OpenSource // nil: the Kafka source of the configuration
+	onCheckpoint func(pipeline.Published)
+}
+
+// buildJob turns a validated configuration into a job. The caller closes it.
+func buildJob(cfg Config, deps jobDeps) (pipeline.Job, func() error, error) {
+	f, err := feedOf(cfg.Feed)
+	if err != nil {
+		return pipeline.Job{}, nil, err
+	}
+	fields, err := schemas.Override(f.fields(), cfg.fieldMaps())
+	if err != nil {
+		return pipeline.Job{}, nil, err
+	}
+	p, err := newPlan(cfg, f, fields)
+	if err != nil {
+		return pipeline.Job{}, nil, err
+	}
+	mem := memory.DefaultAllocator
+	store, err := pipeline.NewLocalStore(cfg.Checkpoint.Dir, pipeline.DefaultFS())
+	if err != nil {
+		return pipeline.Job{}, nil, fmt.Errorf("checkpoint directory: %w", err)
+	}
+	metrics, err := pipeline.NewMetrics(deps.registry, cfg.Job)
+	if err != nil {
+		return pipeline.Job{}, nil, err
+	}
+	outputs, closeSinks, err := p.outputs()
+	if err != nil {
+		return pipeline.Job{}, nil, err
+	}
+	maxAhead := pipeline.MaxTicks
+	if cfg.EventTime.Future == operators.FutureKeep {
+		maxAhead = pipeline.Ticks(cfg.EventTime.MaxAhead)
+	}
+	open := deps.open
+	if open == nil {
+		open = kafka.Opener(cfg.Source.Kafka, deps.log)
+	}
+	return pipeline.Job{
+		Name:         cfg.Job,
+		Open:         open,
+		NewDecoder:   func() (pipeline.Decoder, error) { return p.decoder(mem) },
+		KeyColumns:   cfg.Window.Key,
+		NewChain:     func(seed uint64) ([]pipeline.Operator, error) { return p.chain(seed, mem) },
+		Outputs:      outputs,
+		Front:        pipeline.FrontConfig{Bound: pipeline.Ticks(cfg.EventTime.MaxDisorder), QuietAfter: int64(cfg.EventTime.QuietAfter), MaxAhead: maxAhead},
+		Shards:       cfg.Parallelism.Shards,
+		Decoders:     cfg.Parallelism.Decoders,
+		Checkpoints:  pipeline.NewCheckpoints(store, cfg.Checkpoint.Keep, mem),
+		Interval:     cfg.Checkpoint.Interval,
+		StopTimeout:  cfg.StopTimeout,
+		MaxStageRows: 1 << 20,
+		Log:          deps.log,
+		Metrics:      metrics,
+		OnCheckpoint: deps.onCheckpoint,
+	}, closeSinks, nil
+}
+
+// outputs opens the sinks: for each, one of results, one of late rows, one of dead records.
+func (p *plan) outputs() (map[pipeline.Port][]pipeline.Output, func() error, error) {
+	out := map[pipeline.Port][]pipeline.Output{}
+	var sinks []pipeline.Sink
+	closeAll := func() error {
+		var errs []error
+		for _, s := range sinks {
+			errs = append(errs, s.Close())
+		}
+		return errors.Join(errs...)
+	}
+	for _, sc := range p.cfg.Sinks {
+		for _, port := range []pipeline.Port{pipeline.Out, pipeline.Late, pipeline.Dead} {
+			name, s, err := p.sink(sc, port)
+			if err != nil {
+				return nil, nil, errors.Join(err, closeAll())
+			}
+			sinks = append(sinks, s)
+			out[port] = append(out[port], pipeline.Output{Name: name, Sink: s})
+		}
+	}
+	return out, closeAll, nil
+}
+
+func (p *plan) sink(sc SinkConfig, port pipeline.Port) (string, pipeline.Sink, error) {
+	schema := map[pipeline.Port]*arrow.Schema{pipeline.Out: p.results, pipeline.Late: p.late, pipeline.Dead: pipeline.DeadSchema()}[port]
+	cfg := sc.Parquet.Config
+	switch port {
+	case pipeline.Late:
+		cfg.Table, cfg.TimeColumn, cfg.SortBy = cfg.Table+"_late", "time", nil
+	case pipeline.Dead:
+		cfg.Table, cfg.TimeColumn, cfg.SortBy = cfg.Table+"_dead", "_ingest", nil
+	case pipeline.Out:
+		if cfg.SortBy == nil {
+			cfg.SortBy = p.sortBy()
+		}
+	}
+	store, err := pipeline.NewLocalStore(sc.Parquet.Dir, pipeline.DefaultFS())
+	if err != nil {
+		return "", nil, fmt.Errorf("parquet directory: %w", err)
+	}
+	s, err := parquet.New(cfg, store, schema)
+	return "parquet:" + filepath.Join(sc.Parquet.Dir, cfg.Table), s, err
+}
+
+// sortBy orders results by key, then by window.
+func (p *plan) sortBy() []string {
+	if p.mapper != nil {
+		return []string{"metadata.uid"}
+	}
+	return append(slices.Clone(p.cfg.Window.Key), "window_start")
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tidemark/tidemark/pipeline"
+)
+
+// status is what the program knows of its jobs: the last checkpoint of each, where every
+// row read has a fate.
+type status struct {
+	mu   sync.Mutex
+	jobs []*jobStatus
+}
+
+// jobStatus is the state of one job, as /api/v1/status shows it.
+type jobStatus struct {
+	Job      string           `json:"job"`
+	Started  time.Time        `json:"started"`
+	Epoch    int64            `json:"epoch"`
+	At       time.Time        `json:"checkpoint_at"`
+	Interval time.Duration    `json:"checkpoint_interval_ns"`
+	Took     time.Duration    `json:"checkpoint_took_ns"`
+	Bytes    int64            `json:"checkpoint_bytes"`
+	Rows     map[string]int64 `json:"rows"` // by fate
+	PerSec   float64          `json:"rows_read_per_second"`
+	Mark     *time.Time       `json:"mark"` // merged event mark, null before the first
+	Ingest   *time.Time       `json:"ingest_mark"`
+	Holder   string           `json:"mark_held_by"`
+	Splits   []splitStatus    `json:"splits"`
+	Sinks    []sinkStatus     `json:"sinks"`
+	Open     int              `json:"open_windows"`
+
+	counts pipeline.Counts
+}
+
+type splitStatus struct {
+	Split  string           `json:"split"`
+	Offset int64            `json:"offset"`
+	Mark   *time.Time       `json:"mark"`
+	Quiet  bool             `json:"quiet"`
+	Rows   map[string]int64 `json:"rows"`
+}
+
+type sinkStatus struct {
+	Name string `json:"sink"`
+	Rows int64  `json:"rows_published"`
+}
+
+func newStatus() *status { return &status{} }
+
+// build builds a job that reports here.
+func (s *status) build(cfg Config, deps jobDeps) (pipeline.Job, func() error, error) {
+	js := &jobStatus{Job: cfg.Job, Started: time.Now(), Interval: cfg.Checkpoint.Interval, At: time.Now()}
+	then := deps.onCheckpoint
+	deps.onCheckpoint = func(p pipeline.Published) {
+		s.mu.Lock()
+		js.take(p)
+		s.mu.Unlock()
+		if then != nil {
+			then(p)
+		}
+	}
+	job, closeJob, err := buildJob(cfg, deps)
+	if err != nil {
+		return pipeline.Job{}, nil, err
+	}
+	s.mu.Lock()
+	s.jobs = append(s.jobs, js)
+	s.mu.Unlock()
+	return job, closeJob, nil
+}
+
+func (j *jobStatus) take(p pipeline.Published) {
+	now := time.Now()
+	before := j.counts[pipeline.Read]
+	j.counts = pipeline.Counts{}
+	j.Splits = j.Splits[:0]
+	for _, sp := range p.Splits {
+		j.counts.Add(sp.Counts)
+		j.Splits = append(j.Splits, splitStatus{Split: sp.Split.String(), Offset: sp.Position.Offset, Mark: markTime(sp.Mark.Event),
+			Quiet: sp.Quiet, Rows: byFate(sp.Counts)})
+	}
+	if j.Epoch > 0 {
+		j.PerSec = float64(j.counts[pipeline.Read]-before) / now.Sub(j.At).Seconds()
+	}
+	j.Epoch, j.At, j.Took, j.Bytes = p.Epoch, now, p.Took, p.Bytes
+	j.Rows, j.Holder, j.Open = byFate(j.counts), "", p.Open
+	j.Mark, j.Ingest = markTime(p.Merged.Event), markTime(p.Merged.Ingest)
+	if p.Holder >= 0 && int(p.Holder) < len(p.Splits) {
+		j.Holder = p.Splits[p.Holder].Split.String()
+	}
+	for name, n := range p.Rows {
+		i := slices.IndexFunc(j.Sinks, func(s sinkStatus) bool { return s.Name == name })
+		if i < 0 {
+			i = len(j.Sinks)
+			j.Sinks = append(j.Sinks, sinkStatus{Name: name})
+			slices.SortFunc(j.Sinks, func(a, b sinkStatus) int { return strings.Compare(a.Name, b.Name) })
+			i = slices.IndexFunc(j.Sinks, func(s sinkStatus) bool { return s.Name == name })
+		}
+		j.Sinks[i].Rows += n
+	}
+}
+
+func byFate(c pipeline.Counts) map[string]int64 {
+	m := map[string]int64{}
+	for f := range pipeline.NumFates {
+		m[f.String()] = c[f]
+	}
+	return m
+}
+
+// markTime returns a mark as a time, nil at either end.
+func markTime(t int64) *time.Time {
+	if t == pipeline.MinTicks || t == pipeline.MaxTicks {
+		return nil
+	}
+	at := time.UnixMicro(t).UTC()
+	return &at
+}
+
+// snapshot returns copies.
+func (s *status) snapshot() []jobStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []jobStatus
+	for _, j := range s.jobs {
+		c := *j
+		c.Splits, c.Sinks = slices.Clone(j.Splits), slices.Clone(j.Sinks)
+		out = append(out, c)
+	}
+	return out
+}
+
+// line is a job in one line.
+func (j jobStatus) line() string {
+	mark := "no mark yet"
+	if j.Mark != nil {
+		mark = "mark " + j.Mark.Format("2006-01-02 15:04:05")
+		if j.Holder != "" {
+			mark += " held by " + j.Holder
+		}
+	}
+	return fmt.Sprintf("%s: read %d (%.0f/s), late %d, dead %d, %s, checkpoint %d", j.Job, j.counts[pipeline.Read], j.PerSec,
+		j.counts[pipeline.FateLate], j.counts[pipeline.FateDead], mark, j.Epoch)
+}
+
+// summary prints the conservation line over all jobs.
+func (s *status) summary(w io.Writer) {
+	var all pipeline.Counts
+	open := 0
+	for _, j := range s.snapshot() {
+		all.Add(j.counts)
+		open += j.Open
+	}
+	fmt.Fprintln(w, conservation(all, open))
+}
+
+// conservation is the line by which every row read is accounted for.
+func conservation(c pipeline.Counts, open int) string {
+	return fmt.Sprintf("rows in %d = aggregated %d + late %d + dead %d + filtered %d + duplicate %d (open windows %d)",
+		c[pipeline.Read], c[pipeline.Aggregated], c[pipeline.FateLate], c[pipeline.FateDead], c[pipeline.Filtered], c[pipeline.Duplicate], open)
+}
