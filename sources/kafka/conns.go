@@ -6,10 +6,12 @@ import (
 	"sync"
 )
 
+type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
+
 // conns knows every connection of a source, so that Close and the watchdog can end calls
 // that kafka-go leaves waiting for an answer.
 type conns struct {
-	dialer net.Dialer
+	connect dialFunc
 
 	mu     sync.Mutex
 	open   map[*conn]struct{}
@@ -22,7 +24,7 @@ type conn struct {
 }
 
 func (c *conns) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	nc, err := c.dialer.DialContext(ctx, network, address)
+	nc, err := c.connect(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}

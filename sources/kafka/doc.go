@@ -12,7 +12,8 @@
 // from one leader to another, so its records stay in order.
 //
 // Only committed records are delivered. Control batches and aborted transactions are
-// passed over; the position moves.
+// passed over; the position moves. A split with an open transaction is not at its log end:
+// records of the past can still appear.
 //
 // A gap is an explicit state. An offset below the log start (ErrAgedOut), past the log end
 // (ErrPastEnd), a log whose content differs from what was read before (ErrReplaced) and a

@@ -61,10 +61,13 @@ func (c Connection) Explain(err error) error {
 		return fmt.Errorf("%w: %s: %w: check tls.cert_file and tls.key_file", ErrTLS, at, err)
 	case strings.Contains(fmt.Sprint(err), "expecting TLS"):
 		return fmt.Errorf("%w: %s expects TLS: set tls.enabled to true or use the plain listener's port", ErrTLS, at)
+	case c.SASL.Mechanism != "" && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)):
+		// Some brokers refuse a login by closing the connection.
+		return fmt.Errorf("%w: %s closed the connection at the login of user %q with %s: check sasl.user, sasl.password, sasl.mechanism and the listener's tls setting", ErrCredentials, at, c.SASL.User, c.SASL.Mechanism)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%w: %s closed the connection without an answer: its listener may expect other tls or sasl settings", ErrUnreachable, at)
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("%w: %s gave no answer in time: check brokers, firewall and listener port", ErrUnreachable, at)
+		return fmt.Errorf("%w: %s gave no answer in time: check brokers and firewall, and that the listener expects these tls settings", ErrUnreachable, at)
 	case errors.As(err, &op):
 		return fmt.Errorf("%w: %s: %w: check brokers and that the cluster runs", ErrUnreachable, at, err)
 	}

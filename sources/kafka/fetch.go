@@ -14,6 +14,9 @@ import (
 	"github.com/tidemark/tidemark/pipeline"
 )
 
+// bufferedGroups is how many Wires the buffer can hold, or more.
+const bufferedGroups = 8
+
 const (
 	minBackoff   = 50 * time.Millisecond
 	maxBackoff   = 5 * time.Second
@@ -118,6 +121,7 @@ func (f *fetcher) plan(now time.Time) ([]asked, time.Duration) {
 		}
 		sp.busy = true
 		ask = append(ask, asked{sp, sp.pos, sp.check && sp.pos.LastBatch >= 0, s.seen(sp)})
+		sp.check = false // until the answer fails to settle it, or something new comes up
 	}
 	slices.SortFunc(ask, func(a, b asked) int {
 		x, y := a.sp.id.Partition, b.sp.id.Partition
@@ -241,7 +245,19 @@ func (f *fetcher) take(ctx context.Context, ask []asked, res *fetchResponse) err
 			p.RecordSet = nil
 		}
 	}
+	for _, a := range byPart { // left out for lack of room
+		f.recheck(a)
+	}
 	return nil
+}
+
+// recheck keeps the wish for a check that the answer did not settle.
+func (f *fetcher) recheck(a asked) {
+	if a.check {
+		f.s.mu.Lock()
+		a.sp.check = true
+		f.s.mu.Unlock()
+	}
 }
 
 // split handles the answer for one split. crowded says that its share of the response may
@@ -264,7 +280,10 @@ func (f *fetcher) split(ctx context.Context, a asked, p *fetchedPartition, crowd
 	if err != nil {
 		return f.unreadable(ctx, a, pos, err)
 	}
-	f.well(a.sp, checked)
+	f.well(a.sp)
+	if !checked {
+		f.recheck(a)
+	}
 	end := min(p.LastStableOffset, a.sp.end)
 	hole := pos.Offset == a.pos.Offset && pos.Offset < end && !a.check && (len(p.RecordSet) > 0 || !crowded)
 	if !hole {
@@ -331,20 +350,21 @@ func (f *fetcher) emit(ctx context.Context, sp *split, w *pipeline.Wire) error {
 // cost is what a Wire keeps of the heap: its part of Data, and the columns.
 func cost(w *pipeline.Wire) int64 {
 	n := w.Len()
-	c := int64(eventBytes + n*recordBytes)
-	low, high := int32(-1), int32(0)
-	for i := range n {
-		for _, s := range [2]pipeline.Span{w.Keys[i], w.Values[i]} {
-			if s.Len < 0 {
-				continue
+	low, high := int32(0), int32(0)
+	for i := 0; i < n && high == 0; i++ {
+		for _, s := range [2]pipeline.Span{w.Values[i], w.Keys[i]} {
+			if s.Len >= 0 {
+				low, high = s.At, s.At+s.Len
 			}
-			if low < 0 {
-				low = s.At
-			}
-			high = s.At + s.Len
 		}
 	}
-	return c + int64(high-max(low, 0))
+	for i := n - 1; i >= 0 && high > 0; i-- {
+		if k, v := w.Keys[i], w.Values[i]; k.Len >= 0 || v.Len >= 0 {
+			high = max(high, k.At+k.Len, v.At+v.Len)
+			break
+		}
+	}
+	return eventBytes + int64(n)*recordBytes + int64(high-low)
 }
 
 // ends tells the end of the split, or of its log.
@@ -398,14 +418,11 @@ func (f *fetcher) rest(sp *split, d time.Duration) {
 }
 
 // well notes an answer that could be used.
-func (f *fetcher) well(sp *split, checked bool) {
+func (f *fetcher) well(sp *split) {
 	s := f.s
 	s.mu.Lock()
 	again := sp.warned
 	sp.tries, sp.warned = 0, false
-	if checked {
-		sp.check = false
-	}
 	s.mu.Unlock()
 	if again {
 		s.log.Info("kafka split is read again", "split", sp.id.String(), "broker", f.node)
@@ -429,10 +446,7 @@ func (f *fetcher) outOfRange(ctx context.Context, a asked) error {
 		}
 		return f.pass(ctx, a.sp, pastEnd(a.sp.id, a.pos, b))
 	case a.check && a.pos.LastBatch < b.start:
-		f.s.mu.Lock()
-		a.sp.check = false // retention took the batch
-		f.s.mu.Unlock()
-		return nil
+		return nil // retention took the batch: there is nothing to check
 	}
 	f.delay(a.sp, kafkago.OffsetOutOfRange)
 	return nil
@@ -482,7 +496,7 @@ func (f *fetcher) pass(ctx context.Context, sp *split, g gap) error {
 	s.mu.Lock()
 	sp.pos, sp.check, sp.suspect, sp.fresh = g.next, false, 0, true
 	s.mu.Unlock()
-	f.well(sp, true)
+	f.well(sp)
 	return nil
 }
 
@@ -524,7 +538,7 @@ func (s *Source) assign(ctx context.Context, leaders map[int32]int32) {
 		sp.leader = leader
 		f := s.fetchers[leader]
 		if f == nil && leader >= 0 {
-			f = &fetcher{s: s, node: leader, wake: make(chan struct{}, 1), parse: newParser(int(s.cfg.DecompressLimit)), after: -1}
+			f = &fetcher{s: s, node: leader, wake: make(chan struct{}, 1), parse: newParser(int(s.cfg.DecompressLimit), int(min(groupBytes, s.share/bufferedGroups))), after: -1}
 			s.fetchers[leader] = f
 			s.group.Go(func() error { return f.run(ctx) })
 		} else if f != nil && moved {

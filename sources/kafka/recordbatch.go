@@ -21,8 +21,8 @@ const (
 const (
 	// maxWireRecords bounds the records of one Wire.
 	maxWireRecords = 4096
-	// groupBytes is where the parser stops putting further compressed batches into one
-	// buffer.
+	// groupBytes is where the parser stops putting further batches into one Wire's data, at
+	// the latest.
 	groupBytes = 1 << 20
 
 	headerSize = 61 // of a batch of magic 2
@@ -92,6 +92,7 @@ type piece struct {
 // parser cuts record sets into Wires. It is used by one goroutine; the Wires own or alias
 // memory that is not written again.
 type parser struct {
+	target  int // bytes of batches that a group takes before it ends
 	dec     *decompressor
 	scratch []byte
 	group   []piece
@@ -113,8 +114,8 @@ type parser struct {
 	producers  map[int64]struct{}
 }
 
-func newParser(decompressLimit int) *parser {
-	return &parser{dec: newDecompressor(decompressLimit), producers: map[int64]struct{}{}}
+func newParser(decompressLimit, target int) *parser {
+	return &parser{dec: newDecompressor(decompressLimit), target: target, producers: map[int64]struct{}{}}
 }
 
 func (p *parser) close() { p.dec.close() }
@@ -176,7 +177,7 @@ func (p *parser) release() {
 func (p *parser) load() (bool, error) {
 	p.group, p.gi, p.left, p.scratch = p.group[:0], 0, 0, p.scratch[:0]
 	plain, packed, total := false, false, 0
-	for p.at < len(p.set) && total < groupBytes {
+	for p.at < len(p.set) && total < p.target {
 		pc, err := p.batch()
 		if err != nil {
 			if len(p.group) > 0 {

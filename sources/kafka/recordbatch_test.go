@@ -95,7 +95,7 @@ func parse(set []byte, w want) (parsed, error) {
 	if w.high == 0 {
 		w.high = 1 << 40
 	}
-	p := newParser(w.limit)
+	p := newParser(w.limit, groupBytes)
 	defer p.close()
 	p.start(set, w.pos, w.check, w.end, w.high, w.aborted)
 	out := parsed{next: w.pos}
@@ -499,7 +499,7 @@ func BenchmarkFetch(b *testing.B) {
 		set = set[:len(set)-slack]
 		name := codec.String()
 		b.Run(name, func(b *testing.B) {
-			p := newParser(64 << 20)
+			p := newParser(64<<20, groupBytes)
 			defer p.close()
 			b.ReportAllocs()
 			n := 0

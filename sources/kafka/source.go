@@ -111,6 +111,10 @@ func Opener(cfg Config, log *slog.Logger) pipeline.OpenSource {
 // Config.OpenTimeout bound Open only; Close ends the source. Splits of other topics in
 // from are an error, as are partitions that the topic no longer has.
 func Open(ctx context.Context, cfg Config, log *slog.Logger, from map[pipeline.Split]pipeline.Position) (*Source, error) {
+	return openWith(ctx, cfg, log, from, (&net.Dialer{Timeout: cfg.DialTimeout}).DialContext)
+}
+
+func openWith(ctx context.Context, cfg Config, log *slog.Logger, from map[pipeline.Split]pipeline.Position, dial dialFunc) (*Source, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("kafka source: %w", err)
 	}
@@ -123,7 +127,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger, from map[pipeline.S
 	}
 	s := &Source{
 		cfg: cfg, log: log.With("topic", cfg.Topic), addr: kafkago.TCP(cfg.Brokers...), tr: tr,
-		conns:    &conns{dialer: net.Dialer{Timeout: cfg.DialTimeout}},
+		conns:    &conns{connect: dial},
 		queue:    make(chan item, maxQueued),
 		share:    cfg.BufferBytes / 2,
 		budget:   semaphore.NewWeighted(cfg.BufferBytes / 2),
