@@ -140,12 +140,9 @@ func NewTumbling(cfg TumblingConfig, rows *arrow.Schema, mem memory.Allocator) (
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	keyer, err := pipeline.NewKeyer(rows, cfg.Keys, cfg.Seed)
-	if err != nil {
-		return nil, err
-	}
-	prog, err := compile(rows, cfg.Aggregates)
-	if err != nil {
+	keyer, kerr := pipeline.NewKeyer(rows, cfg.Keys, cfg.Seed)
+	prog, perr := compile(rows, cfg.Aggregates)
+	if err := errors.Join(kerr, perr); err != nil {
 		return nil, err
 	}
 	w := &Tumbling{cfg: cfg, mem: mem, keyer: keyer, prog: prog, in: rows, slices: map[int64]*slice{}, mark: pipeline.MinTicks, now: pipeline.MinTicks}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -205,10 +206,8 @@ func parseConfig(path string, b []byte) (Config, error) {
 		}
 	}
 	d.decode(&cfg)
-	if len(d.problems) == 0 {
-		cfg.resolve()
-		cfg.validate(d)
-	}
+	cfg.resolve()
+	cfg.validate(d)
 	return cfg, d.err()
 }
 
@@ -238,8 +237,7 @@ var jobName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
 // validate adds every problem of the settings to the document.
 func (c *Config) validate(d *document) {
 	bad := func(path, format string, args ...any) {
-		at := d.node(strings.Split(path, ".")...)
-		d.problems = append(d.problems, problem{at.Line, at.Column, path + ": " + fmt.Sprintf(format, args...)})
+		d.add(d.node(strings.Split(path, ".")...), path, format, args...)
 	}
 	if !jobName.MatchString(c.Job) {
 		bad("job", "%q: name the job with lower-case letters, digits, - and _", c.Job)
@@ -306,18 +304,27 @@ func (c *Config) validate(d *document) {
 	c.validateRows(d, f)
 }
 
-// validateRows checks what depends on the columns of the feed by building it.
+// validateRows checks what depends on the columns of the feed, by building it.
 func (c *Config) validateRows(d *document, f feed) {
-	before := len(d.problems)
+	if c.Window.Tumbling <= 0 {
+		d.add(d.node("window", "tumbling"), "window.tumbling", "%v: a window must be longer than that", c.Window.Tumbling)
+	}
 	fields, err := schemas.Override(f.fields(), c.fieldMaps())
 	d.invalid(err, "fields")
 	d.invalid(c.decodeConfig(f).Validate(), "event_time")
 	d.invalid(c.jsonLimits().Validate(), "limits")
-	d.invalid(c.windowConfig(0).Validate(), "window")
-	if len(d.problems) > before {
+	sized := *c // the columns can be checked whatever the sizes are
+	if sized.Window.Tumbling <= 0 {
+		sized.Window.Tumbling, sized.Window.Offset = time.Hour, 0
+	}
+	d.invalid(sized.windowConfig(0).Validate(), "window")
+	sized.Window.Lateness, sized.Window.Offset, sized.Window.LateRows, sized.Window.LateDelay = 0, 0, 0, 0
+	sized.Window.Trigger = operators.OnMark
+	sized.Source.Kafka.Topic, sized.Window.ID = cmp.Or(c.Source.Kafka.Topic, "topic"), cmp.Or(c.Window.ID, "window")
+	if err != nil || c.decodeConfig(f).Validate() != nil || c.jsonLimits().Validate() != nil || c.Normalize.Version.Validate() != nil {
 		return
 	}
-	if _, err := newPlan(*c, f, fields); err != nil {
+	if _, err := newPlan(sized, f, fields); err != nil {
 		d.invalid(err, "window")
 	}
 }

@@ -23,6 +23,7 @@ type document struct {
 // problem is one mistake with its place.
 type problem struct {
 	line, col int
+	path      string // of the setting, with dots
 	text      string
 }
 
@@ -46,8 +47,15 @@ func parseYAML(path string, b []byte) (*document, error) {
 // wrong type become problems, each at its place, and secrets are resolved.
 func (d *document) decode(v any) { d.value(d.root, reflect.ValueOf(v).Elem(), "") }
 
-func (d *document) add(n *yaml.Node, format string, args ...any) {
-	d.problems = append(d.problems, problem{n.Line, n.Column, fmt.Sprintf(format, args...)})
+// add notes a problem of the setting at path. One that was noted for the same setting, or
+// for a part of it, stands for this one as well.
+func (d *document) add(n *yaml.Node, path, format string, args ...any) {
+	for _, p := range d.problems {
+		if p.path == path || strings.HasPrefix(p.path, path+".") || strings.HasPrefix(path, p.path+".") {
+			return
+		}
+	}
+	d.problems = append(d.problems, problem{n.Line, n.Column, path, path + ": " + fmt.Sprintf(format, args...)})
 }
 
 func (d *document) value(n *yaml.Node, v reflect.Value, path string) {
@@ -57,7 +65,7 @@ func (d *document) value(n *yaml.Node, v reflect.Value, path string) {
 	if isSecret(v.Type()) {
 		s, err := resolveSecret(n)
 		if err != nil {
-			d.add(n, "%s: %v", path, err)
+			d.add(n, path, "%v", err)
 			return
 		}
 		v.SetString(s)
@@ -75,12 +83,12 @@ func (d *document) value(n *yaml.Node, v reflect.Value, path string) {
 		out := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
 		for i, c := range n.Content {
 			out.Index(i).Set(newOf(v.Type().Elem()).Elem())
-			d.value(c, out.Index(i), fmt.Sprintf("%s[%d]", path, i))
+			d.value(c, out.Index(i), fmt.Sprintf("%s.%d", path, i))
 		}
 		v.Set(out)
 	default:
 		if err := n.Decode(v.Addr().Interface()); err != nil {
-			d.add(n, "%s: %s", path, typeError(err, n, v))
+			d.add(n, path, "%s", typeError(err, n, v))
 		}
 	}
 }
@@ -109,7 +117,7 @@ func (d *document) mapping(n *yaml.Node, v reflect.Value, path string) {
 		if n.Tag == "!!null" {
 			return // a key without a value keeps the defaults
 		}
-		d.add(n, "%s: want a mapping of settings", path)
+		d.add(n, path, "want a mapping of settings")
 		return
 	}
 	fields := map[string]reflect.Value{}
@@ -121,9 +129,9 @@ func (d *document) mapping(n *yaml.Node, v reflect.Value, path string) {
 		f, ok := fields[k.Value]
 		switch {
 		case !ok:
-			d.add(k, "%s: unknown setting%s", at, suggest(k.Value, fields))
+			d.add(k, at, "unknown setting%s", suggest(k.Value, fields))
 		case seen[k.Value]:
-			d.add(k, "%s: given twice", at)
+			d.add(k, at, "given twice")
 		default:
 			d.value(val, f, at)
 		}
@@ -270,10 +278,14 @@ func (d *document) invalid(err error, path ...string) {
 	text := err.Error()
 	word := text[:len(text)-len(strings.TrimLeft(text, "abcdefghijklmnopqrstuvwxyz_0123456789"))]
 	at := d.node(path...)
-	if c := child(at, word); c != nil {
-		at = c
+	for _, key := range []string{word, word + "s"} {
+		if c := child(at, key); c != nil {
+			text = strings.TrimPrefix(strings.TrimPrefix(text, key), ": ")
+			d.add(c, strings.Join(append(slices.Clone(path), key), "."), "%s", strings.TrimSpace(text))
+			return
+		}
 	}
-	d.problems = append(d.problems, problem{at.Line, at.Column, strings.Join(append(slices.Clone(path), text), ".")})
+	d.problems = append(d.problems, problem{at.Line, at.Column, "", strings.Join(path, ".") + ": " + text})
 }
 
 // err returns every problem, one a line, in the order of the file; nil when there is none.

@@ -46,7 +46,7 @@ func Record(mem memory.Allocator, rows []Row) arrow.RecordBatch {
 }
 
 // Shared returns a folder of the data sets that lie beside the product, or skips the test
-// with "absent: name". The place is $TIDEMARK_SHARED, by default ../shared beside go.mod.
+// with "absent: name"; with CI=true that is a failure. The place is $TIDEMARK_SHARED, by default ../shared beside go.mod.
 func Shared(t testing.TB, name string) string {
 	t.Helper()
 	dir := os.Getenv("TIDEMARK_SHARED")
@@ -59,6 +59,9 @@ func Shared(t testing.TB, name string) string {
 	}
 	dir = filepath.Join(dir, filepath.FromSlash(name))
 	if _, err := os.Stat(dir); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("absent: %s", name)
+		}
 		t.Skipf("absent: %s", name)
 	}
 	return dir
