@@ -1,0 +1,174 @@
+package clickhouse
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tidemark/tidemark/pipeline"
+)
+
+// Delivery is what the sink promises.
+type Delivery string
+
+const (
+	// ExactlyOnce writes every row once, whatever fails. It needs HTTP, because only there
+	// is one block one request.
+	ExactlyOnce Delivery = "exactly_once"
+	// AtLeastOnce sends a block again, unverified, when its outcome is unknown.
+	AtLeastOnce Delivery = "at_least_once"
+)
+
+// MaxBlockRows is the largest BlockRows: above about a million rows the server cuts a
+// block itself.
+const MaxBlockRows = 1_000_000
+
+// Config describes one table.
+type Config struct {
+	// Job is the job whose epochs will be staged. A table belongs to one job.
+	Job string `yaml:"-"`
+
+	// URL is http://host:8123, https://host:8443, or clickhouse://host:9000 for the native
+	// protocol.
+	URL      string `yaml:"url"`
+	Database string `yaml:"database"`
+	Table    string `yaml:"table"`
+	User     string `yaml:"user"`
+	Password string `yaml:"password"`
+	// CAFile holds the certificates that https trusts, instead of the system's.
+	CAFile string `yaml:"ca_file"`
+
+	Delivery Delivery `yaml:"delivery"`
+	// Create is auto: make tables and views that are missing; or never.
+	Create string `yaml:"create"`
+	// Append makes a plain MergeTree, for rows that have no later revisions: late rows,
+	// dead records. Otherwise the table is a ReplacingMergeTree.
+	Append bool `yaml:"append"`
+	// PartitionBy is month or day, of TimeColumn: a top-level timestamp, or an int64 of
+	// milliseconds.
+	PartitionBy pipeline.PartitionBy `yaml:"partition_by"`
+	TimeColumn  string               `yaml:"time_column"`
+	// OrderBy is the sort key. In a table of results it identifies a row: rows that agree
+	// in it replace each other.
+	OrderBy []string `yaml:"order_by"`
+	// LowCardinality names string columns with less than about 100,000 values.
+	LowCardinality []string `yaml:"low_cardinality"`
+	// TTLDays removes rows so many days after TimeColumn; 0 keeps them.
+	TTLDays int `yaml:"ttl_days"`
+
+	// BlockRows is the number of rows of an INSERT.
+	BlockRows int `yaml:"block_rows"`
+	// AttemptTimeout bounds one request.
+	AttemptTimeout time.Duration `yaml:"attempt_timeout"`
+	// DedupWindow is the number of blocks whose tokens the table remembers.
+	DedupWindow int `yaml:"dedup_window"`
+	// MaxStageRows and MaxStageBytes bound what an epoch keeps in memory: at either, the
+	// rows so far are sealed and sorting starts anew. Bytes are those of the Arrow buffers.
+	MaxStageRows  int   `yaml:"max_stage_rows"`
+	MaxStageBytes int64 `yaml:"max_stage_bytes"`
+}
+
+// DefaultConfig is what a configuration file is decoded onto.
+func DefaultConfig() Config {
+	return Config{
+		Database:       "default",
+		User:           "default",
+		Delivery:       ExactlyOnce,
+		Create:         "auto",
+		PartitionBy:    pipeline.PartitionMonth,
+		TimeColumn:     "time",
+		BlockRows:      100_000,
+		AttemptTimeout: 60 * time.Second,
+		DedupWindow:    10_000,
+		MaxStageRows:   1_000_000,
+		MaxStageBytes:  512 << 20,
+	}
+}
+
+// plainName is what may name a database, a table or a field without further thought.
+var plainName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// Validate returns all problems of the configuration.
+func (c Config) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.Job == "" {
+		bad("job: name missing")
+	}
+	scheme, err := c.scheme()
+	if err != nil {
+		errs = append(errs, err)
+	}
+	if !plainName.MatchString(c.Database) {
+		bad("database %q: want letters, digits and underscores", c.Database)
+	}
+	if !plainName.MatchString(c.Table) {
+		bad("table %q: want letters, digits and underscores", c.Table)
+	}
+	switch c.Delivery {
+	case ExactlyOnce:
+		if err == nil && !strings.HasPrefix(scheme, "http") {
+			bad("delivery: exactly_once needs the HTTP protocol: set url to http://host:8123 or https://host:8443, or delivery: at_least_once")
+		}
+	case AtLeastOnce:
+	default:
+		bad("delivery %q: want exactly_once or at_least_once", c.Delivery)
+	}
+	if c.Create != "auto" && c.Create != "never" {
+		bad("create %q: want auto or never", c.Create)
+	}
+	if c.PartitionBy != pipeline.PartitionMonth && c.PartitionBy != pipeline.PartitionDay {
+		bad("partition_by %q: want month, or day above ten million rows a day", c.PartitionBy)
+	}
+	if c.TimeColumn == "" {
+		bad("time_column: name the column to partition by")
+	}
+	if len(c.OrderBy) == 0 {
+		bad("order_by: name the columns of the sort key, the device first")
+	}
+	for i, k := range c.OrderBy {
+		if slices.Contains(c.OrderBy[:i], k) {
+			bad("order_by: %s is named twice", k)
+		}
+	}
+	if c.TTLDays < 0 {
+		bad("ttl_days %d: want 0 for none, or more", c.TTLDays)
+	}
+	if c.BlockRows < 1 || c.BlockRows > MaxBlockRows {
+		bad("block_rows %d: want 1 to %d", c.BlockRows, MaxBlockRows)
+	}
+	if c.AttemptTimeout < time.Second {
+		bad("attempt_timeout %s: want at least 1s", c.AttemptTimeout)
+	}
+	if c.DedupWindow < 100 {
+		bad("dedup_window %d: want at least 100", c.DedupWindow)
+	}
+	if c.MaxStageRows < 1 {
+		bad("max_stage_rows %d: want at least 1", c.MaxStageRows)
+	}
+	if c.MaxStageBytes < 1 {
+		bad("max_stage_bytes %d: want at least 1", c.MaxStageBytes)
+	}
+	return errors.Join(errs...)
+}
+
+// scheme returns the scheme of URL. The error does not repeat the URL, which may hold a
+// password.
+func (c Config) scheme() (string, error) {
+	u, err := url.Parse(c.URL)
+	if err != nil || u.Host == "" {
+		return "", errors.New("url: want http://host:8123, https://host:8443 or clickhouse://host:9000")
+	}
+	if u.User != nil {
+		return "", errors.New("url: put user and password into their own fields")
+	}
+	switch u.Scheme {
+	case "http", "https", "clickhouse":
+		return u.Scheme, nil
+	}
+	return "", fmt.Errorf("url: scheme %q, want http, https or clickhouse", u.Scheme)
+}

@@ -1,0 +1,125 @@
+package clickhouse
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/tidemark/tidemark/pipeline"
+)
+
+const commitsTable = "tm_commits"
+
+// DDL returns the statements that make what a table of results or of appended rows needs,
+// in order. Each does nothing when its object is there.
+func DDL(cfg Config, schema *arrow.Schema) ([]string, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cols, _, err := columnsOf(cfg, schema)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkKeys(cfg, schema, cols); err != nil {
+		return nil, err
+	}
+	out := []string{tableDDL(cfg, cols)}
+	if !cfg.Append {
+		out = append(out, fmt.Sprintf("CREATE VIEW IF NOT EXISTS %s AS SELECT * FROM %s FINAL",
+			quoted(cfg.Database, cfg.Table+"_current"), quoted(cfg.Database, cfg.Table)))
+	}
+	return append(out, commitsDDL(cfg)), nil
+}
+
+// checkKeys tells whether sort key and partition fit the columns.
+func checkKeys(cfg Config, schema *arrow.Schema, cols []column) error {
+	if err := pipeline.CheckRowOrder(schema, cfg.PartitionBy, cfg.TimeColumn, cfg.OrderBy); err != nil {
+		return err
+	}
+	for _, k := range append(cfg.OrderBy[:len(cfg.OrderBy):len(cfg.OrderBy)], cfg.TimeColumn) {
+		if !slices.ContainsFunc(cols, func(c column) bool { return c.name == k && c.shape == flat }) {
+			return fmt.Errorf("order_by and time_column: %q is not a plain column of the table", k)
+		}
+	}
+	return nil
+}
+
+func columnNamed(cols []column, name string) column {
+	return cols[slices.IndexFunc(cols, func(c column) bool { return c.name == name })]
+}
+
+func tableDDL(cfg Config, cols []column) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "CREATE TABLE IF NOT EXISTS %s\n(\n", quoted(cfg.Database, cfg.Table))
+	for _, c := range cols {
+		fmt.Fprintf(&b, "    %s %s CODEC(%s),\n", quoted(c.name), c.typ, c.codec)
+	}
+	b.WriteString("    " + colVersion + " UInt64 CODEC(Delta, ZSTD(1)),\n")
+	b.WriteString("    " + colDeleted + " UInt8 CODEC(ZSTD(1)),\n")
+	b.WriteString("    " + colLineage + " UInt16 CODEC(T64, ZSTD(1)),\n")
+	b.WriteString("    " + colEpoch + " UInt64 CODEC(Delta, ZSTD(1)),\n")
+	b.WriteString("    " + colBlock + " UInt32 CODEC(T64, ZSTD(1))\n)\n")
+
+	engine := "ReplacingMergeTree(" + colVersion + ", " + colDeleted + ")"
+	if cfg.Append {
+		engine = "MergeTree"
+	}
+	at := columnNamed(cols, cfg.TimeColumn)
+	time := quoted(at.name)
+	if at.field.Type.ID() == arrow.INT64 {
+		time = "fromUnixTimestamp64Milli(" + time + ", 'UTC')"
+	}
+	part := "toYYYYMM"
+	if cfg.PartitionBy == pipeline.PartitionDay {
+		part = "toYYYYMMDD"
+	}
+	nullable := at.nullable
+	keys := make([]string, len(cfg.OrderBy))
+	for i, k := range cfg.OrderBy {
+		keys[i] = quoted(k)
+		nullable = nullable || columnNamed(cols, k).nullable
+	}
+	fmt.Fprintf(&b, "ENGINE = %s\nPARTITION BY %s(%s)\nORDER BY (%s)\n", engine, part, time, strings.Join(keys, ", "))
+	if cfg.TTLDays > 0 {
+		if at.nullable { // a TTL cannot be null; rows without a time stay
+			fmt.Fprintf(&b, "TTL ifNull(toDate(%s), toDate(0)) + INTERVAL %d DAY DELETE WHERE %s IS NOT NULL\n", time, cfg.TTLDays, quoted(at.name))
+		} else {
+			fmt.Fprintf(&b, "TTL toDate(%s) + INTERVAL %d DAY\n", time, cfg.TTLDays)
+		}
+	}
+	fmt.Fprintf(&b, "SETTINGS non_replicated_deduplication_window = %d", cfg.DedupWindow)
+	if nullable {
+		b.WriteString(", allow_nullable_key = 1")
+	}
+	return b.String()
+}
+
+func commitsDDL(cfg Config) string {
+	return fmt.Sprintf(`CREATE TABLE IF NOT EXISTS %s
+(
+    job String,
+    table_name String,
+    lineage UInt16,
+    epoch UInt64,
+    blocks UInt32,
+    row_count UInt64,
+    hash String,
+    min_time Nullable(DateTime64(6, 'UTC')),
+    max_time Nullable(DateTime64(6, 'UTC')),
+    committed_at DateTime64(3, 'UTC')
+)
+ENGINE = ReplacingMergeTree(committed_at)
+ORDER BY (table_name, job, lineage, epoch)
+SETTINGS non_replicated_deduplication_window = %d`, quoted(cfg.Database, commitsTable), cfg.DedupWindow)
+}
+
+// quoted returns an identifier, or several with dots between.
+func quoted(parts ...string) string {
+	out := make([]string, len(parts))
+	for i, p := range parts {
+		out[i] = "`" + strings.NewReplacer("\\", "\\\\", "`", "\\`").Replace(p) + "`"
+	}
+	return strings.Join(out, ".")
+}

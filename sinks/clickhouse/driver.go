@@ -1,0 +1,457 @@
+package clickhouse
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	ch "github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/shopspring/decimal"
+)
+
+// conn is the server behind clickhouse-go.
+type conn struct {
+	cfg  Config
+	cols []column
+	ch   driver.Conn
+	// names and types of the columns of an INSERT, and its text.
+	types     []ch.ColumnNameAndType
+	statement string
+	// newDedup says that the server has the setting deduplicate_insert (26.2), which
+	// decides before insert_deduplicate does.
+	newDedup atomic.Bool
+}
+
+// dial prepares connections; none is made yet.
+func dial(cfg Config, cols []column) (*conn, error) {
+	u, err := url.Parse(cfg.URL)
+	if err != nil {
+		return nil, errors.New("url: cannot be parsed") // Validate has said more
+	}
+	opts := &ch.Options{
+		Protocol: ch.HTTP,
+		Addr:     strings.Split(u.Host, ","),
+		// No default database: it may have to be made first.
+		Auth:        ch.Auth{Username: cfg.User, Password: cfg.Password},
+		Compression: &ch.Compression{Method: ch.CompressionLZ4},
+		DialTimeout: min(10*time.Second, cfg.AttemptTimeout),
+		ReadTimeout: cfg.AttemptTimeout,
+		// One block is sent at a time; the second connection asks questions.
+		MaxOpenConns: 2,
+		MaxIdleConns: 2,
+	}
+	switch u.Scheme {
+	case "clickhouse":
+		opts.Protocol = ch.Native
+	case "https":
+		opts.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+		if cfg.CAFile != "" {
+			pem, err := os.ReadFile(cfg.CAFile)
+			if err != nil {
+				return nil, fmt.Errorf("ca_file: %w", err)
+			}
+			opts.TLS.RootCAs = x509.NewCertPool()
+			if !opts.TLS.RootCAs.AppendCertsFromPEM(pem) {
+				return nil, fmt.Errorf("ca_file %s: no certificate in PEM form", cfg.CAFile)
+			}
+		}
+	}
+	opened, err := ch.Open(opts)
+	if err != nil {
+		return nil, err
+	}
+	c := &conn{cfg: cfg, cols: cols, ch: opened}
+	c.types, c.statement = insertStatement(cfg, cols)
+	return c, nil
+}
+
+// insertStatement names every column: a server never has to guess, and never fills one in.
+func insertStatement(cfg Config, cols []column) ([]ch.ColumnNameAndType, string) {
+	types := make([]ch.ColumnNameAndType, 0, len(cols)+5)
+	for _, c := range cols {
+		types = append(types, ch.ColumnNameAndType{Name: c.name, Type: c.typ})
+	}
+	types = append(types,
+		ch.ColumnNameAndType{Name: colVersion, Type: "UInt64"}, ch.ColumnNameAndType{Name: colDeleted, Type: "UInt8"},
+		ch.ColumnNameAndType{Name: colLineage, Type: "UInt16"}, ch.ColumnNameAndType{Name: colEpoch, Type: "UInt64"},
+		ch.ColumnNameAndType{Name: colBlock, Type: "UInt32"})
+	names := make([]string, len(types))
+	for i, t := range types {
+		names[i] = quoted(t.Name)
+	}
+	return types, fmt.Sprintf("INSERT INTO %s (%s)", quoted(cfg.Database, cfg.Table), strings.Join(names, ", "))
+}
+
+func (c *conn) close() error { return c.ch.Close() }
+
+func (c *conn) exec(ctx context.Context, sql string) error { return c.ch.Exec(ctx, sql) }
+
+// insertSettings pins what changed its default from version to version.
+func (c *conn) insertSettings(token, comment string) ch.Settings {
+	s := ch.Settings{
+		"insert_deduplication_token":      token,
+		"insert_deduplicate":              1,
+		"async_insert":                    0,
+		"max_partitions_per_insert_block": 1,
+		"log_comment":                     comment,
+	}
+	if c.newDedup.Load() {
+		s["deduplicate_insert"] = "enable"
+	}
+	return s
+}
+
+func (c *conn) insert(ctx context.Context, in insertion) error {
+	ctx = ch.Context(ctx,
+		ch.WithSettings(c.insertSettings(in.token, fmt.Sprintf("tidemark %s epoch %d block %d", c.cfg.Job, in.epoch, in.n))),
+		ch.WithColumnNamesAndTypes(c.types))
+	rows := int(in.rec.NumRows())
+	return c.sendOnce(ctx, c.statement, rows, func(b driver.Batch) error {
+		for i := range c.cols {
+			vals, err := c.cols[i].values(in.rec.Column(i))
+			if err != nil {
+				return fmt.Errorf("column %s: %w", c.cols[i].name, err)
+			}
+			if err := b.Column(i).Append(vals); err != nil {
+				return fmt.Errorf("column %s: %w", c.cols[i].name, err)
+			}
+		}
+		at := len(c.cols)
+		return errors.Join(
+			b.Column(at).Append(in.rec.Column(at).(*array.Uint64).Uint64Values()),
+			b.Column(at+1).Append(make([]uint8, rows)),
+			b.Column(at+2).Append(repeated(in.lineage, rows)),
+			b.Column(at+3).Append(repeated(uint64(in.epoch), rows)),
+			b.Column(at+4).Append(repeated(in.n, rows)))
+	})
+}
+
+func repeated[T any](v T, n int) []T {
+	out := make([]T, n)
+	for i := range out {
+		out[i] = v
+	}
+	return out
+}
+
+// sendOnce makes one driver batch, fills it and sends it, once: sending a batch of this
+// driver a second time inserts its rows a second time.
+func (c *conn) sendOnce(ctx context.Context, statement string, rows int, fill func(b driver.Batch) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil { // the encoder; nothing was sent
+			err = fmt.Errorf("%w: driver: %v", errUnsendable, p)
+		}
+	}()
+	b, err := c.ch.PrepareBatch(ctx, statement)
+	if err != nil {
+		return err
+	}
+	defer b.Close() //nolint:errcheck // returns the connection; after Send it does nothing
+	if err := fill(b); err != nil {
+		return fmt.Errorf("%w: %w", errUnsendable, err)
+	}
+	// Over HTTP an encoding error inside Send would be taken for an empty body, and that
+	// for success; columns of different lengths are the one way to get there.
+	for _, col := range b.Columns() {
+		if col.Rows() != rows {
+			return fmt.Errorf("%w: column %s has %d of %d rows", errUnsendable, col.Name(), col.Rows(), rows)
+		}
+	}
+	return send(b)
+}
+
+// send is apart from sendOnce so that a panic in it is not taken for "nothing was sent".
+func send(b driver.Batch) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("driver: send: %v", p)
+		}
+	}()
+	return b.Send()
+}
+
+// values returns a column of a sealed block as the driver takes it.
+func (c *column) values(arr arrow.Array) (any, error) {
+	switch c.shape {
+	case arrays:
+		return c.slices(arr.(*array.List))
+	case labels:
+		return mapsOf(arr.(*array.Map)), nil
+	}
+	return flatValues(arr, c.nullable, c.scale)
+}
+
+// flatValues returns plain values, as pointers where nulls are possible.
+func flatValues(arr arrow.Array, nullable bool, scale int) (any, error) {
+	switch a := arr.(type) {
+	case *array.Int8:
+		return valuesOf(a.Int8Values(), a, nullable), nil
+	case *array.Int16:
+		return valuesOf(a.Int16Values(), a, nullable), nil
+	case *array.Int32:
+		return valuesOf(a.Int32Values(), a, nullable), nil
+	case *array.Int64:
+		if scale == 0 {
+			return valuesOf(a.Int64Values(), a, nullable), nil
+		}
+		out := make([]decimal.Decimal, a.Len())
+		for i, v := range a.Int64Values() {
+			out[i] = decimal.New(v, int32(-scale))
+		}
+		return valuesOf(out, a, nullable), nil
+	case *array.Uint8:
+		return valuesOf(a.Uint8Values(), a, nullable), nil
+	case *array.Uint16:
+		return valuesOf(a.Uint16Values(), a, nullable), nil
+	case *array.Uint32:
+		return valuesOf(a.Uint32Values(), a, nullable), nil
+	case *array.Uint64:
+		return valuesOf(a.Uint64Values(), a, nullable), nil
+	case *array.Float32:
+		return valuesOf(a.Float32Values(), a, nullable), nil
+	case *array.Float64:
+		return valuesOf(a.Float64Values(), a, nullable), nil
+	case *array.Timestamp:
+		out := make([]time.Time, a.Len())
+		for i, v := range a.TimestampValues() {
+			out[i] = time.UnixMicro(int64(v)).UTC()
+		}
+		return valuesOf(out, a, nullable), nil
+	case *array.Boolean:
+		return valuesOf(collect(a.Len(), a.Value), a, nullable), nil
+	case *array.String:
+		return valuesOf(collect(a.Len(), a.Value), a, nullable), nil
+	case *array.Binary:
+		return valuesOf(collect(a.Len(), a.ValueString), a, nullable), nil
+	}
+	return nil, fmt.Errorf("type %s cannot be sent", arr.DataType())
+}
+
+func collect[T any](n int, value func(int) T) []T {
+	out := make([]T, n)
+	for i := range out {
+		out[i] = value(i)
+	}
+	return out
+}
+
+// valuesOf returns vals, or pointers to those that are not null.
+func valuesOf[T any](vals []T, arr arrow.Array, nullable bool) any {
+	if !nullable {
+		return vals
+	}
+	out := make([]*T, len(vals))
+	for i := range vals {
+		if arr.IsValid(i) {
+			out[i] = &vals[i]
+		}
+	}
+	return out
+}
+
+// slices returns the rows of a list column.
+func (c *column) slices(a *array.List) (any, error) {
+	elem := c.field.Type.(*arrow.ListType).ElemField()
+	_, scale, err := flatType(elem)
+	if err != nil {
+		return nil, err
+	}
+	all, err := flatValues(a.ListValues(), elem.Nullable, scale)
+	if err != nil {
+		return nil, err
+	}
+	switch v := all.(type) {
+	case []int8:
+		return sliced(v, a), nil
+	case []int16:
+		return sliced(v, a), nil
+	case []int32:
+		return sliced(v, a), nil
+	case []int64:
+		return sliced(v, a), nil
+	case []uint8: // [][]uint8 would be taken for strings
+		return widened(v, a), nil
+	case []uint16:
+		return sliced(v, a), nil
+	case []uint32:
+		return sliced(v, a), nil
+	case []uint64:
+		return sliced(v, a), nil
+	case []float32:
+		return sliced(v, a), nil
+	case []float64:
+		return sliced(v, a), nil
+	case []bool:
+		return sliced(v, a), nil
+	case []string:
+		return sliced(v, a), nil
+	case []time.Time:
+		return sliced(v, a), nil
+	case []decimal.Decimal:
+		return sliced(v, a), nil
+	case []*int8:
+		return sliced(v, a), nil
+	case []*int16:
+		return sliced(v, a), nil
+	case []*int32:
+		return sliced(v, a), nil
+	case []*int64:
+		return sliced(v, a), nil
+	case []*uint8:
+		return sliced(v, a), nil
+	case []*uint16:
+		return sliced(v, a), nil
+	case []*uint32:
+		return sliced(v, a), nil
+	case []*uint64:
+		return sliced(v, a), nil
+	case []*float32:
+		return sliced(v, a), nil
+	case []*float64:
+		return sliced(v, a), nil
+	case []*bool:
+		return sliced(v, a), nil
+	case []*string:
+		return sliced(v, a), nil
+	case []*time.Time:
+		return sliced(v, a), nil
+	case []*decimal.Decimal:
+		return sliced(v, a), nil
+	}
+	return nil, fmt.Errorf("type %s cannot be sent", a.DataType())
+}
+
+func sliced[T any](vals []T, a *array.List) [][]T {
+	out := make([][]T, a.Len())
+	for i := range out {
+		start, end := a.ValueOffsets(i)
+		out[i] = vals[start:end]
+	}
+	return out
+}
+
+func widened(vals []uint8, a *array.List) [][]*uint8 {
+	all := make([]*uint8, len(vals))
+	for i := range vals {
+		all[i] = &vals[i]
+	}
+	return sliced(all, a)
+}
+
+func mapsOf(a *array.Map) []map[string]string {
+	keys, items := a.Keys().(*array.String), a.Items().(*array.String)
+	out := make([]map[string]string, a.Len())
+	for i := range out {
+		start, end := a.ValueOffsets(i)
+		m := make(map[string]string, end-start)
+		for j := int(start); j < int(end); j++ {
+			m[keys.Value(j)] = items.Value(j)
+		}
+		out[i] = m
+	}
+	return out
+}
+
+func (c *conn) table(ctx context.Context) (t tableInfo, found bool, err error) {
+	row := c.ch.QueryRow(ctx, "SELECT engine, engine_full FROM system.tables WHERE database = ? AND name = ?", c.cfg.Database, c.cfg.Table)
+	if err := row.Scan(&t.engine, &t.full); errors.Is(err, sql.ErrNoRows) {
+		return t, false, nil
+	} else if err != nil {
+		return t, false, err
+	}
+	var known uint64
+	if err := c.ch.QueryRow(ctx, "SELECT count() FROM system.settings WHERE name = 'deduplicate_insert'").Scan(&known); err != nil {
+		return t, false, err
+	}
+	c.newDedup.Store(known > 0)
+	t.columns = map[string]string{}
+	rows, err := c.ch.Query(ctx, "SELECT name, type FROM system.columns WHERE database = ? AND table = ?", c.cfg.Database, c.cfg.Table)
+	if err != nil {
+		return t, false, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end below
+	for rows.Next() {
+		var name, typ string
+		if err := rows.Scan(&name, &typ); err != nil {
+			return t, false, err
+		}
+		t.columns[name] = typ
+	}
+	return t, true, rows.Err()
+}
+
+func (c *conn) blockRows(ctx context.Context, lineage uint16, epoch int64) (map[uint32]int64, error) {
+	ctx = ch.Context(ctx, ch.WithSettings(ch.Settings{"select_sequential_consistency": 1}))
+	rows, err := c.ch.Query(ctx, fmt.Sprintf("SELECT %s, count() FROM %s WHERE %s = ? AND %s = ? GROUP BY %s",
+		colBlock, quoted(c.cfg.Database, c.cfg.Table), colLineage, colEpoch, colBlock), lineage, epoch)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end below
+	out := map[uint32]int64{}
+	for rows.Next() {
+		var n uint32
+		var count uint64
+		if err := rows.Scan(&n, &count); err != nil {
+			return nil, err
+		}
+		out[n] = int64(count)
+	}
+	return out, rows.Err()
+}
+
+func (c *conn) record(ctx context.Context, m commit, token string) error {
+	ctx = ch.Context(ctx, ch.WithSettings(c.insertSettings(token, fmt.Sprintf("tidemark %s epoch %d", m.job, m.epoch))),
+		ch.WithColumnNamesAndTypes([]ch.ColumnNameAndType{
+			{Name: "job", Type: "String"}, {Name: "table_name", Type: "String"}, {Name: "lineage", Type: "UInt16"},
+			{Name: "epoch", Type: "UInt64"}, {Name: "blocks", Type: "UInt32"}, {Name: "row_count", Type: "UInt64"},
+			{Name: "hash", Type: "String"}, {Name: "min_time", Type: "Nullable(DateTime64(6, 'UTC'))"},
+			{Name: "max_time", Type: "Nullable(DateTime64(6, 'UTC'))"}, {Name: "committed_at", Type: "DateTime64(3, 'UTC')"},
+		}))
+	statement := fmt.Sprintf("INSERT INTO %s (job, table_name, lineage, epoch, blocks, row_count, hash, min_time, max_time, committed_at)",
+		quoted(c.cfg.Database, commitsTable))
+	return c.sendOnce(ctx, statement, 1, func(b driver.Batch) error {
+		return b.Append(m.job, m.table, m.lineage, uint64(m.epoch), m.blocks, uint64(m.rows), m.hash,
+			timeOrNil(m.minTime), timeOrNil(m.maxTime), m.at)
+	})
+}
+
+// timeOrNil returns what a nullable DateTime64 takes; a time that it cannot hold is null.
+func timeOrNil(ticks *int64) *time.Time {
+	if ticks == nil || *ticks < minTime64 || *ticks > maxTime64 {
+		return nil
+	}
+	return new(time.UnixMicro(*ticks).UTC())
+}
+
+func (c *conn) recorded(ctx context.Context, job, table string, lineage uint16, epoch int64) (m commit, found bool, err error) {
+	row := c.ch.QueryRow(ctx, fmt.Sprintf("SELECT blocks, row_count, hash FROM %s WHERE job = ? AND table_name = ? AND lineage = ? AND epoch = ? ORDER BY committed_at DESC LIMIT 1",
+		quoted(c.cfg.Database, commitsTable)), job, table, lineage, epoch)
+	var rows uint64
+	if err := row.Scan(&m.blocks, &rows, &m.hash); errors.Is(err, sql.ErrNoRows) {
+		return m, false, nil
+	} else if err != nil {
+		return m, false, err
+	}
+	m.rows = int64(rows)
+	return m, true, nil
+}
+
+func (c *conn) otherJob(ctx context.Context, job, table string) (other string, err error) {
+	row := c.ch.QueryRow(ctx, fmt.Sprintf("SELECT job FROM %s WHERE table_name = ? AND job != ? LIMIT 1", quoted(c.cfg.Database, commitsTable)), table, job)
+	if err := row.Scan(&other); err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return "", err
+	}
+	return other, nil
+}

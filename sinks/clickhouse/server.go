@@ -1,0 +1,192 @@
+package clickhouse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	ch "github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/apache/arrow-go/v18/arrow"
+)
+
+// server is what the protocol needs of ClickHouse. Its methods make one attempt each.
+// nil means that the server said so; any other outcome is judged by classify.
+type server interface {
+	exec(ctx context.Context, sql string) error
+	// table describes the table; found is false when there is none.
+	table(ctx context.Context) (t tableInfo, found bool, err error)
+	// insert sends a block as one INSERT.
+	insert(ctx context.Context, in insertion) error
+	// blockRows counts the rows of each block of an epoch that are in the table.
+	blockRows(ctx context.Context, lineage uint16, epoch int64) (map[uint32]int64, error)
+	// record writes a row of tm_commits.
+	record(ctx context.Context, c commit, token string) error
+	// recorded reads the row of an epoch.
+	recorded(ctx context.Context, job, table string, lineage uint16, epoch int64) (c commit, found bool, err error)
+	// otherJob names a job other than this one that has recorded epochs for the table, ""
+	// for none.
+	otherJob(ctx context.Context, job, table string) (string, error)
+	close() error
+}
+
+// insertion is one block on its way.
+type insertion struct {
+	rec     arrow.RecordBatch // of the sealed schema
+	lineage uint16
+	epoch   int64
+	n       uint32
+	token   string
+}
+
+// commit is a row of tm_commits.
+type commit struct {
+	job, table       string // database.table
+	lineage          uint16
+	epoch            int64
+	blocks           uint32
+	rows             int64
+	hash             string
+	minTime, maxTime *int64 // ticks
+	at               time.Time
+}
+
+// tableInfo is what the system tables say of a table.
+type tableInfo struct {
+	engine  string
+	full    string            // engine with its clauses and settings
+	columns map[string]string // name to type
+}
+
+// outcome is what is known after an attempt.
+type outcome uint8
+
+const (
+	done outcome = iota
+	// slowDown: the server refused before it wrote anything; later it may accept.
+	slowDown
+	// unknown: what was sent may or may not have been written.
+	unknown
+	// fixNeeded: the server refused and will again.
+	fixNeeded
+)
+
+func (o outcome) String() string {
+	return [...]string{"done", "slow down", "unknown", "fix needed"}[o]
+}
+
+// refusals are the errors that say that nothing was written. What is not named here is
+// unknown.
+var refusals = map[int32]outcome{
+	202: slowDown, // TOO_MANY_SIMULTANEOUS_QUERIES
+	241: slowDown, // MEMORY_LIMIT_EXCEEDED
+	242: slowDown, // TABLE_IS_READ_ONLY
+	243: slowDown, // NOT_ENOUGH_SPACE
+	252: slowDown, // TOO_MANY_PARTS
+	439: slowDown, // CANNOT_SCHEDULE_TASK
+
+	8:   fixNeeded, // THERE_IS_NO_COLUMN
+	16:  fixNeeded, // NO_SUCH_COLUMN_IN_TABLE
+	36:  fixNeeded, // BAD_ARGUMENTS
+	43:  fixNeeded, // ILLEGAL_TYPE_OF_ARGUMENT
+	44:  fixNeeded, // ILLEGAL_COLUMN
+	46:  fixNeeded, // UNKNOWN_FUNCTION
+	47:  fixNeeded, // UNKNOWN_IDENTIFIER
+	48:  fixNeeded, // NOT_IMPLEMENTED
+	50:  fixNeeded, // UNKNOWN_TYPE
+	53:  fixNeeded, // TYPE_MISMATCH
+	56:  fixNeeded, // UNKNOWN_STORAGE
+	60:  fixNeeded, // UNKNOWN_TABLE
+	62:  fixNeeded, // SYNTAX_ERROR
+	70:  fixNeeded, // CANNOT_CONVERT_TYPE
+	81:  fixNeeded, // UNKNOWN_DATABASE
+	115: fixNeeded, // UNKNOWN_SETTING
+	164: fixNeeded, // READONLY
+	192: fixNeeded, // UNKNOWN_USER
+	193: fixNeeded, // WRONG_PASSWORD
+	194: fixNeeded, // REQUIRED_PASSWORD
+	195: fixNeeded, // IP_ADDRESS_NOT_ALLOWED
+	349: fixNeeded, // CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
+	452: fixNeeded, // SETTING_CONSTRAINT_VIOLATION
+	497: fixNeeded, // ACCESS_DENIED
+	516: fixNeeded, // AUTHENTICATION_FAILED
+}
+
+// errUnsendable marks blocks that the driver refused to encode: nothing was sent.
+var errUnsendable = errors.New("block cannot be encoded")
+
+// classify judges the error of one attempt. The caller has looked at its own context.
+func classify(err error) outcome {
+	if err == nil {
+		return done
+	}
+	if errors.Is(err, errUnsendable) {
+		return fixNeeded
+	}
+	var ex *ch.Exception
+	if errors.As(err, &ex) {
+		if o, ok := refusals[ex.Code]; ok {
+			return o
+		}
+	}
+	return unknown
+}
+
+// redacted takes a password out of the text of an error.
+func redacted(err error, password string) error {
+	if err == nil || password == "" || !strings.Contains(err.Error(), password) {
+		return err
+	}
+	return hidden{err, strings.ReplaceAll(err.Error(), password, "***")}
+}
+
+// hidden is an error with another text.
+type hidden struct {
+	error
+	text string
+}
+
+func (h hidden) Error() string { return h.text }
+func (h hidden) Unwrap() error { return h.error }
+
+// check tells whether the table can keep the promise.
+func (t tableInfo) check(cfg Config, cols []column) error {
+	name := cfg.Database + "." + cfg.Table
+	var errs []error
+	for _, c := range cols {
+		if _, ok := t.columns[c.name]; !ok {
+			errs = append(errs, fmt.Errorf("table %s has no column %s: ALTER TABLE %s ADD COLUMN %s %s CODEC(%s)",
+				name, c.name, quoted(cfg.Database, cfg.Table), quoted(c.name), c.typ, c.codec))
+		}
+	}
+	for _, c := range []string{colVersion, colDeleted, colLineage, colEpoch, colBlock} {
+		if _, ok := t.columns[c]; !ok {
+			errs = append(errs, fmt.Errorf("table %s has no column %s: make it anew with the statements of tidemark ddl", name, c))
+		}
+	}
+	if cfg.Delivery == ExactlyOnce {
+		switch {
+		case !strings.HasSuffix(t.engine, "MergeTree"):
+			errs = append(errs, fmt.Errorf("table %s has engine %s, exactly_once needs a MergeTree: write to the local tables, or set delivery: at_least_once", name, t.engine))
+		case strings.HasPrefix(t.engine, "Replicated"), strings.HasPrefix(t.engine, "Shared"):
+		case dedupWindow(t.full) == 0:
+			errs = append(errs, fmt.Errorf("table %s forgets deduplication tokens at once: ALTER TABLE %s MODIFY SETTING non_replicated_deduplication_window = %d",
+				name, quoted(cfg.Database, cfg.Table), cfg.DedupWindow))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// dedupWindow reads the setting out of the clauses of an engine.
+func dedupWindow(full string) int {
+	_, rest, found := strings.Cut(full, "non_replicated_deduplication_window")
+	if !found {
+		return 0
+	}
+	n := 0
+	if _, err := fmt.Sscanf(strings.TrimLeft(rest, " ="), "%d", &n); err != nil {
+		return 0
+	}
+	return n
+}
