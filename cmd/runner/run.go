@@ -2,11 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"runtime"
+	"runtime/pprof"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,11 +25,20 @@ func cmdRun(ctx context.Context, args []string, out streams) error {
 	fs := newFlags("run", "tidemark run -f examples/ble.yaml", "runs a job until it is stopped; SIGTERM and Ctrl-C stop it gracefully")
 	file := fs.String("f", "", "job `file`")
 	level := fs.String("log", "info", "log `level`: debug, info, warn, error")
+	stats := fs.Bool("stats", false, "say at the end what the process used")
+	profile := fs.String("cpuprofile", "", "write a CPU profile to `file`")
 	if err := fs.parse(args); err != nil {
 		return err
 	}
 	if *file == "" {
 		return &usageError{"run: -f names no job file"}
+	}
+	if *profile != "" {
+		stop, err := profileCPU(*profile)
+		if err != nil {
+			return err
+		}
+		defer stop()
 	}
 	log, err := newLogger(out.stderr, *level)
 	if err != nil {
@@ -66,7 +79,38 @@ func cmdRun(ctx context.Context, args []string, out streams) error {
 		return err
 	}
 	st.summary(out.stdout)
+	if *stats {
+		printStats(out.stderr)
+	}
 	return nil
+}
+
+// profileCPU writes a CPU profile until stop is called.
+func profileCPU(path string) (stop func(), err error) {
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, fmt.Errorf("cpu profile: %w", err)
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(fmt.Errorf("cpu profile: %w", err), f.Close())
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		_ = f.Close() // a profile that is cut short says so itself
+	}, nil
+}
+
+// printStats says what the process has used so far.
+func printStats(w io.Writer) {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	seconds := func(t syscall.Timeval) float64 { return float64(t.Sec) + float64(t.Usec)/1e6 }
+	fmt.Fprintf(w, "cpu %.2f s (user %.2f, system %.2f), peak memory %d MiB, allocations %d (%d MiB), collections %d\n",
+		seconds(u.Utime)+seconds(u.Stime), seconds(u.Utime), seconds(u.Stime), u.Maxrss/1024, m.Mallocs, m.TotalAlloc>>20, m.NumGC)
 }
 
 // cmdValidate checks job files.

@@ -1,0 +1,223 @@
+// Command w1 measures what a million events cost: W1 of the benchmark plan, windows of
+// 10 s over 380,000 devices, count, sum, min, max and last by device, JSON of 110 bytes,
+// lz4, eight partitions, one core. It starts a broker in its own process, writes the load
+// once per size, runs the real program in another process, and prints that process's CPU
+// seconds per million events, as a slope between the two sizes.
+//
+//	go run ./benchmarks/w1 -seconds 300,900 -sink none
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/tidemark/tidemark/benchmarks/gen"
+	"github.com/tidemark/tidemark/sinks/kafka"
+	source "github.com/tidemark/tidemark/sources/kafka"
+)
+
+func main() {
+	seconds := flag.String("seconds", "300,900", "event time of the two sizes, `a,b`; 900 are 10.4 million events")
+	sink := flag.String("sink", "none", "none or parquet")
+	heard := flag.Int("heard", 4, "events per result row")
+	runs := flag.Int("runs", 3, "runs of each size; the median counts")
+	procs := flag.Int("procs", 1, "GOMAXPROCS of the engine")
+	profile := flag.String("profile", "", "write a CPU profile of the last run to this `file`")
+	flag.Parse()
+	if err := run(*seconds, *sink, *heard, *runs, *procs, *profile); err != nil {
+		fmt.Fprintln(os.Stderr, "w1:", err)
+		os.Exit(1)
+	}
+}
+
+// result is one run of the engine.
+type result struct {
+	events            int64
+	cpu, wall         time.Duration
+	mallocs, maxRSSKB int64
+}
+
+func run(sizes, sink string, heard, runs, procs int, profile string) error {
+	dir, err := os.MkdirTemp("", "w1")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // temporary
+	bin := filepath.Join(dir, "tidemark")
+	if out, err := exec.Command("go", "build", "-o", bin, "./cmd/runner").CombinedOutput(); err != nil {
+		return fmt.Errorf("build: %w\n%s", err, out)
+	}
+	var medians []result
+	for _, s := range strings.Split(sizes, ",") {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 {
+			return fmt.Errorf("-seconds %q: want two numbers", sizes)
+		}
+		cfg := gen.Default()
+		cfg.Seconds, cfg.Heard = n, heard
+		med, err := size(cfg, bin, dir, sink, runs, procs, profile)
+		if err != nil {
+			return err
+		}
+		medians = append(medians, med)
+	}
+	if len(medians) < 2 {
+		return nil
+	}
+	a, b := medians[0], medians[len(medians)-1]
+	slope := (b.cpu - a.cpu).Seconds() / (float64(b.events-a.events) / 1e6)
+	allocs := float64(b.mallocs-a.mallocs) / float64(b.events-a.events)
+	fmt.Printf("W1 sink=%s r=%d GOMAXPROCS=%d: %.3f CPU-s per million events (slope %d to %d events), %.3f allocations per event\n",
+		sink, heard, procs, slope, a.events, b.events, allocs)
+	return nil
+}
+
+func size(cfg gen.Config, bin, dir, sink string, runs, procs int, profile string) (result, error) {
+	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(8, "ble"))
+	if err != nil {
+		return result{}, err
+	}
+	defer broker.Close()
+	want := cfg.Expect()
+	if err := load(cfg, broker.ListenAddrs()); err != nil {
+		return result{}, fmt.Errorf("load: %w", err)
+	}
+	var all []result
+	for i := range runs {
+		r, err := engine(bin, dir, broker.ListenAddrs(), sink, procs, want, profile)
+		if err != nil {
+			return result{}, err
+		}
+		all = append(all, r)
+		fmt.Printf("  %d events, run %d: %.2f CPU-s, %.2f s wall, %.3f us/event, %.3f allocations/event, %d MiB\n",
+			r.events, i+1, r.cpu.Seconds(), r.wall.Seconds(), r.cpu.Seconds()*1e6/float64(r.events), float64(r.mallocs)/float64(r.events), r.maxRSSKB/1024)
+	}
+	slices.SortFunc(all, func(a, b result) int { return int(a.cpu - b.cpu) })
+	return all[len(all)/2], nil
+}
+
+// load writes the events to the topic in order of arrival.
+func load(cfg gen.Config, brokers []string) error {
+	conn := source.DefaultConnection()
+	conn.Brokers = brokers
+	tr, err := conn.Transport()
+	if err != nil {
+		return err
+	}
+	pc := kafka.DefaultConfig()
+	pc.Brokers = brokers
+	prod, err := kafka.New(pc, tr)
+	if err != nil {
+		return err
+	}
+	defer prod.Close()
+	const batch = 50_000
+	var recs []kafka.Record
+	var buf []byte
+	flush := func() error {
+		err := prod.Produce(context.Background(), "ble", recs)
+		recs, buf = recs[:0], make([]byte, 0, cap(buf))
+		return err
+	}
+	err = cfg.Each(func(es []gen.Event) error {
+		for _, e := range es {
+			at := len(buf)
+			buf = e.Key(buf)
+			mid := len(buf)
+			buf = e.JSON(buf)
+			recs = append(recs, kafka.Record{Key: buf[at:mid:mid], Value: buf[mid:len(buf):len(buf)], Time: time.UnixMilli(e.Arrive), Partition: -1})
+			if len(recs) == batch {
+				if err := flush(); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	return errors.Join(err, flush())
+}
+
+var (
+	rowsLine = regexp.MustCompile(`rows in (\d+) = aggregated (\d+) \+ late (\d+) \+ dead (\d+)`)
+	allocs   = regexp.MustCompile(`allocations (\d+)`)
+)
+
+func engine(bin, dir string, brokers []string, sink string, procs int, want gen.Totals, profile string) (result, error) {
+	out, err := os.MkdirTemp(dir, "run")
+	if err != nil {
+		return result{}, err
+	}
+	sinks := "[]"
+	if sink == "parquet" {
+		sinks = fmt.Sprintf("[{parquet: {dir: %q, partition_by: none}}]", filepath.Join(out, "out"))
+	}
+	job := fmt.Sprintf(`job: w1
+feed: ble
+source: {kafka: {brokers: [%q], topic: ble, bounded: true}}
+fields:
+  asset_id: $.device_id
+  ts_event: $.ts
+  gateway_id: $.gw
+  rssi_dbm: $.rssi
+  battery_mv: $.battery
+  temp_c: $.temp
+event_time: {max_disorder: 120s, quiet_after: never}
+window:
+  tumbling: 10s
+  lateness: 300s
+  trigger: on_close
+  aggregates:
+    - {fn: count, as: count}
+    - {fn: sum, column: rssi_dbm, as: sum}
+    - {fn: min, column: rssi_dbm, as: min}
+    - {fn: max, column: rssi_dbm, as: max}
+    - {fn: last, column: rssi_dbm, as: last}
+normalize: {to: none}
+sinks: %s
+checkpoint: {dir: %q, interval: 1h}
+http: {listen: ""}
+parallelism: {shards: 1, decoders: 1}
+`, strings.Join(brokers, ","), sinks, filepath.Join(out, "state"))
+	file := filepath.Join(out, "job.yaml")
+	if err := os.WriteFile(file, []byte(job), 0o644); err != nil {
+		return result{}, err
+	}
+	args := []string{"run", "-f", file, "--stats"}
+	if profile != "" {
+		args = append(args, "--cpuprofile", profile)
+	}
+	cmd := exec.Command(bin, args...)
+	cmd.Env = append(os.Environ(), "GOMAXPROCS="+strconv.Itoa(procs))
+	began := time.Now()
+	b, err := cmd.CombinedOutput()
+	if err != nil {
+		return result{}, fmt.Errorf("engine: %w\n%s", err, b)
+	}
+	r := result{wall: time.Since(began), cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(),
+		maxRSSKB: cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss}
+	m := rowsLine.FindSubmatch(b)
+	if m == nil {
+		return result{}, fmt.Errorf("engine said nothing of its rows:\n%s", b)
+	}
+	n := func(i int) int64 { v, _ := strconv.ParseInt(string(m[i]), 10, 64); return v }
+	if r.events = n(1); n(1) != want.Events || n(2) != want.Events {
+		return result{}, fmt.Errorf("engine: %s; the generator made %d, none of them late", m[0], want.Events)
+	}
+	if a := allocs.FindSubmatch(b); a != nil {
+		r.mallocs, _ = strconv.ParseInt(string(a[1]), 10, 64)
+	}
+	return r, os.RemoveAll(out)
+}
