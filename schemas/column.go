@@ -23,6 +23,26 @@ type column struct {
 
 	valid []byte // one bit each; nil while there is no null
 	nulls int
+
+	// live: some payload of this batch gave a value. A column that is not costs nothing per
+	// row; its rows are all null.
+	live    bool
+	textCap int // room for the text of a batch, from the last one
+}
+
+// begin makes a column live: the rows so far are null.
+func (c *column) begin(rows, room int) {
+	c.live = true
+	c.grow(room)
+	if c.Type == String {
+		c.text = make([]byte, 0, c.textCap)
+	}
+	if rows > 0 {
+		c.growValid(room)
+		clear(c.valid[:rows/8])
+		c.valid[rows/8] &^= 1<<(rows%8) - 1
+		c.nulls = rows
+	}
 }
 
 // grow makes room for rows rows, keeping what is there.
@@ -86,6 +106,9 @@ func (c *column) setNull(row, rows int) {
 
 // array wraps the first n rows without copying them.
 func (c *column) array(n int) arrow.Array {
+	if !c.live {
+		c.begin(n, n+1)
+	}
 	var valid *memory.Buffer
 	if c.nulls > 0 {
 		valid = memory.NewBufferBytes(c.valid[:(n+7)/8])
@@ -108,14 +131,10 @@ func (c *column) array(n int) arrow.Array {
 	return array.MakeFromData(data)
 }
 
-// reset leaves the slices to the arrays that wrap them and takes new ones. The text gets
-// a quarter more than the last batch had.
-func (c *column) reset(rows int) {
-	text := len(c.text) + len(c.text)/4
+// reset leaves the slices to the arrays that wrap them. The text of the next batch gets a
+// quarter more than this one had.
+func (c *column) reset() {
+	c.textCap = len(c.text) + len(c.text)/4
 	c.ints, c.floats, c.bits, c.ends, c.text = nil, nil, nil, nil, nil
-	c.valid, c.nulls = nil, 0
-	c.grow(rows)
-	if c.Type == String {
-		c.text = make([]byte, 0, text)
-	}
+	c.valid, c.nulls, c.live = nil, 0, false
 }

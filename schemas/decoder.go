@@ -48,7 +48,10 @@ type Decoder struct {
 	limits Limits
 
 	rows int // taken in this batch
-	room int // rows that the columns have room for
+	room int // rows that live columns have room for
+
+	live     []int32 // columns that were given a value in this batch
+	required []int32
 
 	// Of the payload that is being read:
 	gen  uint64 // its number; nodes and columns that carry it were seen in it
@@ -85,13 +88,15 @@ func NewDecoder(fields []Field, limits Limits) (*Decoder, error) {
 			c.scale = timeScale(f.Unit)
 		}
 		d.fields = append(d.fields, c.arrow)
+		if f.Required {
+			d.required = append(d.required, int32(i))
+		}
 	}
 	root, err := buildTree(fields)
 	if err := errors.Join(append(errs, err)...); err != nil {
 		return nil, err
 	}
-	d.root = root
-	d.grow(firstRows)
+	d.root, d.room = root, firstRows
 	return d, nil
 }
 
@@ -109,14 +114,14 @@ func (d *Decoder) Columns() []arrow.Array {
 	room := max(d.rows+d.rows/8, 64)
 	for i := range d.cols {
 		out[i] = d.cols[i].array(d.rows)
-		d.cols[i].reset(room)
+		d.cols[i].reset()
 	}
-	d.rows, d.room = 0, room
+	d.rows, d.room, d.live = 0, room, d.live[:0]
 	return out
 }
 
 func (d *Decoder) grow(rows int) {
-	for i := range d.cols {
+	for _, i := range d.live {
 		d.cols[i].grow(rows)
 	}
 	d.room = rows
@@ -134,7 +139,7 @@ func (d *Decoder) Append(payload []byte) error {
 		d.rows++
 		return nil
 	}
-	for i := range d.cols {
+	for _, i := range d.live {
 		if c := &d.cols[i]; c.Type == String {
 			c.text = c.text[:c.ends[d.rows]]
 		}
@@ -165,13 +170,16 @@ func (d *Decoder) complete(end int) bool {
 	if d.got == len(d.cols) {
 		return true
 	}
-	for i := range d.cols {
-		if c := &d.cols[i]; c.set != d.gen && c.Required {
+	for _, i := range d.required {
+		if c := &d.cols[i]; c.set != d.gen {
 			d.fail = failure{reason: ReasonMissingField, at: end, what: fmt.Sprintf("%s (%s) is required and null or absent", c.Name, c.Path)}
 			return false
 		}
 	}
-	for i := range d.cols {
+	if d.got == len(d.live) {
+		return true
+	}
+	for _, i := range d.live {
 		if c := &d.cols[i]; c.set != d.gen {
 			c.setNull(d.rows, d.room)
 		}
@@ -359,6 +367,10 @@ func (d *Decoder) value(b []byte, p int, n *node, depth int) int {
 		return d.array(b, p, n, depth+1)
 	}
 	c := &d.cols[n.column]
+	if !c.live {
+		c.begin(d.rows, d.room)
+		d.live = append(d.live, int32(n.column))
+	}
 	switch c.Type {
 	case Int64:
 		m, frac, kind, end := scanNumber(b, p)
