@@ -99,7 +99,7 @@ type Tumbling struct {
 	prog  *program
 	in    *arrow.Schema
 	out   *arrow.Schema
-	late  *arrow.Schema
+	lates *arrow.Schema
 
 	store  store
 	nodes  nodes
@@ -111,8 +111,11 @@ type Tumbling struct {
 
 	overflows int64
 	// scratch of one Process call
-	at  []int32
-	ids []uint32
+	late    []int32
+	block   []assigned
+	at      []int32
+	ids     []uint32
+	touched uint64
 }
 
 // slice is one window start.
@@ -166,7 +169,7 @@ func NewTumbling(cfg TumblingConfig, rows *arrow.Schema, mem memory.Allocator) (
 		}
 		seen[f.Name] = true
 	}
-	w.late = LateSchema(rows)
+	w.lates = LateSchema(rows)
 	return w, nil
 }
 
@@ -207,15 +210,35 @@ func (w *Tumbling) Bytes() int64 {
 // Overflows returns how many sums did not fit int64.
 func (w *Tumbling) Overflows() int64 { return w.overflows }
 
+// blockRows is how many rows are looked up together, so that their cache misses overlap.
+const blockRows = 256
+
 // Process folds a batch. Rows keep their order within a key.
 func (w *Tumbling) Process(in pipeline.Batch, out pipeline.Emitter) error {
+	w.late = w.late[:0]
+	n := in.NumRows()
+	for from := 0; from < n; from += blockRows {
+		w.assign(in, from, min(from+blockRows, n))
+		if err := w.take(in, out); err != nil {
+			return err
+		}
+	}
+	w.fold(in.Rec)
+	out.Count(pipeline.Aggregated, in.Split, int64(n-len(w.late)))
+	if len(w.late) > 0 {
+		return w.emitLate(in, w.late, out)
+	}
+	return nil
+}
+
+// assign finds the slice of every row of a block and puts aside the rows that are late.
+func (w *Tumbling) assign(in pipeline.Batch, from, to int) {
 	times := pipeline.TicksOf(in.Rec.Column(pipeline.ColTime).(*array.Timestamp))
-	var late []int32
-	w.at, w.ids = w.at[:0], w.ids[:0]
+	judged := in.Behind != nil || in.Passed != pipeline.MinTicks
+	w.block = w.block[:0]
 	var sl *slice
 	start, end := int64(math.MaxInt64), int64(math.MinInt64) // of the slice at hand
-	n := in.NumRows()
-	for i := range n {
+	for i := from; i < to; i++ {
 		r := int32(i)
 		if in.Rows != nil {
 			r = in.Rows[i]
@@ -227,10 +250,10 @@ func (w *Tumbling) Process(in pipeline.Batch, out pipeline.Emitter) error {
 			sl = w.slices[start]
 		}
 		behind := false
-		if in.Behind != nil || in.Passed != pipeline.MinTicks {
+		if judged {
 			v := w.verdict(in, r)
 			if cleanupTick(start, w.cfg.Size, w.cfg.Lateness) <= v {
-				late = append(late, r)
+				w.late = append(w.late, r)
 				continue
 			}
 			behind = lastTick(start, w.cfg.Size) <= v
@@ -238,27 +261,58 @@ func (w *Tumbling) Process(in pipeline.Batch, out pipeline.Emitter) error {
 		if sl == nil {
 			sl = w.open(start)
 		}
-		id, added := sl.tab.find(in.Keys.Hash[r], in.Keys.At(r))
+		w.block = append(w.block, assigned{sl, r, behind})
+	}
+}
+
+// assigned is a row with its slice.
+type assigned struct {
+	sl     *slice
+	row    int32
+	behind bool // accepted after its split's mark had completed the window
+}
+
+// take looks up the rows of a block and folds them.
+func (w *Tumbling) take(in pipeline.Batch, out pipeline.Emitter) error {
+	w.touch(in)
+	for _, a := range w.block {
+		id, added := a.sl.tab.find(in.Keys.Hash[a.row], in.Keys.At(a.row))
 		if added {
 			w.prog.init(w.store.row(id))
 		}
-		sl.changed = true
-		w.at, w.ids = append(w.at, r), append(w.ids, id)
-		if behind {
+		a.sl.changed = true
+		w.at, w.ids = append(w.at, a.row), append(w.ids, id)
+		if a.behind {
 			w.store.row(id)[rowHead] += 1 << headLate
 		}
-		if w.cfg.Trigger == OnUpdate || sl.fired && w.cfg.Trigger == OnMark {
-			if err := w.accepted(in.Rec, sl, id, out); err != nil {
+		if w.cfg.Trigger == OnUpdate || a.sl.fired && w.cfg.Trigger == OnMark {
+			if err := w.accepted(in.Rec, a.sl, id, out); err != nil {
 				return err
 			}
 		}
 	}
-	w.fold(in.Rec)
-	out.Count(pipeline.Aggregated, in.Split, int64(n-len(late)))
-	if len(late) > 0 {
-		return w.emitLate(in, late, out)
-	}
 	return nil
+}
+
+// touch reads the slot of every row of the block, then the state row behind it. The reads
+// do not depend on each other, so the processor waits for them together; what they find
+// is not used.
+func (w *Tumbling) touch(in pipeline.Batch) {
+	if w.store.bytes() < 1<<20 {
+		return // it lies in the cache anyway
+	}
+	var slots [blockRows]uint64
+	for i, a := range w.block {
+		tab := a.sl.tab
+		slots[i&(blockRows-1)] = tab.index[in.Keys.Hash[a.row]&uint64(len(tab.index)-1)]
+	}
+	var sum uint64
+	for i := range w.block {
+		if slot := slots[i&(blockRows-1)]; slot != 0 {
+			sum += w.store.row(uint32(slot) - 1)[rowKey]
+		}
+	}
+	w.touched = sum
 }
 
 // verdict returns the mark by which row r is judged: its split's own just before it, or
@@ -474,7 +528,7 @@ func (w *Tumbling) results(sl *slice, ids []uint32, pane string) (arrow.RecordBa
 }
 
 func (w *Tumbling) emitLate(in pipeline.Batch, late []int32, out pipeline.Emitter) error {
-	cols := make([]arrow.Array, 0, w.late.NumFields())
+	cols := make([]arrow.Array, 0, w.lates.NumFields())
 	defer func() {
 		for _, c := range cols {
 			c.Release()
@@ -512,7 +566,7 @@ func (w *Tumbling) emitLate(in pipeline.Batch, late []int32, out pipeline.Emitte
 		we.Append(arrow.Timestamp(pipeline.AddTicks(start, w.cfg.Size)))
 	}
 	cols = append(cols, reason.NewArray(), by.NewArray(), ws.NewArray(), we.NewArray())
-	rec := array.NewRecordBatch(w.late, cols, int64(len(late)))
+	rec := array.NewRecordBatch(w.lates, cols, int64(len(late)))
 	defer rec.Release()
 	return out.Emit(pipeline.Late, pipeline.Batch{Rec: rec, Split: in.Split, Passed: pipeline.MinTicks})
 }
