@@ -271,7 +271,14 @@ func (o *RowOrder) key(name string, recs []arrow.RecordBatch) (rowKey, error) {
 	case *array.Float64:
 		return bindKey[*array.Float64](cols, nulls, func(float64) uint64 { return 0 }, cmp.Compare[float64]), nil
 	case *array.String:
-		return bindKey[*array.String](cols, nulls, stringPrefix, strings.Compare), nil
+		k := &typedKey[*array.String, string]{nulls: nulls, compareValues: strings.Compare}
+		for _, c := range cols {
+			k.cols = append(k.cols, c.(*array.String))
+		}
+		// Keys like device-0001 begin alike: the eight bytes behind that tell them apart.
+		skip := commonPrefix(k.cols)
+		k.prefixOf = func(v string) uint64 { return stringPrefix(v[min(skip, len(v)):]) }
+		return k, nil
 	case *array.Binary:
 		return bindKey[*array.Binary](cols, nulls, func(v []byte) uint64 { return stringPrefix(string(v[:min(len(v), 8)])) }, bytes.Compare), nil
 	case *array.Boolean:
@@ -312,6 +319,30 @@ func bindKey[A interface {
 		k.cols = append(k.cols, c.(A))
 	}
 	return k
+}
+
+// commonPrefix returns how many bytes all values begin with.
+func commonPrefix(cols []*array.String) int {
+	first, n := "", -1
+	for _, a := range cols {
+		for i := range a.Len() {
+			if a.IsNull(i) {
+				continue
+			}
+			v := a.Value(i)
+			if n < 0 {
+				first, n = v, len(v)
+			}
+			n = min(n, len(v))
+			for n > 0 && v[:n] != first[:n] {
+				n--
+			}
+			if n == 0 {
+				return 0
+			}
+		}
+	}
+	return max(n, 0)
 }
 
 func (k *typedKey[A, T]) null(r RowRef) bool {

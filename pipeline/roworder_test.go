@@ -181,7 +181,7 @@ func TestRowOrderTypes(t *testing.T) {
 				case *array.TimestampBuilder:
 					f.Append(arrow.Timestamp(v))
 				case *array.StringBuilder:
-					f.Append(strings.Repeat("ab", rng.IntN(6)))
+					f.Append("device-" + strings.Repeat("ab", rng.IntN(6)))
 				case *array.BinaryBuilder:
 					f.Append([]byte(strings.Repeat("\xff", rng.IntN(12))))
 				}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 
@@ -133,12 +134,26 @@ func classify(err error) outcome {
 	return unknown
 }
 
-// redacted takes a password out of the text of an error.
+// redacted takes out of the text of an error the password and the URL of a request, which
+// names the user and repeats the statement with every setting.
 func redacted(err error, password string) error {
-	if err == nil || password == "" || !strings.Contains(err.Error(), password) {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		if u, perr := url.Parse(ue.URL); perr == nil && u.Host != "" {
+			text = strings.ReplaceAll(text, ue.URL, u.Scheme+"://"+u.Host)
+		}
+	}
+	if password != "" {
+		text = strings.ReplaceAll(text, password, "***")
+	}
+	if text == err.Error() {
 		return err
 	}
-	return hidden{err, strings.ReplaceAll(err.Error(), password, "***")}
+	return hidden{err, text}
 }
 
 // hidden is an error with another text.

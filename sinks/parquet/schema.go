@@ -162,43 +162,43 @@ func compileField(f arrow.Field, index, depth int, def, rep byte, leaves *int) (
 func leafNode(f arrow.Field) (pq.Node, leafType, error) {
 	switch f.Type.ID() {
 	case arrow.INT8:
-		return pq.Int(8), leafOf[*array.Int8](smallInt[int8]), nil
+		return pq.Int(8), leafOf(smallInt[int8], (*array.Int8).Int8Values), nil
 	case arrow.INT16:
-		return pq.Int(16), leafOf[*array.Int16](smallInt[int16]), nil
+		return pq.Int(16), leafOf(smallInt[int16], (*array.Int16).Int16Values), nil
 	case arrow.INT32:
-		return pq.Int(32), leafOf[*array.Int32](pq.Int32Value), nil
+		return pq.Int(32), leafOf(pq.Int32Value, (*array.Int32).Int32Values), nil
 	case arrow.INT64:
 		scale, err := scaleOf(f)
 		if err != nil {
 			return nil, leafType{}, err
 		}
 		if scale > 0 {
-			return pq.Decimal(scale, 18, pq.Int64Type), leafOf[*array.Int64](pq.Int64Value), nil
+			return pq.Decimal(scale, 18, pq.Int64Type), leafOf(pq.Int64Value, (*array.Int64).Int64Values), nil
 		}
-		return pq.Int(64), leafOf[*array.Int64](pq.Int64Value), nil
+		return pq.Int(64), leafOf(pq.Int64Value, (*array.Int64).Int64Values), nil
 	case arrow.UINT8:
-		return pq.Uint(8), leafOf[*array.Uint8](smallInt[uint8]), nil
+		return pq.Uint(8), leafOf(smallInt[uint8], (*array.Uint8).Uint8Values), nil
 	case arrow.UINT16:
-		return pq.Uint(16), leafOf[*array.Uint16](smallInt[uint16]), nil
+		return pq.Uint(16), leafOf(smallInt[uint16], (*array.Uint16).Uint16Values), nil
 	case arrow.UINT32:
-		return pq.Uint(32), leafOf[*array.Uint32](smallInt[uint32]), nil
+		return pq.Uint(32), leafOf(smallInt[uint32], (*array.Uint32).Uint32Values), nil
 	case arrow.UINT64:
-		return pq.Uint(64), leafOf[*array.Uint64](wideInt[uint64]), nil
+		return pq.Uint(64), leafOf(wideInt[uint64], (*array.Uint64).Uint64Values), nil
 	case arrow.FLOAT32:
-		return pq.Leaf(pq.FloatType), leafOf[*array.Float32](pq.FloatValue), nil
+		return pq.Leaf(pq.FloatType), leafOf(pq.FloatValue, (*array.Float32).Float32Values), nil
 	case arrow.FLOAT64:
-		return pq.Leaf(pq.DoubleType), leafOf[*array.Float64](pq.DoubleValue), nil
+		return pq.Leaf(pq.DoubleType), leafOf(pq.DoubleValue, (*array.Float64).Float64Values), nil
 	case arrow.BOOL:
-		return pq.Leaf(pq.BooleanType), leafOf[*array.Boolean](pq.BooleanValue), nil
+		return pq.Leaf(pq.BooleanType), leafOf[*array.Boolean](pq.BooleanValue, nil), nil
 	case arrow.TIMESTAMP:
 		if f.Type.(*arrow.TimestampType).Unit != arrow.Microsecond {
 			return nil, leafType{}, fmt.Errorf("type %s, want timestamp[us]", f.Type)
 		}
-		return pq.Timestamp(pq.Microsecond), leafOf[*array.Timestamp](wideInt[arrow.Timestamp]), nil
+		return pq.Timestamp(pq.Microsecond), leafOf(wideInt[arrow.Timestamp], (*array.Timestamp).TimestampValues), nil
 	case arrow.STRING:
-		return pq.Encoded(pq.String(), &pq.RLEDictionary), leafOf[*array.String](stringValue), nil
+		return pq.Encoded(pq.String(), &pq.RLEDictionary), leafOf[*array.String](stringValue, nil), nil
 	case arrow.BINARY:
-		return pq.Leaf(pq.ByteArrayType), leafOf[*array.Binary](pq.ByteArrayValue), nil
+		return pq.Leaf(pq.ByteArrayType), leafOf[*array.Binary](pq.ByteArrayValue, nil), nil
 	}
 	return nil, leafType{}, fmt.Errorf("type %s has no Parquet column here: convert it before the sink", f.Type)
 }
