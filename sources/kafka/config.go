@@ -13,6 +13,8 @@ import (
 	"github.com/segmentio/kafka-go/sasl"
 	"github.com/segmentio/kafka-go/sasl/plain"
 	"github.com/segmentio/kafka-go/sasl/scram"
+
+	"github.com/tidemark/tidemark/pipeline"
 )
 
 // Connection says how a cluster is reached.
@@ -44,19 +46,10 @@ const (
 
 // SASL is off when Mechanism is empty.
 type SASL struct {
-	Mechanism string `yaml:"mechanism"`
-	User      string `yaml:"user"`
-	Password  Secret `yaml:"password"`
+	Mechanism string          `yaml:"mechanism"`
+	User      string          `yaml:"user"`
+	Password  pipeline.Secret `yaml:"password"`
 }
-
-// Secret is a string that no formatting, log or encoder shows.
-type Secret string
-
-const hidden = "[hidden]"
-
-func (s Secret) String() string               { return hidden }
-func (s Secret) GoString() string             { return hidden }
-func (s Secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
 
 // DefaultConnection is a broker on this machine without TLS and SASL.
 func DefaultConnection() Connection {
