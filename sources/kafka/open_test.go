@@ -71,7 +71,7 @@ func TestOpenSecured(t *testing.T) {
 	}
 	onlyPlain := []kfake.Opt{kfake.EnableSASL(), kfake.SeedTopics(1, topic), kfake.Superuser("PLAIN", "u", password)}
 	user := func(mechanism, name, pass string) func(*Config) {
-		return func(c *Config) { c.SASL = SASL{mechanism, name, Secret(pass)} }
+		return func(c *Config) { c.SASL = SASL{mechanism, name, pipeline.Secret(pass)} }
 	}
 	for _, tc := range []struct {
 		name string
