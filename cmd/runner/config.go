@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/tidemark/tidemark/pipeline"
 	"github.com/tidemark/tidemark/schemas"
 	"github.com/tidemark/tidemark/schemas/ocsf"
+	"github.com/tidemark/tidemark/sinks/clickhouse"
 	"github.com/tidemark/tidemark/sinks/parquet"
 	"github.com/tidemark/tidemark/sources/kafka"
 )
@@ -135,7 +137,8 @@ type NormalizeConfig struct {
 
 // SinkConfig names one sink.
 type SinkConfig struct {
-	Parquet *ParquetConfig `yaml:"parquet"`
+	Parquet    *ParquetConfig    `yaml:"parquet"`
+	ClickHouse *ClickHouseConfig `yaml:"clickhouse"`
 }
 
 // ParquetConfig is a folder of Parquet files: results in <table>, late rows in
@@ -145,7 +148,21 @@ type ParquetConfig struct {
 	parquet.Config `yaml:",inline"`
 }
 
-func (c *ParquetConfig) setDefaults() { c.Config = parquet.DefaultConfig() }
+func (c *ParquetConfig) setDefaults() {
+	c.Config = parquet.DefaultConfig()
+	c.TimeColumn = "" // follows from normalize
+}
+
+// ClickHouseConfig is a table of results, <table>, one of late rows, <table>_late, and one
+// of dead records, <table>_dead.
+type ClickHouseConfig struct {
+	clickhouse.Config `yaml:",inline"`
+}
+
+func (c *ClickHouseConfig) setDefaults() {
+	c.Config = clickhouse.DefaultConfig()
+	c.TimeColumn = "" // follows from normalize
+}
 
 // CheckpointConfig says where the job keeps its state.
 type CheckpointConfig struct {
@@ -219,14 +236,26 @@ func (c *Config) resolve() {
 	if c.Checkpoint.Dir == "" {
 		c.Checkpoint.Dir = filepath.Join("tidemark-state", c.Job)
 	}
-	for i := range c.Sinks {
-		if p := c.Sinks[i].Parquet; p != nil {
+	table := strings.ReplaceAll(c.Job, "-", "_")
+	sortBy, timeColumn := append(slices.Clone(c.Window.Key), "window_start"), "window_start"
+	if c.Normalize.To == "ocsf" {
+		sortBy, timeColumn = []string{"metadata.uid"}, "time"
+	}
+	for _, s := range c.Sinks {
+		if p := s.Parquet; p != nil {
 			p.Job = c.Job
-			if p.Table == "" {
-				p.Table = strings.ReplaceAll(c.Job, "-", "_")
+			p.Table = cmp.Or(p.Table, table)
+			p.TimeColumn = cmp.Or(p.TimeColumn, timeColumn)
+			if p.SortBy == nil {
+				p.SortBy = sortBy
 			}
-			if p.TimeColumn == parquet.DefaultConfig().TimeColumn && c.Normalize.To == "none" {
-				p.TimeColumn = "window_start"
+		}
+		if h := s.ClickHouse; h != nil {
+			h.Job = c.Job
+			h.Table = cmp.Or(h.Table, table)
+			h.TimeColumn = cmp.Or(h.TimeColumn, timeColumn)
+			if h.OrderBy == nil {
+				h.OrderBy = sortBy
 			}
 		}
 	}
@@ -265,14 +294,19 @@ func (c *Config) validate(d *document) {
 	}
 	for i, s := range c.Sinks {
 		at := fmt.Sprint(i)
-		if s.Parquet == nil {
-			bad("sinks."+at, "name a kind of sink: parquet")
-			continue
+		switch {
+		case s.Parquet != nil && s.ClickHouse != nil:
+			bad("sinks."+at, "two kinds of sink in one entry: make two")
+		case s.Parquet != nil:
+			if s.Parquet.Dir == "" {
+				bad("sinks."+at+".parquet.dir", "missing: where the files go")
+			}
+			d.invalid(s.Parquet.Validate(), "sinks", at, "parquet")
+		case s.ClickHouse != nil:
+			d.invalid(s.ClickHouse.Validate(), "sinks", at, "clickhouse")
+		default:
+			bad("sinks."+at, "name a kind of sink: parquet or clickhouse")
 		}
-		if s.Parquet.Dir == "" {
-			bad("sinks."+at+".parquet.dir", "missing: where the files go")
-		}
-		d.invalid(s.Parquet.Validate(), "sinks", at, "parquet")
 	}
 	if c.Checkpoint.Interval < 10*time.Millisecond {
 		bad("checkpoint.interval", "%v: at least 10ms", c.Checkpoint.Interval)

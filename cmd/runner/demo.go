@@ -58,6 +58,7 @@ func cmdDemo(ctx context.Context, args []string, out streams) error {
 	listen := fs.String("listen", "127.0.0.1:0", "`address` of the status page")
 	seed := fs.Uint64("seed", 1, "seed of the telemetry")
 	level := fs.String("log", "warn", "log `level`")
+	clickhouse := fs.String("clickhouse", "", "fill ClickHouse at this HTTP `url` too, for example http://127.0.0.1:8123; tables of an earlier demo are in the way: drop them")
 	if err := fs.parse(args); err != nil {
 		return err
 	}
@@ -71,7 +72,7 @@ func cmdDemo(ctx context.Context, args []string, out streams) error {
 	if err := clearDemo(*dir); err != nil {
 		return err
 	}
-	d := &demo{dir: *dir, seed: *seed, log: log, status: newStatus(), out: out}
+	d := &demo{dir: *dir, clickhouse: *clickhouse, seed: *seed, log: log, status: newStatus(), out: out}
 	return d.run(ctx, *length, *listen)
 }
 
@@ -100,12 +101,13 @@ func clearDemo(dir string) error {
 }
 
 type demo struct {
-	dir    string
-	seed   uint64
-	log    *slog.Logger
-	status *status
-	out    streams
-	sent   atomic.Int64
+	dir        string
+	clickhouse string // URL, empty for none
+	seed       uint64
+	log        *slog.Logger
+	status     *status
+	out        streams
+	sent       atomic.Int64
 }
 
 func (d *demo) run(ctx context.Context, length time.Duration, listen string) error {
@@ -162,15 +164,19 @@ func (d *demo) run(ctx context.Context, length time.Duration, listen string) err
 
 // job is the configuration of a demo job, made from a job file like any other.
 func (d *demo) job(f demoFeed, brokers []string, registry prometheus.Registerer) (pipeline.Job, func() error, error) {
+	sinks := fmt.Sprintf("{parquet: {dir: %q, partition_by: hour}}", d.dir)
+	if d.clickhouse != "" {
+		sinks += fmt.Sprintf(", {clickhouse: {url: %q}}", d.clickhouse)
+	}
 	text := fmt.Sprintf(`job: %s
 feed: %s
 source: {kafka: {brokers: [%s], topic: %s}}
 event_time: {max_disorder: %v, max_ahead: 2m, quiet_after: 5m}
 window: {tumbling: %v, lateness: %v, late_delay: 2s}
-sinks: [{parquet: {dir: %q, partition_by: hour}}]
+sinks: [%s]
 checkpoint: {dir: %q, interval: 2s}
 http: {listen: ""}
-`, f.job, f.feed, strings.Join(brokers, ", "), f.topic, f.disorder, f.window, f.lateness, d.dir, filepath.Join(d.dir, "state", f.job))
+`, f.job, f.feed, strings.Join(brokers, ", "), f.topic, f.disorder, f.window, f.lateness, sinks, filepath.Join(d.dir, "state", f.job))
 	path := filepath.Join(d.dir, f.job+".yaml")
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		return pipeline.Job{}, nil, err

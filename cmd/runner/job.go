@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"path/filepath"
 	"reflect"
-	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/memory"
@@ -16,6 +15,7 @@ import (
 	"github.com/tidemark/tidemark/pipeline"
 	"github.com/tidemark/tidemark/schemas"
 	"github.com/tidemark/tidemark/schemas/ocsf"
+	"github.com/tidemark/tidemark/sinks/clickhouse"
 	"github.com/tidemark/tidemark/sinks/parquet"
 	"github.com/tidemark/tidemark/sources/kafka"
 )
@@ -60,6 +60,19 @@ func newPlan(cfg Config, f feed, fields []schemas.Field) (*plan, error) {
 	return p, nil
 }
 
+// planOf makes the plan of a configuration.
+func planOf(cfg Config) (*plan, error) {
+	f, err := feedOf(cfg.Feed)
+	if err != nil {
+		return nil, err
+	}
+	fields, err := schemas.Override(f.fields(), cfg.fieldMaps())
+	if err != nil {
+		return nil, err
+	}
+	return newPlan(cfg, f, fields)
+}
+
 func (p *plan) decoder(mem memory.Allocator) (*operators.Decode, error) {
 	rows, err := schemas.NewDecoder(p.fields, p.cfg.jsonLimits())
 	if err != nil {
@@ -91,15 +104,7 @@ type jobDeps struct {
 
 // buildJob turns a validated configuration into a job. The caller closes it.
 func buildJob(cfg Config, deps jobDeps) (pipeline.Job, func() error, error) {
-	f, err := feedOf(cfg.Feed)
-	if err != nil {
-		return pipeline.Job{}, nil, err
-	}
-	fields, err := schemas.Override(f.fields(), cfg.fieldMaps())
-	if err != nil {
-		return pipeline.Job{}, nil, err
-	}
-	p, err := newPlan(cfg, f, fields)
+	p, err := planOf(cfg)
 	if err != nil {
 		return pipeline.Job{}, nil, err
 	}
@@ -112,7 +117,7 @@ func buildJob(cfg Config, deps jobDeps) (pipeline.Job, func() error, error) {
 	if err != nil {
 		return pipeline.Job{}, nil, err
 	}
-	outputs, closeSinks, err := p.outputs()
+	outputs, closeSinks, err := p.outputs(store, deps.log)
 	if err != nil {
 		return pipeline.Job{}, nil, err
 	}
@@ -145,7 +150,7 @@ func buildJob(cfg Config, deps jobDeps) (pipeline.Job, func() error, error) {
 }
 
 // outputs opens the sinks: for each, one of results, one of late rows, one of dead records.
-func (p *plan) outputs() (map[pipeline.Port][]pipeline.Output, func() error, error) {
+func (p *plan) outputs(checkpoints pipeline.Store, log *slog.Logger) (map[pipeline.Port][]pipeline.Output, func() error, error) {
 	out := map[pipeline.Port][]pipeline.Output{}
 	var sinks []pipeline.Sink
 	closeAll := func() error {
@@ -157,7 +162,7 @@ func (p *plan) outputs() (map[pipeline.Port][]pipeline.Output, func() error, err
 	}
 	for _, sc := range p.cfg.Sinks {
 		for _, port := range []pipeline.Port{pipeline.Out, pipeline.Late, pipeline.Dead} {
-			name, s, err := p.sink(sc, port)
+			name, s, err := p.sink(sc, port, checkpoints, log)
 			if err != nil {
 				return nil, nil, errors.Join(err, closeAll())
 			}
@@ -168,31 +173,40 @@ func (p *plan) outputs() (map[pipeline.Port][]pipeline.Output, func() error, err
 	return out, closeAll, nil
 }
 
-func (p *plan) sink(sc SinkConfig, port pipeline.Port) (string, pipeline.Sink, error) {
-	schema := map[pipeline.Port]*arrow.Schema{pipeline.Out: p.results, pipeline.Late: p.late, pipeline.Dead: pipeline.DeadSchema()}[port]
-	cfg := sc.Parquet.Config
-	switch port {
-	case pipeline.Late:
-		cfg.Table, cfg.TimeColumn, cfg.SortBy = cfg.Table+"_late", "time", nil
-	case pipeline.Dead:
-		cfg.Table, cfg.TimeColumn, cfg.SortBy = cfg.Table+"_dead", "_ingest", nil
-	case pipeline.Out:
-		if cfg.SortBy == nil {
-			cfg.SortBy = p.sortBy()
-		}
+// sink opens the sink of one port.
+func (p *plan) sink(sc SinkConfig, port pipeline.Port, checkpoints pipeline.Store, log *slog.Logger) (string, pipeline.Sink, error) {
+	if sc.ClickHouse != nil {
+		cfg, schema := p.clickhouse(sc.ClickHouse.Config, port)
+		s, err := clickhouse.New(cfg, checkpoints, schema, log)
+		return "clickhouse:" + cfg.Database + "." + cfg.Table, s, err
 	}
 	store, err := pipeline.NewLocalStore(sc.Parquet.Dir, pipeline.DefaultFS())
 	if err != nil {
 		return "", nil, fmt.Errorf("parquet directory: %w", err)
 	}
+	cfg, schema := sc.Parquet.Config, p.results
+	switch port {
+	case pipeline.Late:
+		cfg.Table, cfg.TimeColumn, cfg.SortBy, schema = cfg.Table+"_late", "time", nil, p.late
+	case pipeline.Dead:
+		cfg.Table, cfg.TimeColumn, cfg.SortBy, schema = cfg.Table+"_dead", "_ingest", nil, pipeline.DeadSchema()
+	}
 	s, err := parquet.New(cfg, store, schema)
 	return "parquet:" + filepath.Join(sc.Parquet.Dir, cfg.Table), s, err
 }
 
-// sortBy orders results by key, then by window.
-func (p *plan) sortBy() []string {
-	if p.mapper != nil {
-		return []string{"metadata.uid"}
+// clickhouse returns the table of a port and its columns. Late rows and dead records have
+// no revisions: their tables only grow.
+func (p *plan) clickhouse(cfg clickhouse.Config, port pipeline.Port) (clickhouse.Config, *arrow.Schema) {
+	switch port {
+	case pipeline.Late:
+		cfg.Table, cfg.Append, cfg.TimeColumn, cfg.LowCardinality = cfg.Table+"_late", true, "time", nil
+		cfg.OrderBy = []string{"_split", "_offset"}
+		return cfg, p.late
+	case pipeline.Dead:
+		cfg.Table, cfg.Append, cfg.TimeColumn, cfg.LowCardinality = cfg.Table+"_dead", true, "_ingest", nil
+		cfg.OrderBy = []string{"_split", "_offset"}
+		return cfg, pipeline.DeadSchema()
 	}
-	return append(slices.Clone(p.cfg.Window.Key), "window_start")
+	return cfg, p.results
 }

@@ -39,6 +39,7 @@ func commands() []command {
 		{"demo", "run three jobs on an embedded broker; nothing else to install", cmdDemo},
 		{"run", "run a job until it is stopped", cmdRun},
 		{"validate", "check a job file and name every mistake in it", plain(cmdValidate)},
+		{"ddl", "print the statements that make a job's ClickHouse tables", plain(cmdDDL)},
 		{"produce", "send generated telemetry, a CSV or a JSONL file to a topic", cmdProduce},
 		{"version", "print the version", plain(cmdVersion)},
 	}

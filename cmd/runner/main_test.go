@@ -12,6 +12,9 @@ import (
 // TestMain lets the test binary be the program, so that it can be killed as a process.
 func TestMain(m *testing.M) {
 	if os.Getenv("TIDEMARK_TEST_BINARY") == "program" {
+		if err := limitFileSize(); err != nil {
+			panic(err)
+		}
 		main()
 		return
 	}
