@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -73,6 +74,9 @@ func cmdProduce(ctx context.Context, args []string, out streams) error {
 	}
 	conn := source.DefaultConnection()
 	conn.Brokers = strings.Split(p.brokers, ",")
+	if err := reach(ctx, conn); err != nil {
+		return fmt.Errorf("produce: %w", err)
+	}
 	return p.send(ctx, conn, newTelemetry(p.seed, p.how, next), out)
 }
 
@@ -325,6 +329,21 @@ func objectRow(b []byte) (row, error) {
 		out = append(out, member{fmt.Sprint(name), v})
 	}
 	return out, nil
+}
+
+// reach wants one broker to take a connection: what the protocol's library says later, of
+// a cluster that it cannot reach, names no address.
+func reach(ctx context.Context, conn source.Connection) error {
+	d := net.Dialer{Timeout: conn.DialTimeout}
+	var last error
+	for _, b := range conn.Brokers {
+		c, err := d.DialContext(ctx, "tcp", b)
+		if err == nil {
+			return c.Close()
+		}
+		last = err
+	}
+	return conn.Explain(last)
 }
 
 // sendBatch bounds the records of one request per partition and the time they wait.

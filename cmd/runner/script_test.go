@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -37,7 +38,9 @@ var updateScripts = flag.Bool("update", false, "write what cmp found into testda
 //	limited BYTES CODE PROGRAM ARG...       the same, with no file larger than BYTES
 //	tmpfs DIR SIZE|ro|off                   mounts a small disk, makes it read-only, unmounts it
 //	committed GROUP TOPIC/PARTITION OFFSET  waits until the group has committed OFFSET
+//	damage [all] DIR                        turns a bit in the newest checkpoint, or in all
 //	rows TABLE COLUMN...                    prints a table of Parquet files, sorted
+//	unique TABLE COLUMN N                   wants N rows, none twice
 //
 // The condition [mount] tells whether tmpfs can be used.
 func TestScript(t *testing.T) {
@@ -77,7 +80,9 @@ func TestScript(t *testing.T) {
 			"limited":       cmdLimited,
 			"tmpfs":         cmdTmpfs,
 			"committed":     cmdCommitted,
+			"damage":        cmdDamage,
 			"rows":          cmdRows,
+			"unique":        cmdUnique,
 		},
 	})
 }
@@ -300,12 +305,42 @@ func cmdCommitted(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+func cmdDamage(ts *testscript.TestScript, neg bool, args []string) {
+	all := len(args) == 2 && args[0] == "all"
+	want(ts, neg, all || len(args) == 1, "damage [all] DIR")
+	files, err := filepath.Glob(filepath.Join(ts.MkAbs(args[len(args)-1]), "checkpoints", "*", "splits.arrow"))
+	ts.Check(err)
+	if len(files) == 0 {
+		ts.Fatalf("no checkpoints")
+	}
+	sort.Strings(files)
+	if !all {
+		files = files[len(files)-1:]
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		ts.Check(err)
+		b[len(b)/2] ^= 1
+		ts.Check(os.WriteFile(f, b, 0o644))
+	}
+}
+
 func cmdRows(ts *testscript.TestScript, neg bool, args []string) {
 	want(ts, neg, len(args) > 1, "rows TABLE COLUMN...")
 	lines, err := tableRows(ts.MkAbs(args[0]), args[1:])
 	ts.Check(err)
 	for _, l := range lines {
 		fmt.Fprintln(ts.Stdout(), l)
+	}
+}
+
+func cmdUnique(ts *testscript.TestScript, neg bool, args []string) {
+	want(ts, neg, len(args) == 3, "unique TABLE COLUMN N")
+	lines, err := tableRows(ts.MkAbs(args[0]), args[1:2])
+	ts.Check(err)
+	n := len(lines)
+	if d := len(slices.Compact(lines)); n != number(ts, args[2]) || d != n {
+		ts.Fatalf("%d rows, %d of them unlike, want %s", n, d, args[2])
 	}
 }
 
