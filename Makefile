@@ -3,7 +3,7 @@
 GO ?= go
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: check test integration nightly bench golden build soak
+.PHONY: build check test integration nightly bench golden
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o tidemark ./cmd/runner
@@ -21,9 +21,14 @@ test: check
 integration:
 	cd integration && $(GO) test -count=1 -timeout 20m ./...
 
-nightly: test
-	$(GO) test -count=1 -timeout 60m -run 'TestRunSurvives|TestOneHash' ./pipeline/pipelinetest
-	./benchmarks/fuzz.sh 60s
+FUZZ ?= 60s
+# The release gate: more seeds, more kills, every fuzzer for a while.
+nightly: test integration
+	TIDEMARK_NIGHTLY=1 $(GO) test -count=1 -timeout 60m -v -run 'TestRunSurvives|TestOneHash|TestCorruptCheckpoint' ./pipeline/pipelinetest
+	TIDEMARK_NIGHTLY=1 $(GO) test -count=1 -timeout 60m -v -run TestKilled ./cmd/runner
+	@set -e; grep -rl '^func Fuzz' --include=*_test.go . | xargs -n1 dirname | sort -u | while read dir; do \
+	  for f in $$($(GO) test -list '^Fuzz' $$dir | grep ^Fuzz); do \
+	    echo "== $$f in $$dir"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZ) $$dir; done; done
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./operators ./schemas ./sources/kafka

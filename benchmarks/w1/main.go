@@ -12,10 +12,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,12 +34,20 @@ import (
 
 func main() {
 	seconds := flag.String("seconds", "300,900", "event time of the two sizes, `a,b`; 900 are 10.4 million events")
-	sink := flag.String("sink", "none", "none or parquet")
+	sink := flag.String("sink", "none", "none, parquet, or null: read the topic and do nothing with it")
+	drain := flag.String("drain", "", "be the null consumer of the topic at these `brokers`")
 	heard := flag.Int("heard", 4, "events per result row")
 	runs := flag.Int("runs", 3, "runs of each size; the median counts")
 	procs := flag.Int("procs", 1, "GOMAXPROCS of the engine")
 	profile := flag.String("profile", "", "write a CPU profile of the last run to this `file`")
 	flag.Parse()
+	if *drain != "" {
+		if err := consume(*drain); err != nil {
+			fmt.Fprintln(os.Stderr, "w1:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(*seconds, *sink, *heard, *runs, *procs, *profile); err != nil {
 		fmt.Fprintln(os.Stderr, "w1:", err)
 		os.Exit(1)
@@ -156,6 +167,13 @@ var (
 )
 
 func engine(bin, dir string, brokers []string, sink string, procs int, want gen.Totals, profile string) (result, error) {
+	if sink == "null" {
+		self, err := os.Executable()
+		if err != nil {
+			return result{}, err
+		}
+		return measure(exec.Command(self, "-drain", strings.Join(brokers, ",")), procs, want)
+	}
 	out, err := os.MkdirTemp(dir, "run")
 	if err != nil {
 		return result{}, err
@@ -199,7 +217,12 @@ parallelism: {shards: 1, decoders: 1}
 	if profile != "" {
 		args = append(args, "--cpuprofile", profile)
 	}
-	cmd := exec.Command(bin, args...)
+	r, err := measure(exec.Command(bin, args...), procs, want)
+	return r, errors.Join(err, os.RemoveAll(out))
+}
+
+// measure runs a process that says how many rows it took, and what it cost.
+func measure(cmd *exec.Cmd, procs int, want gen.Totals) (result, error) {
 	cmd.Env = append(os.Environ(), "GOMAXPROCS="+strconv.Itoa(procs))
 	began := time.Now()
 	b, err := cmd.CombinedOutput()
@@ -219,5 +242,34 @@ parallelism: {shards: 1, decoders: 1}
 	if a := allocs.FindSubmatch(b); a != nil {
 		r.mallocs, _ = strconv.ParseInt(string(a[1]), 10, 64)
 	}
-	return r, os.RemoveAll(out)
+	return r, nil
+}
+
+// consume is the null consumer: it reads the topic to its end and counts.
+func consume(brokers string) error {
+	cfg := source.DefaultConfig()
+	cfg.Brokers, cfg.Topic, cfg.Bounded = strings.Split(brokers, ","), "ble", true
+	ctx := context.Background()
+	src, err := source.Open(ctx, cfg, slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		return err
+	}
+	defer src.Close() //nolint:errcheck // the process ends
+	n := 0
+	for {
+		ev, err := src.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if ev.Wire != nil {
+			n += ev.Wire.Len()
+		}
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	fmt.Printf("rows in %d = aggregated %d + late 0 + dead 0\nallocations %d\n", n, n, m.Mallocs)
+	return nil
 }

@@ -27,7 +27,10 @@ func TestKilled(t *testing.T) {
 	if testing.Short() {
 		t.Skip("kills processes for some seconds")
 	}
-	const events, kills = 60_000, 10
+	events, kills := 60_000, 10
+	if os.Getenv("TIDEMARK_NIGHTLY") != "" {
+		events, kills = 1_500_000, 250
+	}
 	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(3, "kill"))
 	if err != nil {
 		t.Fatal(err)

@@ -98,7 +98,6 @@ func (j *jobStatus) take(p pipeline.Published) {
 	for name, n := range p.Rows {
 		i := slices.IndexFunc(j.Sinks, func(s sinkStatus) bool { return s.Name == name })
 		if i < 0 {
-			i = len(j.Sinks)
 			j.Sinks = append(j.Sinks, sinkStatus{Name: name})
 			slices.SortFunc(j.Sinks, func(a, b sinkStatus) int { return strings.Compare(a.Name, b.Name) })
 			i = slices.IndexFunc(j.Sinks, func(s sinkStatus) bool { return s.Name == name })

@@ -322,7 +322,6 @@ type windowRun struct {
 	now     int64
 	offset  int64
 	names   map[string]int64 // values that are no integers
-	values  []json.RawMessage
 	out     []goldenEmit
 	late    []goldenElement
 	lateAll int

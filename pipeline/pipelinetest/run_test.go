@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"sort"
 	"strings"
 	"testing"
@@ -69,6 +70,14 @@ func (j testJob) job(t *testing.T) pipeline.Job {
 	}
 }
 
+// nightly returns how much to do: more with TIDEMARK_NIGHTLY set.
+func nightly(now, then uint64) uint64 {
+	if os.Getenv("TIDEMARK_NIGHTLY") != "" {
+		return then
+	}
+	return now
+}
+
 func oracleFinal(input [][]pipelinetest.Row) (out, late []string) {
 	lines, _ := oracleLines(input)
 	for _, l := range lines {
@@ -123,7 +132,7 @@ func TestRunSurvives(t *testing.T) {
 	wantOut, wantLate := oracleFinal(input)
 	errKilled := errors.New("killed by the test")
 	total := 0
-	for seed := range uint64(12) {
+	for seed := range nightly(12, 400) {
 		rng := rand.New(rand.NewPCG(seed, 5))
 		store := pipelinetest.NewMemStore()
 		kills := 0

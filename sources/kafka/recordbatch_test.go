@@ -394,7 +394,7 @@ func TestParseErrors(t *testing.T) {
 
 func TestParseNoticesAnotherLog(t *testing.T) {
 	set := append(batchOf(t, 0, 0, recs(0, 3)...), batchOf(t, 3, 0, recs(3, 7)...)...)
-	p, err := parse(set[:len(set)], want{pos: start})
+	p, err := parse(set, want{pos: start})
 	if err != nil {
 		t.Fatal(err)
 	}
