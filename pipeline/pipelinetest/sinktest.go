@@ -51,6 +51,7 @@ type Faults struct {
 	mode  FaultMode
 	at    int
 	steps int
+	onHit func()
 }
 
 // FaultMode says what happens at a step.
@@ -71,7 +72,14 @@ const (
 func (f *Faults) Set(mode FaultMode, at int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.mode, f.at, f.steps = mode, at, 0
+	f.mode, f.at, f.steps, f.onHit = mode, at, 0, nil
+}
+
+// OnHit arms what is called when the step of Set is reached.
+func (f *Faults) OnHit(call func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.onHit = call
 }
 
 // Hit tells whether the step of Set was reached.
@@ -90,6 +98,9 @@ func (f *Faults) Before() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.steps++
+	if f.mode != NoFault && f.steps == f.at && f.onHit != nil {
+		f.onHit()
+	}
 	if f.mode == DieBefore && f.steps >= f.at || f.mode == FailOnce && f.steps == f.at {
 		return ErrInjected
 	}
@@ -625,7 +636,9 @@ func sinkPublishFaults(t *testing.T, st SinkTest) {
 				r := newSinkRun(t, st)
 				receipt := r.prepare(1)
 				r.place.Faults.Set(mode, at)
-				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+				// A sink may go on trying: it gets a little time after the fault, not before.
+				ctx, cancel := context.WithCancel(t.Context())
+				r.place.Faults.OnHit(func() { time.AfterFunc(10*time.Millisecond, cancel) })
 				err := r.sink.Publish(ctx, receipt)
 				cancel()
 				hit := r.place.Faults.Hit()

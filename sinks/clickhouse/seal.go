@@ -1,6 +1,7 @@
 package clickhouse
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -213,6 +214,7 @@ type sealer struct {
 	epoch            pipeline.Epoch
 	name             string
 	w                pipeline.StoreWriter
+	buf              *bufio.Writer // the encoder writes in small pieces
 	ipc              *ipc.Writer
 	size             int64
 	whole            *xxhash.Digest
@@ -227,14 +229,14 @@ func newSealer(ctx context.Context, s *Sink, e pipeline.Epoch) (*sealer, error) 
 	if err != nil {
 		return nil, err
 	}
-	out := &sealer{sink: s, epoch: e, name: name, w: w, whole: xxhash.New(), part: xxhash.New()}
+	out := &sealer{sink: s, epoch: e, name: name, w: w, buf: bufio.NewWriterSize(w, 64<<10), whole: xxhash.New(), part: xxhash.New()}
 	out.ipc = ipc.NewWriter(out, ipc.WithSchema(s.sealedAs), ipc.WithAllocator(s.mem), ipc.WithLZ4())
 	return out, nil
 }
 
 // Write takes the encoded stream.
 func (s *sealer) Write(p []byte) (int, error) {
-	n, err := s.w.Write(p)
+	n, err := s.buf.Write(p)
 	_, _ = s.whole.Write(p[:n]) // never fails
 	_, _ = s.part.Write(p[:n])
 	s.size += int64(n)
@@ -279,7 +281,7 @@ func (s *sealer) times(o *pipeline.RowOrder) error {
 }
 
 func (s *sealer) close() error {
-	if err := s.ipc.Close(); err != nil {
+	if err := errors.Join(s.ipc.Close(), s.buf.Flush()); err != nil {
 		return errors.Join(fmt.Errorf("sealed object %s: %w", s.name, err), s.w.Abort())
 	}
 	return s.w.Commit()
