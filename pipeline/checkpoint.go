@@ -37,6 +37,7 @@ type Checkpoint struct {
 	Splits   []SplitState
 	Merged   Mark
 	Moves    []Move
+	Gaps     []Gap
 	Receipts []SinkReceipt
 	Pieces   []PieceRef
 	// Files are the files that the checkpoint consists of, state included.
@@ -97,6 +98,7 @@ const (
 //	checkpoints/<epoch>/manifest.json     checksums, pieces of state, marks
 //	checkpoints/<epoch>/splits.arrow      positions, marks, counts
 //	checkpoints/<epoch>/moves.arrow       marks that no row moved
+//	checkpoints/<epoch>/gaps.arrow        records that were gone before they were read
 //	checkpoints/<epoch>/receipts.arrow    what the sinks have prepared
 //	state/<lineage>-<epoch>-<op>-<shard>.arrow
 //
@@ -315,7 +317,8 @@ func (c *Checkpoints) Write(ctx context.Context, cp *Checkpoint, prev *Checkpoin
 	for _, t := range []struct {
 		name string
 		rec  arrow.RecordBatch
-	}{{"splits.arrow", splitsRecord(c.mem, cp.Splits)}, {"moves.arrow", movesRecord(c.mem, cp.Moves)}, {"receipts.arrow", receiptsRecord(c.mem, cp.Receipts)}} {
+	}{{"splits.arrow", splitsRecord(c.mem, cp.Splits)}, {"moves.arrow", movesRecord(c.mem, cp.Moves)},
+		{"gaps.arrow", gapsRecord(c.mem, cp.Gaps)}, {"receipts.arrow", receiptsRecord(c.mem, cp.Receipts)}} {
 		f, err := c.writeArrow(ctx, dir+"/"+t.name, t.rec.Schema(), func(write func(arrow.RecordBatch) error) error { return write(t.rec) })
 		t.rec.Release()
 		if err != nil {
@@ -541,6 +544,20 @@ func movesRecord(mem memory.Allocator, moves []Move) arrow.RecordBatch {
 	return b.NewRecordBatch()
 }
 
+func gapsRecord(mem memory.Allocator, gaps []Gap) arrow.RecordBatch {
+	i64 := arrow.PrimitiveTypes.Int64
+	b := array.NewRecordBuilder(mem, arrow.NewSchema([]arrow.Field{{Name: "split", Type: arrow.PrimitiveTypes.Int32},
+		{Name: "from", Type: i64}, {Name: "to", Type: i64}, {Name: "reason", Type: arrow.BinaryTypes.String}}, nil))
+	defer b.Release()
+	for _, g := range gaps {
+		b.Field(0).(*array.Int32Builder).Append(g.Split)
+		b.Field(1).(*array.Int64Builder).Append(g.From)
+		b.Field(2).(*array.Int64Builder).Append(g.To)
+		b.Field(3).(*array.StringBuilder).Append(g.Reason)
+	}
+	return b.NewRecordBatch()
+}
+
 func receiptsRecord(mem memory.Allocator, receipts []SinkReceipt) arrow.RecordBatch {
 	b := array.NewRecordBuilder(mem, arrow.NewSchema([]arrow.Field{{Name: "sink", Type: arrow.BinaryTypes.String},
 		{Name: "receipt", Type: arrow.BinaryTypes.Binary}}, nil))
@@ -578,6 +595,12 @@ func (c *Checkpoints) table(b []byte, name string, cp *Checkpoint) (err error) {
 			for i := range int(rec.NumRows()) {
 				v := func(col int) int64 { return rec.Column(col).(*array.Int64).Value(i) }
 				cp.Moves = append(cp.Moves, Move{Split: rec.Column(0).(*array.Int32).Value(i), From: v(1), To: v(2), Seen: v(3)})
+			}
+		case "gaps.arrow":
+			for i := range int(rec.NumRows()) {
+				v := func(col int) int64 { return rec.Column(col).(*array.Int64).Value(i) }
+				cp.Gaps = append(cp.Gaps, Gap{Split: rec.Column(0).(*array.Int32).Value(i), From: v(1), To: v(2),
+					Reason: strings.Clone(rec.Column(3).(*array.String).Value(i))})
 			}
 		case "receipts.arrow":
 			for i := range int(rec.NumRows()) {

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
@@ -45,6 +46,7 @@ type Front struct {
 	marks  *Marks
 	splits []SplitState
 	index  map[Split]int32
+	gaps   []Gap
 	sent   Mark
 	send   func(shard int, m Message) error
 }
@@ -58,6 +60,17 @@ type SplitState struct {
 	Ended    bool
 	Counts   Counts // since the job began
 }
+
+// Gap is a run of records that were gone from the log before they were read, and that the
+// configuration allowed to pass over.
+type Gap struct {
+	Split    int32
+	From, To int64 // offsets, To exclusive
+	Reason   string
+}
+
+// maxGaps bounds the record of gaps; the oldest are forgotten first.
+const maxGaps = 1024
 
 // Counts holds the fate of a split's rows.
 type Counts [NumFates]int64
@@ -82,14 +95,15 @@ func NewFront(cfg FrontConfig, send func(shard int, m Message) error) *Front {
 
 // Restore takes the front's part of a checkpoint and sends the merged mark to the shards.
 // It comes before anything else.
-func (f *Front) Restore(splits []SplitState, merged Mark, moves []Move) error {
-	for _, s := range splits {
+func (f *Front) Restore(cp *Checkpoint) error {
+	f.gaps = slices.Clone(cp.Gaps)
+	for _, s := range cp.Splits {
 		i := f.add(s.Split)
 		s.Counts = Counts{}
 		f.splits[i] = s
 		f.marks.Resume(i, s.Mark, s.Position.LastIngest, s.Quiet)
 	}
-	f.marks.ResumeMerged(merged, moves)
+	f.marks.ResumeMerged(cp.Merged, slices.Clone(cp.Moves))
 	return f.sendMark()
 }
 
@@ -199,6 +213,19 @@ func (f *Front) deal(b Batch) error {
 	}
 	return nil
 }
+
+// Gap takes a GapFound event: it is recorded, and reading goes on behind it.
+func (f *Front) Gap(ev Event) {
+	i := f.Index(ev.Split)
+	f.splits[i].Position = ev.Position
+	if len(f.gaps) == maxGaps {
+		f.gaps = slices.Delete(f.gaps, 0, 1)
+	}
+	f.gaps = append(f.gaps, Gap{Split: i, From: ev.From, To: ev.To, Reason: ev.Reason})
+}
+
+// Gaps returns the record of gaps, oldest first.
+func (f *Front) Gaps() []Gap { return f.gaps }
 
 // LogEnd takes a LogEnd event.
 func (f *Front) LogEnd(s Split, seen int64, empty bool) error {

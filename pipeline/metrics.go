@@ -23,6 +23,8 @@ type Metrics struct {
 	sinkRows    *prometheus.CounterVec
 	publish     *prometheus.HistogramVec
 	stageRows   *prometheus.GaugeVec
+	stateKeys   prometheus.Gauge
+	stateBytes  prometheus.Gauge
 	mark        atomic.Int64 // merged event mark
 
 	reported map[int32]Counts
@@ -57,6 +59,10 @@ func NewMetrics(reg prometheus.Registerer, job string) (*Metrics, error) {
 		Help: "Time to publish one epoch.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 16)}, []string{"sink"})
 	m.stageRows = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tidemark_sink_pending_rows", ConstLabels: labels,
 		Help: "Rows of the epoch at hand, staged and not published."}, []string{"sink"})
+	m.stateKeys = prometheus.NewGauge(prometheus.GaugeOpts{Name: "tidemark_state_keys", ConstLabels: labels,
+		Help: "Open (key, window) pairs, as of the last barrier."})
+	m.stateBytes = prometheus.NewGauge(prometheus.GaugeOpts{Name: "tidemark_state_bytes", ConstLabels: labels,
+		Help: "Memory of the operators' state, as of the last barrier."})
 	mark := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "tidemark_watermark_timestamp_seconds", ConstLabels: labels,
 		Help: "Merged event mark; 0 before the first."}, func() float64 { return seconds(m.mark.Load()) })
 	delay := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "tidemark_watermark_delay_seconds", ConstLabels: labels,
@@ -68,7 +74,7 @@ func NewMetrics(reg prometheus.Registerer, job string) (*Metrics, error) {
 	})
 	m.mark.Store(MinTicks)
 	for _, c := range []prometheus.Collector{m.rows, m.gapRecords, m.offset, m.splitMark, m.quiet, m.checkpoints, m.ckptBytes,
-		m.ckptTime, m.ckptFailed, m.sinkRows, m.publish, m.stageRows, mark, delay} {
+		m.ckptTime, m.ckptFailed, m.sinkRows, m.publish, m.stageRows, m.stateKeys, m.stateBytes, mark, delay} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}

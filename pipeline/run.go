@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -89,9 +90,11 @@ type cut struct {
 	splits []SplitState
 	merged Mark
 	moves  []Move
+	gaps   []Gap
 	holder int32
 	final  bool
-	open   int // windows, summed over the shards
+	open   int   // windows, summed over the shards
+	state  int64 // bytes, summed over the shards
 }
 
 // shardCut is one shard's part.
@@ -101,6 +104,7 @@ type shardCut struct {
 	pieces []ShardPiece
 	counts []Counts
 	open   int
+	state  int64
 }
 
 // emission is what goes to the writer: rows for the sinks of a port, or a shard's barrier.
@@ -420,7 +424,7 @@ func (r *runner) runFront(ctx context.Context) error {
 		return nil
 	}
 	if r.prev != nil {
-		if err := r.front.Restore(r.prev.Splits, r.prev.Merged, r.prev.Moves); err != nil {
+		if err := r.front.Restore(r.prev); err != nil {
 			return err
 		}
 	}
@@ -470,6 +474,7 @@ func (r *runner) take(ctx context.Context, d *decoded) error {
 	case EndOfSplit:
 		return r.front.End(ev.Split)
 	case GapFound:
+		r.front.Gap(ev)
 		r.job.Log.Warn("records are gone from the log", "split", ev.Split.String(), "from", ev.From, "to", ev.To, "reason", ev.Reason)
 		if r.job.Metrics != nil {
 			r.job.Metrics.gapRecords.WithLabelValues(ev.Split.Topic, ev.Reason).Add(float64(ev.To - ev.From))
@@ -494,8 +499,8 @@ func (r *runner) take(ctx context.Context, d *decoded) error {
 // barrier ends the epoch at hand. The Dead rows of the front are with the writer already,
 // so they come before the shards' barriers there.
 func (r *runner) barrier(ctx context.Context, final bool) error {
-	moves := append([]Move(nil), r.front.Moves()...)
-	c := cut{epoch: r.epoch, splits: r.front.Cut(), merged: r.front.Merged(), moves: moves, holder: r.front.Holder(), final: final}
+	c := cut{epoch: r.epoch, splits: r.front.Cut(), merged: r.front.Merged(), moves: slices.Clone(r.front.Moves()),
+		gaps: slices.Clone(r.front.Gaps()), holder: r.front.Holder(), final: final}
 	if err := r.front.Barrier(r.epoch); err != nil {
 		return err
 	}
@@ -548,7 +553,7 @@ func (r *runner) runShard(ctx context.Context, i int) error {
 			return fmt.Errorf("shard %d: %w", i, err)
 		}
 		full = false
-		s.counts, s.open = t.TakeCounts(), t.Open()
+		s.counts, s.open, s.state = t.TakeCounts(), t.Open(), t.Bytes()
 		if !sendTo(ctx, r.snaps, s) {
 			return ctx.Err()
 		}
@@ -725,7 +730,7 @@ func (r *runner) checkpoint(ctx context.Context, src Source, c cut, began time.T
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	cp := &Checkpoint{Job: r.job.Name, Lineage: r.lineage, Epoch: c.epoch, Seed: r.seed, Splits: c.splits, Merged: c.merged, Moves: c.moves}
+	cp := &Checkpoint{Job: r.job.Name, Lineage: r.lineage, Epoch: c.epoch, Seed: r.seed, Splits: c.splits, Merged: c.merged, Moves: c.moves, Gaps: c.gaps}
 	rows := map[string]int64{}
 	for i, st := range s.stages {
 		receipt, err := st.st.Prepare(ctx)
@@ -786,6 +791,7 @@ func (r *runner) collect(ctx context.Context, c *cut) ([]ShardPiece, error) {
 		}
 		pieces = append(pieces, s.pieces...)
 		c.open += s.open
+		c.state += s.state
 		for split, n := range s.counts {
 			c.splits[split].Counts.Add(n)
 		}
@@ -822,6 +828,8 @@ func (r *runner) report(cp *Checkpoint, c cut, rows map[string]int64, began time
 	took := time.Since(began)
 	if m := r.job.Metrics; m != nil {
 		m.barrier(cp.Splits)
+		m.stateKeys.Set(float64(c.open))
+		m.stateBytes.Set(float64(c.state))
 		m.checkpoints.Observe(took.Seconds())
 		m.ckptBytes.Set(float64(size))
 		m.ckptTime.Set(float64(time.Now().UnixMicro()) / 1e6)

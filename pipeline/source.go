@@ -86,7 +86,7 @@ type Event struct {
 	Kind  EventKind
 	Split Split
 	Wire  *Wire
-	// Position accompanies NewSplit: where reading starts.
+	// Position accompanies NewSplit and GapFound: where reading starts, or goes on.
 	Position Position
 	// Empty accompanies LogEnd: the split has never held a record that could be read.
 	Empty bool

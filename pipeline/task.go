@@ -64,6 +64,17 @@ func (t *Task) Open() int {
 	return n
 }
 
+// Bytes returns the memory that the chain's operators use for their state.
+func (t *Task) Bytes() int64 {
+	var n int64
+	for _, op := range t.chain {
+		if w, ok := op.(interface{ Bytes() int64 }); ok {
+			n += w.Bytes()
+		}
+	}
+	return n
+}
+
 // Snapshot lends the state of the chain's stateful operators, by place in the chain.
 func (t *Task) Snapshot(full bool, piece func(op int, p Piece) error) error {
 	for i, op := range t.chain {

@@ -258,7 +258,7 @@ func (h *hashRun) restart() {
 		}
 		return nil
 	}))
-	h.must(h.front.Restore(cp.Splits, cp.Merged, cp.Moves))
+	h.must(h.front.Restore(cp))
 }
 
 // take keeps the last revision of every key and window, and the late rows.
