@@ -110,7 +110,23 @@ func printStats(w io.Writer) {
 	runtime.ReadMemStats(&m)
 	seconds := func(t syscall.Timeval) float64 { return float64(t.Sec) + float64(t.Usec)/1e6 }
 	fmt.Fprintf(w, "cpu %.2f s (user %.2f, system %.2f), peak memory %d MiB, allocations %d (%d MiB), collections %d\n",
-		seconds(u.Utime)+seconds(u.Stime), seconds(u.Utime), seconds(u.Stime), u.Maxrss/1024, m.Mallocs, m.TotalAlloc>>20, m.NumGC)
+		seconds(u.Utime)+seconds(u.Stime), seconds(u.Utime), seconds(u.Stime), peakMemory(u)>>20, m.Mallocs, m.TotalAlloc>>20, m.NumGC)
+}
+
+// peakMemory is in bytes. What getrusage says begins with the size of the process that
+// started this one, so that of the kernel's own page is taken where there is one.
+func peakMemory(u syscall.Rusage) int64 {
+	b, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return u.Maxrss * 1024
+	}
+	for line := range strings.Lines(string(b)) {
+		var kb int64
+		if n, _ := fmt.Sscanf(line, "VmHWM: %d kB", &kb); n == 1 {
+			return kb * 1024
+		}
+	}
+	return u.Maxrss * 1024
 }
 
 // cmdValidate checks job files.
