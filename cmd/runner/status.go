@@ -127,7 +127,7 @@ func markTime(t int64) *time.Time {
 func (s *status) snapshot() []jobStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var out []jobStatus
+	out := []jobStatus{} // not null in JSON
 	for _, j := range s.jobs {
 		c := *j
 		c.Splits, c.Sinks = slices.Clone(j.Splits), slices.Clone(j.Sinks)
