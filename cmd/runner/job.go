@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
 	"reflect"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/memory"
@@ -131,7 +133,7 @@ func buildJob(cfg Config, deps jobDeps) (pipeline.Job, func() error, error) {
 	}
 	return pipeline.Job{
 		Name:         cfg.Job,
-		Open:         open,
+		Open:         whenReady(outputs, open),
 		NewDecoder:   func() (pipeline.Decoder, error) { return p.decoder(mem) },
 		KeyColumns:   cfg.Window.Key,
 		NewChain:     func(seed uint64) ([]pipeline.Operator, error) { return p.chain(seed, mem) },
@@ -147,6 +149,28 @@ func buildJob(cfg Config, deps jobDeps) (pipeline.Job, func() error, error) {
 		Metrics:      metrics,
 		OnCheckpoint: deps.onCheckpoint,
 	}, closeSinks, nil
+}
+
+// readyTimeout bounds the wait for the servers of the sinks at start.
+const readyTimeout = 10 * time.Second
+
+// whenReady opens the source once every sink that has a server has made or checked its
+// tables there: a job that cannot deliver does not begin to read.
+func whenReady(outputs map[pipeline.Port][]pipeline.Output, open pipeline.OpenSource) pipeline.OpenSource {
+	return func(ctx context.Context, from map[pipeline.Split]pipeline.Position) (pipeline.Source, error) {
+		rctx, cancel := context.WithTimeout(ctx, readyTimeout)
+		defer cancel()
+		for _, of := range outputs {
+			for _, o := range of {
+				if s, ok := o.Sink.(interface{ Ready(context.Context) error }); ok {
+					if err := s.Ready(rctx); err != nil {
+						return nil, fmt.Errorf("sink %s is not ready: %w; check that the server is up and that url and user are right", o.Name, err)
+					}
+				}
+			}
+		}
+		return open(ctx, from)
+	}
 }
 
 // outputs opens the sinks: for each, one of results, one of late rows, one of dead records.

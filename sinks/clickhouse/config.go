@@ -34,11 +34,11 @@ type Config struct {
 
 	// URL is http://host:8123, https://host:8443, or clickhouse://host:9000 for the native
 	// protocol.
-	URL      string `yaml:"url"`
-	Database string `yaml:"database"`
-	Table    string `yaml:"table"`
-	User     string `yaml:"user"`
-	Password string `yaml:"password"`
+	URL      string          `yaml:"url"`
+	Database string          `yaml:"database"`
+	Table    string          `yaml:"table"`
+	User     string          `yaml:"user"`
+	Password pipeline.Secret `yaml:"password"`
 	// CAFile holds the certificates that https trusts, instead of the system's.
 	CAFile string `yaml:"ca_file"`
 

@@ -43,7 +43,7 @@ func dial(cfg Config, cols []column) (*conn, error) {
 		Protocol: ch.HTTP,
 		Addr:     strings.Split(u.Host, ","),
 		// No default database: it may have to be made first.
-		Auth:        ch.Auth{Username: cfg.User, Password: cfg.Password},
+		Auth:        ch.Auth{Username: cfg.User, Password: string(cfg.Password)},
 		Compression: &ch.Compression{Method: ch.CompressionLZ4},
 		DialTimeout: min(10*time.Second, cfg.AttemptTimeout),
 		ReadTimeout: cfg.AttemptTimeout,

@@ -56,7 +56,7 @@ func New(cfg Config, store pipeline.Store, schema *arrow.Schema, log *slog.Logge
 		return nil, err
 	}
 	if s.server, err = dial(cfg, s.cols); err != nil {
-		return nil, fmt.Errorf("clickhouse sink %s: %w", cfg.Table, redacted(err, cfg.Password))
+		return nil, fmt.Errorf("clickhouse sink %s: %w", cfg.Table, redacted(err, string(cfg.Password)))
 	}
 	return s, nil
 }
@@ -171,7 +171,7 @@ func (s *Sink) open(raw pipeline.Receipt) (receipt, error) {
 }
 
 func (s *Sink) publish(ctx context.Context, r receipt) error {
-	if err := s.prepare(ctx); err != nil {
+	if err := s.Ready(ctx); err != nil {
 		return err
 	}
 	if err := s.forget(ctx, r.Object); err != nil {
@@ -337,7 +337,7 @@ func (s *Sink) attempt(ctx context.Context, f func(ctx context.Context) error) e
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.AttemptTimeout)
 	defer cancel()
-	return redacted(f(ctx), s.cfg.Password)
+	return redacted(f(ctx), string(s.cfg.Password))
 }
 
 // after judges an attempt and waits where another one makes sense. The error is one that
@@ -375,8 +375,9 @@ func (s *Sink) try(ctx context.Context, what string, f func(ctx context.Context)
 	}
 }
 
-// prepare makes what is missing and checks what is there, once.
-func (s *Sink) prepare(ctx context.Context) error {
+// Ready makes what is missing on the server and checks what is there, once. It repeats
+// attempts until ctx ends.
+func (s *Sink) Ready(ctx context.Context) error {
 	s.mu.Lock()
 	ready := s.ready
 	s.mu.Unlock()

@@ -561,15 +561,15 @@ func TestPasswordStaysHidden(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	err = s.Check(ctx)
-	if err == nil || strings.Contains(err.Error(), cfg.Password) || strings.Contains(err.Error(), "?") || !strings.Contains(err.Error(), "127.0.0.1:1") {
+	if err == nil || strings.Contains(err.Error(), string(cfg.Password)) || strings.Contains(err.Error(), "?") || !strings.Contains(err.Error(), "127.0.0.1:1") {
 		t.Errorf("Check without a server = %v", err)
 	}
 	request := &url.Error{Op: "Post", URL: "http://user@h:8123?query=INSERT&x=y", Err: http.ErrServerClosed}
 	if got := redacted(fmt.Errorf("send: %w", request), ""); got.Error() != `send: Post "http://h:8123": http: Server closed` {
 		t.Errorf("redacted: %v", got)
 	}
-	leak := redacted(fmt.Errorf("get http://u:%s@h: %w", cfg.Password, http.ErrServerClosed), cfg.Password)
-	if strings.Contains(leak.Error(), cfg.Password) || !errors.Is(leak, http.ErrServerClosed) {
+	leak := redacted(fmt.Errorf("get http://u:%s@h: %w", string(cfg.Password), http.ErrServerClosed), string(cfg.Password))
+	if strings.Contains(leak.Error(), string(cfg.Password)) || !errors.Is(leak, http.ErrServerClosed) {
 		t.Errorf("redacted: %v", leak)
 	}
 }
