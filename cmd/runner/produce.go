@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/tidemark/tidemark/sinks/kafka"
 	source "github.com/tidemark/tidemark/sources/kafka"
@@ -96,20 +97,39 @@ func (p *produceFlags) check() error {
 		return &usageError{"produce: --time names no column: without event time there is no order of arrival"}
 	case p.fix != "" && p.fix != "midnight-end":
 		return &usageError{fmt.Sprintf("produce: --fix %q: want midnight-end", p.fix)}
+	case p.fix != "" && p.layout == "":
+		return &usageError{"produce: --fix needs --layout: a number of ms has no day to move to"}
+	case p.feed == "" && p.how.Future != 0:
+		return &usageError{"produce: --future is for a generated feed; the times of a file are sent as they are"}
 	}
-	for name, share := range map[string]float64{"late": p.how.Late, "duplicates": p.how.Duplicate, "malformed": p.how.Malformed, "future": p.how.Future} {
-		if share < 0 || share > 1 {
-			return &usageError{fmt.Sprintf("produce: --%s %v: want a share from 0 to 1", name, share)}
+	for _, s := range []struct {
+		name  string
+		share float64
+	}{{"late", p.how.Late}, {"duplicates", p.how.Duplicate}, {"malformed", p.how.Malformed}, {"future", p.how.Future}} {
+		if !(s.share >= 0 && s.share <= 1) { // NaN is neither
+			return &usageError{fmt.Sprintf("produce: --%s %v: want a share from 0 to 1", s.name, s.share)}
 		}
 	}
-	if p.devices < 1 || p.period <= 0 || p.how.Within < 0 || p.how.LateBy < 0 || p.rate < 0 || p.partitions < 1 {
-		return &usageError{"produce: --devices, --period and --partitions must be above 0, the other amounts not negative"}
+	if p.devices < 1 || p.devices > maxDevices {
+		return &usageError{fmt.Sprintf("produce: --devices %d: want 1 to %d", p.devices, maxDevices)}
+	}
+	if p.period <= 0 || p.how.Within < 0 || p.how.LateBy < 0 || !(p.rate >= 0) || p.partitions < 1 || p.limit < 0 {
+		return &usageError{"produce: --period and --partitions must be above 0, --events, --rate, --disorder and --late-by not negative"}
+	}
+	cfg := kafka.DefaultConfig()
+	cfg.Brokers, cfg.Compression = strings.Split(p.brokers, ","), p.compression
+	if err := cfg.Validate(); err != nil {
+		return &usageError{"produce: --" + err.Error()}
 	}
 	return nil
 }
 
-// events returns the events in the order of the feed or the file. Files are read whole and
-// ordered by event time, but for a feed's wart that --fix would mend: their order is kept.
+const (
+	maxDevices   = 10_000_000
+	maxFileBytes = 1 << 30 // a file is read whole, so that one with a mistake sends nothing
+)
+
+// events returns the events in the order of the feed or the file, whatever their times.
 func (p *produceFlags) events() (func() (message, bool), error) {
 	if p.feed != "" {
 		start := time.Now().UTC()
@@ -160,6 +180,13 @@ func (p *produceFlags) file() ([]message, error) {
 		return nil, fmt.Errorf("produce: %w", err)
 	}
 	defer f.Close() //nolint:errcheck // read only
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("produce: %w", err)
+	}
+	if info.Size() > maxFileBytes {
+		return nil, fmt.Errorf("produce: %s has %d bytes, at most %d are read at once: split it", name, info.Size(), maxFileBytes)
+	}
 	rows := jsonlRows(f)
 	if p.csv != "" {
 		rows = csvRows(f)
@@ -222,6 +249,9 @@ func (p *produceFlags) message(r row, zone *time.Location) (message, error) {
 	fmt.Fprintf(&b, `{"ts":%d`, at.UnixMilli())
 	for _, c := range r {
 		if c.name == "ts" {
+			if c.name != p.timeColumn {
+				return message{}, errors.New("column ts: the event time is sent under that name, and --time names another column: rename it")
+			}
 			continue
 		}
 		name, err := json.Marshal(c.name)
@@ -266,6 +296,10 @@ func csvRows(r io.Reader) func() (row, error) {
 				return nil, err
 			}
 			header = slices.Clone(h)
+			header[0] = strings.TrimPrefix(header[0], "\ufeff") // byte order mark
+			if name := twice(header); name != "" {
+				return nil, fmt.Errorf("column %q is there twice", name)
+			}
 		}
 		rec, err := c.Read()
 		if err != nil {
@@ -273,10 +307,25 @@ func csvRows(r io.Reader) func() (row, error) {
 		}
 		var out row
 		for i, v := range rec {
+			if !utf8.ValidString(v) {
+				return nil, fmt.Errorf("column %q: %q is not UTF-8", header[i], v)
+			}
 			out = append(out, member{header[i], jsonValue(v)})
 		}
 		return out, nil
 	}
+}
+
+// twice returns a name that is there twice, "" for none.
+func twice(names []string) string {
+	seen := map[string]bool{}
+	for _, name := range names {
+		if seen[name] {
+			return name
+		}
+		seen[name] = true
+	}
+	return ""
 }
 
 // jsonValue makes a number of what is one in JSON, null of nothing, text of the rest.
@@ -313,7 +362,7 @@ func jsonlRows(r io.Reader) func() (row, error) {
 
 func objectRow(b []byte) (row, error) {
 	d := json.NewDecoder(bytes.NewReader(b))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+	if t, err := d.Token(); err != nil || t != json.Delim('{') || !json.Valid(b) {
 		return nil, fmt.Errorf("want a JSON object: %q", short(string(b)))
 	}
 	var out row
@@ -367,6 +416,8 @@ func (p *produceFlags) send(ctx context.Context, conn source.Connection, t *tele
 	if err := prod.CreateTopic(ctx, p.topic, p.partitions, nil); err != nil && !errors.Is(err, kafka.ErrPartitions) {
 		return fmt.Errorf("produce: %w", err)
 	}
+	// What was begun is sent: a record that is counted below is in the topic.
+	sendCtx := context.WithoutCancel(ctx)
 	began := time.Now()
 	n := 0
 	var batch []kafka.Record
@@ -376,20 +427,21 @@ func (p *produceFlags) send(ctx context.Context, conn source.Connection, t *tele
 			batch = append(batch, kafka.Record{Key: m.Key, Value: m.Value, Time: m.Arrive, Partition: -1})
 			n++
 		}
-		due := began
+		var wait time.Duration
 		if p.rate > 0 {
-			due = began.Add(time.Duration(float64(n) / p.rate * float64(time.Second)))
+			wait = time.Until(began.Add(time.Duration(float64(n) / p.rate * float64(time.Second))))
 		}
-		if !ok || len(batch) >= sendBatch || p.rate > 0 && time.Until(due) > sendEvery {
-			if err := prod.Produce(ctx, p.topic, batch); err != nil {
+		last := !ok || ctx.Err() != nil
+		if last || len(batch) >= sendBatch || wait > sendEvery {
+			if err := prod.Produce(sendCtx, p.topic, batch); err != nil {
 				return fmt.Errorf("produce: %w", err)
 			}
 			batch = batch[:0]
 		}
-		if !ok || ctx.Err() != nil {
+		if last {
 			break
 		}
-		if wait := time.Until(due); p.rate > 0 && wait > sendEvery {
+		if wait > sendEvery {
 			select {
 			case <-ctx.Done():
 			case <-time.After(wait):

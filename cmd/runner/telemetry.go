@@ -35,6 +35,7 @@ type telemetry struct {
 	rng     *rand.Rand
 	pending arrivals
 	clock   time.Time // event time of the newest message taken from next
+	broker  time.Time // when the last message arrived
 	ended   bool
 	seq     int
 }
@@ -59,7 +60,12 @@ func (t *telemetry) Next() (message, bool) {
 	if len(t.pending) == 0 {
 		return message{}, false
 	}
-	return heap.Pop(&t.pending).(message), true
+	m := heap.Pop(&t.pending).(message)
+	if m.Arrive.Before(t.broker) { // it is out of order in the file: the broker got it after the one before
+		m.Arrive = t.broker
+	}
+	t.broker = m.Arrive
+	return m, true
 }
 
 func (t *telemetry) delay(m message) {
