@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tidemark/tidemark/integration/peers"
 )
 
 // bleFields maps the columns of the BLE file to the feed.
@@ -218,9 +220,9 @@ func TestSteel(t *testing.T) {
 				t.Fatalf("%d late rows by the rule, want %d", len(late), want)
 			}
 			for _, p := range j.places() {
-				sameLines(t, p.name+": windows", r.lines(t, p, j.db, `SELECT pdu_id, toUnixTimestamp64Micro(window_start) AS s, count, toInt64(kwh_min * 1000), toInt64(kwh_max * 1000), toInt64(kwh_sum * 1000)
+				sameLines(t, p.name+": windows", r.lines(t, p, j.db, `SELECT pdu_id, toUnixTimestamp64Micro(window_start) AS s, count, toInt64(round(kwh_min * 1000)), toInt64(round(kwh_max * 1000)), toInt64(round(kwh_sum * 1000))
 					FROM (SELECT * FROM %s ORDER BY _tm_ver DESC LIMIT 1 BY pdu_id, window_start) ORDER BY pdu_id, s`), windowLines(tally(onTime, 3600*second)))
-				sameLines(t, p.name+": late rows", r.lines(t, p, j.db+"_late", "SELECT pdu_id, toUnixTimestamp64Micro(time) AS s, toInt64(kwh_total * 1000) AS v FROM %s ORDER BY pdu_id, s, v"), eventLines(late))
+				sameLines(t, p.name+": late rows", r.lines(t, p, j.db+"_late", "SELECT pdu_id, toUnixTimestamp64Micro(time) AS s, toInt64(round(kwh_total * 1000)) AS v FROM %s ORDER BY pdu_id, s, v"), eventLines(late))
 			}
 			r.physical(t, j)
 		})
@@ -286,11 +288,11 @@ func TestTaxi(t *testing.T) {
 	}
 }
 
-// allRows are the final rows of a job without the columns that may differ from run to run.
-const allRows = "SELECT * EXCEPT(_tm_ver, _tm_lineage, _tm_epoch) FROM (SELECT * EXCEPT(_tm_pane) FROM %s ORDER BY _tm_ver DESC LIMIT 1 BY asset_id, window_start) ORDER BY asset_id, window_start"
+// allRows are the final rows of a job without the columns of the engine's own.
+const allRows = "SELECT COLUMNS('^[^_]') FROM (SELECT * FROM %s ORDER BY _tm_ver DESC LIMIT 1 BY asset_id, window_start) ORDER BY asset_id, window_start"
 
-// lateRows are its late rows.
-const lateRows = "SELECT * EXCEPT(_tm_ver, _tm_lineage, _tm_epoch) FROM %s ORDER BY _split, _offset"
+// lateRows are its late rows; they keep where they came from.
+const lateRows = "SELECT COLUMNS('^([^_]|_[^t])') FROM %s ORDER BY _split, _offset"
 
 // sameAsUndisturbed runs the job once more from the beginning, in peace, and compares the
 // final rows byte for byte.
@@ -322,6 +324,7 @@ func (r *rig) visible(t *testing.T, j job) int {
 func TestRunnerKilled(t *testing.T) {
 	r, file := newRig(t), dataFile(t, "indoor-ble/detections.csv")
 	const topic, lateness = "ble-runner-killed", 2 * time.Minute
+	r.createTopic(t, topic, nil)
 	producer := r.begin(t, r.produceBLE(file, topic, "--key", "trace_id", "--rate", "4000")...)
 	j := r.newJob(t, topic, topic, "asset_id", bleJob(lateness, "none"))
 	rng := rand.New(rand.NewPCG(7, 10))
@@ -353,32 +356,42 @@ func TestRunnerKilled(t *testing.T) {
 	r.sameAsUndisturbed(t, j, topic, lateness)
 }
 
+// startDisturbed starts a job on a topic that a producer is filling, and waits for its first
+// results.
+func (r *rig) startDisturbed(t *testing.T, file, topic string, lateness time.Duration) (producer, runner *process, j job) {
+	t.Helper()
+	r.createTopic(t, topic, nil)
+	producer = r.begin(t, r.produceBLE(file, topic, "--rate", "6000")...)
+	j = r.newJob(t, topic, topic, "asset_id", bleJob(lateness, "none"))
+	runner = r.begin(t, "run", "-f", j.file)
+	r.awaitVisible(t, j, runner, 300)
+	return producer, runner, j
+}
+
+// awaitVisible waits until a running job shows so many rows.
+func (r *rig) awaitVisible(t *testing.T, j job, runner *process, rows int) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); r.visible(t, j) < rows; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) || len(runner.ended) > 0 {
+			runner.kill(t)
+			t.Fatalf("%d rows can be seen, want %d:\n%s", r.visible(t, j), rows, runner.stderr.String())
+		}
+	}
+}
+
 // TestBrokerKilled: the broker is killed while the producer writes and the runner reads,
 // and comes back. The producer repeats what was not acknowledged, so the topic may hold
 // events twice; what counts is the topic, and that every event of the file is in it.
 func TestBrokerKilled(t *testing.T) {
 	r, file := newRig(t), dataFile(t, "indoor-ble/detections.csv")
 	const topic, lateness = "ble-broker-killed", 2 * time.Minute
-	producer := r.begin(t, r.produceBLE(file, topic, "--rate", "6000")...)
-	j := r.newJob(t, topic, topic, "asset_id", bleJob(lateness, "none"))
-	p := r.begin(t, "run", "-f", j.file)
-	for deadline := time.Now().Add(30 * time.Second); r.visible(t, j) < 500; time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			p.kill(t)
-			t.Fatalf("no results:\n%s", p.stderr.String())
-		}
-	}
+	producer, p, j := r.startDisturbed(t, file, topic, lateness)
 	must(t, r.kafka.Kill())
 	time.Sleep(time.Second)
 	before := r.visible(t, j)
 	must(t, r.kafka.Start(t.Context()))
 	producer.wait(t)
-	for deadline := time.Now().Add(30 * time.Second); r.visible(t, j) < 2*before; time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			p.kill(t)
-			t.Fatalf("the runner did not go on after the broker came back: %d rows, %d before\n%s", r.visible(t, j), before, p.stderr.String())
-		}
-	}
+	r.awaitVisible(t, j, p, 2*before)
 	p.stop(t)
 	r.tidemark(t, "run", "-f", j.bounded)
 
@@ -398,5 +411,60 @@ func TestBrokerKilled(t *testing.T) {
 		}
 	}
 	r.checkBLE(t, j, partitions, lateness)
+	r.sameAsUndisturbed(t, j, topic, lateness)
+}
+
+// TestEngineKilled: ClickHouse is killed three times while the job writes to it, and comes
+// back after a while.
+func TestEngineKilled(t *testing.T) {
+	r, file := newRig(t), dataFile(t, "indoor-ble/detections.csv")
+	const topic, lateness = "ble-engine-killed", 2 * time.Minute
+	producer, p, j := r.startDisturbed(t, file, topic, lateness)
+	for range 3 {
+		must(t, r.clickhouse.Kill())
+		time.Sleep(700 * time.Millisecond)
+		must(t, r.clickhouse.Start(t.Context()))
+		r.awaitVisible(t, j, p, r.visible(t, j)+20)
+	}
+	producer.wait(t)
+	p.stop(t)
+	r.tidemark(t, "run", "-f", j.bounded)
+	r.checkBLE(t, j, topicEvents(t, r, topic, bleFromTopic), lateness)
+	r.sameAsUndisturbed(t, j, topic, lateness)
+}
+
+// TestLostAnswers: ClickHouse takes blocks and the answers do not come: the connection is
+// cut, a proxy answers 500, nothing comes at all; or it refuses for a while. In between the
+// runner is killed, so that a process that knows nothing of the first try has to find out.
+func TestLostAnswers(t *testing.T) {
+	r, file := newRig(t), dataFile(t, "indoor-ble/detections.csv")
+	const topic, lateness = "ble-lost-answers", 2 * time.Minute
+	producer, p, j := r.startDisturbed(t, file, topic, lateness)
+	for _, kind := range []string{peers.DropBefore, peers.DropAfterCommit, peers.HTTP500AfterCommit, peers.Code252, peers.StallAfterCommit} {
+		must(t, r.clickhouse.Inject(t.Context(), peers.Fault{Kind: kind, Match: "INSERT INTO `" + j.db + "`.", N: 2}))
+		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+			hits, err := r.clickhouse.Hits(t.Context())
+			must(t, err)
+			if hits > 0 {
+				break
+			}
+			if time.Now().After(deadline) || len(p.ended) > 0 {
+				p.kill(t)
+				t.Fatalf("%s hit nothing:\n%s", kind, p.stderr.String())
+			}
+		}
+		if kind == peers.DropAfterCommit || kind == peers.StallAfterCommit {
+			p.kill(t)
+			must(t, r.clickhouse.ClearFaults(t.Context()))
+			p = r.begin(t, "run", "-f", j.file)
+		}
+		seen := r.visible(t, j)
+		r.awaitVisible(t, j, p, seen+20)
+		must(t, r.clickhouse.ClearFaults(t.Context()))
+	}
+	producer.wait(t)
+	p.stop(t)
+	r.tidemark(t, "run", "-f", j.bounded)
+	r.checkBLE(t, j, topicEvents(t, r, topic, bleFromTopic), lateness)
 	r.sameAsUndisturbed(t, j, topic, lateness)
 }
