@@ -9,7 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -128,13 +128,23 @@ type process struct {
 	ended          chan error
 }
 
-// begin starts the binary.
+// begin starts the binary. It ends with the test, however that ends.
 func (r *rig) begin(t *testing.T, args ...string) *process {
 	t.Helper()
 	p := &process{cmd: exec.Command(r.bin, args...), ended: make(chan error, 1)}
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
-	must(t, p.cmd.Start())
-	go func() { p.ended <- p.cmd.Wait() }()
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // the death signal comes with the end of the thread
+		defer runtime.UnlockOSThread()
+		err := p.cmd.Start()
+		started <- err
+		if err == nil {
+			p.ended <- p.cmd.Wait()
+		}
+	}()
+	must(t, <-started)
 	t.Cleanup(func() { p.cmd.Process.Kill() }) //nolint:errcheck // it has ended, as a rule
 	return p
 }
@@ -301,6 +311,15 @@ func (r *rig) physical(t *testing.T, j job) {
 	if merged != "0\n" {
 		t.Errorf("%s parts of %s were merged, so nobody can tell whether rows were there twice", strings.TrimSpace(merged), j.db)
 	}
+	for _, problem := range r.twice(t, j) {
+		t.Error(problem)
+	}
+}
+
+// twice says in which tables of a job rows are there twice.
+func (r *rig) twice(t *testing.T, j job) []string {
+	t.Helper()
+	var problems []string
 	for _, p := range j.places() {
 		for _, q := range []struct{ table, row string }{
 			{j.db, j.row},
@@ -308,10 +327,11 @@ func (r *rig) physical(t *testing.T, j job) {
 			{j.db + "_dead", "_split, _offset"},
 		} {
 			for _, l := range r.lines(t, p, q.table, "SELECT count() - uniqExact("+q.row+") FROM %s") {
-				if n, err := strconv.Atoi(l); err != nil || n != 0 {
-					t.Errorf("%s: %s of the rows in %s are there twice (%v)", p.name, l, q.table, err)
+				if l != "0" {
+					problems = append(problems, fmt.Sprintf("%s: %s rows of %s are there twice", p.name, l, q.table))
 				}
 			}
 		}
 	}
+	return problems
 }

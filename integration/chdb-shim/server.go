@@ -194,7 +194,7 @@ func parseRequest(r *http.Request) (*request, error) {
 	}
 	req.sql += string(rest)
 	if strings.TrimSpace(req.sql) == "" {
-		return nil, errors.New("Empty query")
+		return nil, errors.New("empty query")
 	}
 	return req, nil
 }
