@@ -70,11 +70,15 @@ func (r *rig) produceBLE(csv, topic string, more ...string) []string {
 	return r.produceArgs(topic, csv, append([]string{"--time", "ts_ms", "--disorder", "20s", "--late", "0.05", "--late-by", "5m", "--seed", "7"}, more...)...)
 }
 
-// checkBLE compares what a job has written with what it should have.
-func (r *rig) checkBLE(t *testing.T, j job, partitions [][]event, lateness time.Duration) {
+// checkBLE compares what a job has written with what it should have, and what its last run
+// says of the rows of all its runs.
+func (r *rig) checkBLE(t *testing.T, j job, partitions [][]event, lateness time.Duration, summary string) {
 	t.Helper()
 	onTime, late := judge(partitions, bleRules(lateness))
 	windows := tally(onTime, 10*second)
+	if want := fmt.Sprintf("rows in %d = aggregated %d + late %d + dead 0 + filtered 0 + duplicate 0 ", len(onTime)+len(late), len(onTime), len(late)); !strings.Contains(summary, want) {
+		t.Errorf("summary %q, want %q", summary, want)
+	}
 	for _, p := range j.places() {
 		sameLines(t, p.name+": windows", r.lines(t, p, j.db, bleWindows), windowLines(windows))
 		sameLines(t, p.name+": late rows", r.lines(t, p, j.db+"_late", bleLate), eventLines(late))
@@ -117,21 +121,21 @@ func TestBLE(t *testing.T) {
 
 		t.Run(way+"/late", func(t *testing.T) {
 			j := r.newJob(t, topic+"-late", topic, "asset_id", bleJob(0, "none"))
-			r.tidemark(t, "run", "-f", j.bounded)
+			summary := r.tidemark(t, "run", "-f", j.bounded)
 			onTime, late := judge(partitions, bleRules(0))
 			if len(late) < 500 {
 				t.Fatalf("only %d rows are late: the test tests nothing", len(late))
 			}
 			sameEvents(t, "judged rows", append(onTime, late...), all)
-			r.checkBLE(t, j, partitions, 0)
+			r.checkBLE(t, j, partitions, 0, summary)
 		})
 		t.Run(way+"/covered", func(t *testing.T) {
 			j := r.newJob(t, topic+"-covered", topic, "asset_id", bleJob(time.Hour, "none"))
-			r.tidemark(t, "run", "-f", j.bounded)
+			summary := r.tidemark(t, "run", "-f", j.bounded)
 			for _, p := range j.places() { // straight from the file
 				sameLines(t, p.name+": windows", r.lines(t, p, j.db, bleWindows), windowLines(tally(all, 10*second)))
 			}
-			r.checkBLE(t, j, partitions, time.Hour)
+			r.checkBLE(t, j, partitions, time.Hour, summary)
 		})
 		t.Run(way+"/ocsf", func(t *testing.T) {
 			j := r.newJob(t, topic+"-ocsf", topic, "asset_id", bleJob(time.Hour, "ocsf"))
@@ -382,12 +386,12 @@ func TestRunnerKilled(t *testing.T) {
 		t.Errorf("only %d of ten runs got anywhere", grew)
 	}
 	producer.wait(t)
-	r.tidemark(t, "run", "-f", j.bounded)
+	summary := r.tidemark(t, "run", "-f", j.bounded)
 	if n := r.visible(t, j); n <= seen {
 		t.Errorf("the last run added nothing to %d rows: the kills came too late", seen)
 	}
 	partitions := topicEvents(t, r, topic, bleFromTopic)
-	r.checkBLE(t, j, partitions, lateness)
+	r.checkBLE(t, j, partitions, lateness, summary)
 	r.sameAsUndisturbed(t, j, topic, lateness)
 }
 
@@ -428,7 +432,7 @@ func TestBrokerKilled(t *testing.T) {
 	producer.wait(t)
 	r.awaitVisible(t, j, p, 2*before)
 	p.stop(t)
-	r.tidemark(t, "run", "-f", j.bounded)
+	summary := r.tidemark(t, "run", "-f", j.bounded)
 
 	partitions := topicEvents(t, r, topic, bleFromTopic)
 	held := map[event]int{}
@@ -445,7 +449,7 @@ func TestBrokerKilled(t *testing.T) {
 			t.Fatalf("event %+v was acknowledged and is not in the topic", e)
 		}
 	}
-	r.checkBLE(t, j, partitions, lateness)
+	r.checkBLE(t, j, partitions, lateness, summary)
 	r.sameAsUndisturbed(t, j, topic, lateness)
 }
 
@@ -463,8 +467,8 @@ func TestEngineKilled(t *testing.T) {
 	}
 	producer.wait(t)
 	p.stop(t)
-	r.tidemark(t, "run", "-f", j.bounded)
-	r.checkBLE(t, j, topicEvents(t, r, topic, bleFromTopic), lateness)
+	summary := r.tidemark(t, "run", "-f", j.bounded)
+	r.checkBLE(t, j, topicEvents(t, r, topic, bleFromTopic), lateness, summary)
 	r.sameAsUndisturbed(t, j, topic, lateness)
 }
 
@@ -499,7 +503,7 @@ func TestLostAnswers(t *testing.T) {
 	}
 	producer.wait(t)
 	p.stop(t)
-	r.tidemark(t, "run", "-f", j.bounded)
-	r.checkBLE(t, j, topicEvents(t, r, topic, bleFromTopic), lateness)
+	summary := r.tidemark(t, "run", "-f", j.bounded)
+	r.checkBLE(t, j, topicEvents(t, r, topic, bleFromTopic), lateness, summary)
 	r.sameAsUndisturbed(t, j, topic, lateness)
 }
