@@ -13,7 +13,6 @@ import (
 	"sort"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -36,11 +35,12 @@ var updateScripts = flag.Bool("update", false, "write what cmp found into testda
 //	expand FILE...                          replaces $NAME in files
 //	exits CODE PROGRAM ARG...               runs, and wants the exit code
 //	limited BYTES CODE PROGRAM ARG...       the same, with no file larger than BYTES
-//	tmpfs DIR SIZE|ro|off                   mounts a small disk, makes it read-only, unmounts it
+//	tmpfs DIR SIZE|ro|rw|off                mounts a disk of SIZE or changes its size, makes it
+//	                                        read-only or not, unmounts it
 //	committed GROUP TOPIC/PARTITION OFFSET  waits until the group has committed OFFSET
 //	damage [all] DIR                        turns a bit in the newest checkpoint, or in all
 //	rows TABLE COLUMN...                    prints a table of Parquet files, sorted
-//	unique TABLE COLUMN N                   wants N rows, none twice
+//	unique TABLE N COLUMN...                wants N rows, none twice
 //
 // The condition [mount] tells whether tmpfs can be used.
 func TestScript(t *testing.T) {
@@ -62,6 +62,7 @@ func TestScript(t *testing.T) {
 			env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
 			env.Setenv("TIDEMARK_TEST_BINARY", "program")
 			env.Values["clusters"] = map[string]*kfake.Cluster{}
+			env.Values["mounts"] = map[string]bool{}
 			return os.Symlink(self, filepath.Join(bin, "tidemark"))
 		},
 		Condition: func(cond string) (bool, error) {
@@ -264,23 +265,28 @@ func canMount(t *testing.T) bool {
 }
 
 func cmdTmpfs(ts *testscript.TestScript, neg bool, args []string) {
-	want(ts, neg, len(args) == 2, "tmpfs DIR SIZE|rw|ro|off")
+	want(ts, neg, len(args) == 2, "tmpfs DIR SIZE|ro|rw|off")
 	dir := ts.MkAbs(args[0])
+	mounted := ts.Value("mounts").(map[string]bool)
 	switch args[1] {
-	case "ro", "rw":
-		flags := uintptr(unix.MS_REMOUNT)
-		if args[1] == "ro" {
-			flags |= unix.MS_RDONLY
-		}
-		ts.Check(unix.Mount("", dir, "", flags, ""))
+	case "ro":
+		ts.Check(unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+	case "rw":
+		ts.Check(unix.Mount("", dir, "", unix.MS_REMOUNT, ""))
 	case "off":
 		ts.Check(unix.Unmount(dir, 0))
+		delete(mounted, dir)
 	default:
+		if mounted[dir] {
+			ts.Check(unix.Mount("", dir, "", unix.MS_REMOUNT, "size="+args[1]))
+			return
+		}
 		ts.Check(os.MkdirAll(dir, 0o755))
 		ts.Check(unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+args[1]))
+		mounted[dir] = true
 		ts.Defer(func() {
-			if err := unix.Unmount(dir, 0); err != nil && !errors.Is(err, syscall.EINVAL) {
-				ts.Logf("%s: %v", dir, err)
+			if mounted[dir] {
+				ts.Check(unix.Unmount(dir, 0))
 			}
 		})
 	}
@@ -335,12 +341,12 @@ func cmdRows(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func cmdUnique(ts *testscript.TestScript, neg bool, args []string) {
-	want(ts, neg, len(args) == 3, "unique TABLE COLUMN N")
-	lines, err := tableRows(ts.MkAbs(args[0]), args[1:2])
+	want(ts, neg, len(args) > 2, "unique TABLE N COLUMN...")
+	lines, err := tableRows(ts.MkAbs(args[0]), args[2:])
 	ts.Check(err)
 	n := len(lines)
-	if d := len(slices.Compact(lines)); n != number(ts, args[2]) || d != n {
-		ts.Fatalf("%d rows, %d of them unlike, want %s", n, d, args[2])
+	if d := len(slices.Compact(lines)); n != number(ts, args[1]) || d != n {
+		ts.Fatalf("%d rows, %d of them unlike, want %s", n, d, args[1])
 	}
 }
 
