@@ -30,6 +30,10 @@ const (
 type FrontConfig struct {
 	Bound      int64 // disorder bound of every split
 	QuietAfter int64 // MaxTicks: never
+	// Align is by how much event time a split may be ahead of the merged mark before it is
+	// not read for a while; MaxTicks for any. It bounds the open windows when splits are read
+	// at different speeds, as in a replay, and decides nothing.
+	Align int64
 	// MaxAhead, when below MaxTicks, keeps rows further than that beyond their broker
 	// timestamp from moving a mark.
 	MaxAhead int64
@@ -46,6 +50,7 @@ type Front struct {
 	marks  *Marks
 	splits []SplitState
 	index  map[Split]int32
+	atEnd  []bool // read to its log end, per split
 	gaps   []Gap
 	sent   Mark
 	send   func(shard int, m Message) error
@@ -139,6 +144,7 @@ func (f *Front) Index(s Split) int32 {
 
 func (f *Front) add(s Split) int32 {
 	f.index[s] = int32(len(f.splits))
+	f.atEnd = append(f.atEnd, false)
 	f.splits = append(f.splits, SplitState{Split: s, Position: Position{LastBatch: -1, LastIngest: MinTicks}})
 	return f.marks.Add()
 }
@@ -155,6 +161,7 @@ func (f *Front) Announce(s Split, at Position) {
 func (f *Front) Rows(w *Wire, rows *Batch, dead int64) error {
 	s := &f.splits[w.Split]
 	s.Position = w.Next
+	f.atEnd[w.Split] = false
 	n := w.Len()
 	if n == 0 {
 		return nil
@@ -229,8 +236,28 @@ func (f *Front) Gaps() []Gap { return f.gaps }
 
 // LogEnd takes a LogEnd event.
 func (f *Front) LogEnd(s Split, seen int64, empty bool) error {
-	f.marks.LogEnd(f.Index(s), seen, empty)
+	i := f.Index(s)
+	f.atEnd[i] = true
+	f.marks.LogEnd(i, seen, empty)
 	return f.sendMark()
+}
+
+// Ahead appends the splits that shall not be read for now. None is while the split that
+// holds the merged mark has nothing to read: its silence ends, or shows, only when the
+// others go on.
+func (f *Front) Ahead(to []Split) []Split {
+	holder := f.Holder()
+	if f.cfg.Align == MaxTicks || holder < 0 || f.atEnd[holder] {
+		return to
+	}
+	limit := AddTicks(f.marks.At(int(holder)).Event, f.cfg.Align)
+	for i := range f.splits {
+		s := &f.splits[i]
+		if mark := f.marks.At(i).Event; mark > limit && !s.Ended {
+			to = append(to, s.Split)
+		}
+	}
+	return to
 }
 
 // End takes an EndOfSplit event.

@@ -304,7 +304,7 @@ func (r *runner) run(ctx context.Context, src Source) error {
 	for _, dec := range r.decoders {
 		g.Go(func() error { return r.decode(gctx, dec) })
 	}
-	g.Go(func() error { return r.runFront(gctx) })
+	g.Go(func() error { return r.runFront(gctx, src) })
 	for i := range r.tasks {
 		g.Go(func() error { return r.runShard(gctx, i) })
 	}
@@ -408,7 +408,7 @@ func (d *decoded) Emit(p Port, b Batch) error {
 func (d *decoded) Count(Fate, int32, int64) {}
 
 // runFront owns the Front: events, ticks and barriers pass through here one at a time.
-func (r *runner) runFront(ctx context.Context) error {
+func (r *runner) runFront(ctx context.Context, src Source) error {
 	defer func() {
 		for _, ch := range r.shards {
 			close(ch)
@@ -430,6 +430,7 @@ func (r *runner) runFront(ctx context.Context) error {
 	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	var paused, ahead []Split
 	for {
 		select {
 		case <-ctx.Done():
@@ -448,6 +449,10 @@ func (r *runner) runFront(ctx context.Context) error {
 			}
 			if err := r.take(ctx, d); err != nil {
 				return err
+			}
+			if ahead = r.front.Ahead(ahead[:0]); !slices.Equal(ahead, paused) {
+				paused = append(paused[:0], ahead...)
+				src.Pause(slices.Clone(paused))
 			}
 			if r.job.Metrics != nil {
 				r.job.Metrics.mark.Store(r.front.Merged().Event)

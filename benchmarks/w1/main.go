@@ -22,7 +22,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -56,9 +55,9 @@ func main() {
 
 // result is one run of the engine.
 type result struct {
-	events            int64
-	cpu, wall         time.Duration
-	mallocs, maxRSSKB int64
+	events           int64
+	cpu, wall        time.Duration
+	mallocs, peakMiB int64
 }
 
 func run(sizes, sink string, heard, runs, procs int, profile string) error {
@@ -114,7 +113,7 @@ func size(cfg gen.Config, bin, dir, sink string, runs, procs int, profile string
 		}
 		all = append(all, r)
 		fmt.Printf("  %d events, run %d: %.2f CPU-s, %.2f s wall, %.3f us/event, %.3f allocations/event, %d MiB\n",
-			r.events, i+1, r.cpu.Seconds(), r.wall.Seconds(), r.cpu.Seconds()*1e6/float64(r.events), float64(r.mallocs)/float64(r.events), r.maxRSSKB/1024)
+			r.events, i+1, r.cpu.Seconds(), r.wall.Seconds(), r.cpu.Seconds()*1e6/float64(r.events), float64(r.mallocs)/float64(r.events), r.peakMiB)
 	}
 	slices.SortFunc(all, func(a, b result) int { return int(a.cpu - b.cpu) })
 	return all[len(all)/2], nil
@@ -163,7 +162,7 @@ func load(cfg gen.Config, brokers []string) error {
 
 var (
 	rowsLine = regexp.MustCompile(`rows in (\d+) = aggregated (\d+) \+ late (\d+) \+ dead (\d+)`)
-	allocs   = regexp.MustCompile(`allocations (\d+)`)
+	used     = regexp.MustCompile(`peak memory (\d+) MiB, allocations (\d+)`)
 )
 
 func engine(bin, dir string, brokers []string, sink string, procs int, want gen.Totals, profile string) (result, error) {
@@ -229,8 +228,7 @@ func measure(cmd *exec.Cmd, procs int, want gen.Totals) (result, error) {
 	if err != nil {
 		return result{}, fmt.Errorf("engine: %w\n%s", err, b)
 	}
-	r := result{wall: time.Since(began), cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(),
-		maxRSSKB: cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss}
+	r := result{wall: time.Since(began), cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}
 	m := rowsLine.FindSubmatch(b)
 	if m == nil {
 		return result{}, fmt.Errorf("engine said nothing of its rows:\n%s", b)
@@ -239,8 +237,9 @@ func measure(cmd *exec.Cmd, procs int, want gen.Totals) (result, error) {
 	if r.events = n(1); n(1) != want.Events || n(2) != want.Events {
 		return result{}, fmt.Errorf("engine: %s; the generator made %d, none of them late", m[0], want.Events)
 	}
-	if a := allocs.FindSubmatch(b); a != nil {
-		r.mallocs, _ = strconv.ParseInt(string(a[1]), 10, 64)
+	if a := used.FindSubmatch(b); a != nil {
+		r.peakMiB, _ = strconv.ParseInt(string(a[1]), 10, 64)
+		r.mallocs, _ = strconv.ParseInt(string(a[2]), 10, 64)
 	}
 	return r, nil
 }
@@ -270,6 +269,6 @@ func consume(brokers string) error {
 	}
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	fmt.Printf("rows in %d = aggregated %d + late 0 + dead 0\nallocations %d\n", n, n, m.Mallocs)
+	fmt.Printf("rows in %d = aggregated %d + late 0 + dead 0\npeak memory 0 MiB, allocations %d\n", n, n, m.Mallocs)
 	return nil
 }

@@ -76,6 +76,9 @@ type EventTimeConfig struct {
 	Future       operators.FuturePolicy  `yaml:"future"`
 	Missing      operators.MissingPolicy `yaml:"missing"`
 	MissingBound time.Time               `yaml:"missing_bound"`
+	// Align is by how much event time a partition may be ahead of the one that holds the
+	// mark before it waits for it.
+	Align time.Duration `yaml:"align"`
 	// QuietAfter is the silence, in broker time, after which a partition that was read to
 	// its end no longer holds the others back; never is allowed.
 	QuietAfter Quiet `yaml:"quiet_after"`
@@ -191,7 +194,7 @@ func DefaultConfig() Config {
 		Format: "json",
 		Source: SourceConfig{Kafka: kafka.DefaultConfig()},
 		EventTime: EventTimeConfig{MaxDisorder: 30 * time.Second, MaxAhead: dec.MaxAhead, Future: dec.Future, Missing: dec.Missing,
-			MissingBound: dec.MissingBound, QuietAfter: Quiet(pipeline.Ticks(time.Minute))},
+			MissingBound: dec.MissingBound, Align: 5 * time.Minute, QuietAfter: Quiet(pipeline.Ticks(time.Minute))},
 		Limits:      LimitsConfig{MaxRecordBytes: dec.MaxRecordBytes, RawBytes: dec.RawLimit, JSONDepth: lim.Depth, JSONKeys: lim.Keys, StringBytes: lim.StringBytes},
 		Window:      WindowConfig{Trigger: operators.OnMark, LateDelay: 10 * time.Second},
 		Normalize:   NormalizeConfig{To: "ocsf", Dialect: "core", Version: ocsf.V130},
@@ -281,6 +284,9 @@ func (c *Config) validate(d *document) {
 	d.invalid(c.Source.Kafka.Validate(), "source", "kafka")
 	if c.EventTime.MaxDisorder < 0 {
 		bad("event_time.max_disorder", "%v: must not be negative", c.EventTime.MaxDisorder)
+	}
+	if c.EventTime.Align < 0 {
+		bad("event_time.align", "%v: must not be negative", c.EventTime.Align)
 	}
 	switch c.Normalize.To {
 	case "none":

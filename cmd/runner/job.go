@@ -100,7 +100,6 @@ func (p *plan) chain(seed uint64, mem memory.Allocator) ([]pipeline.Operator, er
 type jobDeps struct {
 	log          *slog.Logger
 	registry     prometheus.Registerer
-	open         pipeline.OpenSource // nil: the Kafka source of the configuration
 	onCheckpoint func(pipeline.Published)
 }
 
@@ -127,9 +126,9 @@ func buildJob(cfg Config, deps jobDeps) (pipeline.Job, func() error, error) {
 	if cfg.EventTime.Future == operators.FutureKeep {
 		maxAhead = pipeline.Ticks(cfg.EventTime.MaxAhead)
 	}
-	open := deps.open
-	if open == nil {
-		open = kafka.Opener(cfg.Source.Kafka, deps.log)
+	open, err := observeSource(kafka.Opener(cfg.Source.Kafka, deps.log), deps.registry, cfg.Job)
+	if err != nil {
+		return pipeline.Job{}, nil, err
 	}
 	return pipeline.Job{
 		Name:         cfg.Job,
@@ -138,7 +137,7 @@ func buildJob(cfg Config, deps jobDeps) (pipeline.Job, func() error, error) {
 		KeyColumns:   cfg.Window.Key,
 		NewChain:     func(seed uint64) ([]pipeline.Operator, error) { return p.chain(seed, mem) },
 		Outputs:      outputs,
-		Front:        pipeline.FrontConfig{Bound: pipeline.Ticks(cfg.EventTime.MaxDisorder), QuietAfter: int64(cfg.EventTime.QuietAfter), MaxAhead: maxAhead},
+		Front:        pipeline.FrontConfig{Bound: pipeline.Ticks(cfg.EventTime.MaxDisorder), QuietAfter: int64(cfg.EventTime.QuietAfter), MaxAhead: maxAhead, Align: pipeline.Ticks(cfg.EventTime.Align)},
 		Shards:       cfg.Parallelism.Shards,
 		Decoders:     cfg.Parallelism.Decoders,
 		Checkpoints:  pipeline.NewCheckpoints(store, cfg.Checkpoint.Keep, mem),

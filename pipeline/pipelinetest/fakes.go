@@ -9,6 +9,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/memory"
@@ -26,11 +27,13 @@ type RowSource struct {
 	Hold bool
 
 	mu        sync.Mutex
+	paused    map[pipeline.Split]bool
 	next      []int
 	announced int
 	ended     []bool
 	turn      int
 	Committed map[pipeline.Split]pipeline.Position
+	Pauses    int // calls of Pause
 }
 
 // Open is a pipeline.OpenSource.
@@ -59,22 +62,48 @@ func (s *RowSource) Next(ctx context.Context) (pipeline.Event, error) {
 		s.announced++
 		return pipeline.Event{Kind: pipeline.NewSplit, Split: rowSplit(i), Position: pipeline.Position{LastBatch: -1, LastIngest: pipeline.MinTicks}}, nil
 	}
+	for {
+		ev, wait := s.turnOf()
+		switch {
+		case wait: // all that is left is paused
+			time.Sleep(100 * time.Microsecond)
+			if err := ctx.Err(); err != nil {
+				return pipeline.Event{}, err
+			}
+			continue
+		case ev != nil:
+			return *ev, nil
+		case s.Hold:
+			<-ctx.Done()
+			return pipeline.Event{}, ctx.Err()
+		}
+		return pipeline.Event{}, io.EOF
+	}
+}
+
+// turnOf returns what the next split in turn has, and whether one was passed over because
+// it is paused.
+func (s *RowSource) turnOf() (ev *pipeline.Event, wait bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for range s.Splits {
 		i := s.turn % len(s.Splits)
 		s.turn++
-		if s.next[i] < len(s.Splits[i]) {
-			return s.rows(i), nil
-		}
-		if !s.ended[i] && !s.Hold {
+		switch {
+		case s.next[i] < len(s.Splits[i]) && s.paused[rowSplit(i)]:
+			wait = true
+		case s.next[i] < len(s.Splits[i]):
+			ev := s.rows(i)
+			return &ev, false
+		case !s.ended[i] && s.Hold:
 			s.ended[i] = true
-			return pipeline.Event{Kind: pipeline.EndOfSplit, Split: rowSplit(i)}, nil
+			return &pipeline.Event{Kind: pipeline.LogEnd, Split: rowSplit(i), Seen: pipeline.MinTicks}, false
+		case !s.ended[i]:
+			s.ended[i] = true
+			return &pipeline.Event{Kind: pipeline.EndOfSplit, Split: rowSplit(i)}, false
 		}
 	}
-	if s.Hold {
-		<-ctx.Done()
-		return pipeline.Event{}, ctx.Err()
-	}
-	return pipeline.Event{}, io.EOF
+	return nil, wait
 }
 
 func (s *RowSource) rows(i int) pipeline.Event {
@@ -95,7 +124,15 @@ func (s *RowSource) rows(i int) pipeline.Event {
 }
 
 // Pause implements pipeline.Source.
-func (s *RowSource) Pause([]pipeline.Split) {}
+func (s *RowSource) Pause(splits []pipeline.Split) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Pauses++
+	s.paused = map[pipeline.Split]bool{}
+	for _, sp := range splits {
+		s.paused[sp] = true
+	}
+}
 
 // Commit implements pipeline.Source.
 func (s *RowSource) Commit(_ context.Context, at map[pipeline.Split]pipeline.Position) error {

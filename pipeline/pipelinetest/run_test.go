@@ -33,6 +33,7 @@ type testJob struct {
 	src       *pipelinetest.RowSource
 	out, late *pipelinetest.MemSink
 	shards    int
+	align     int64 // 0: splits are kept as close together as they can be
 	mem       memory.Allocator
 	published func(pipeline.Published)
 }
@@ -57,7 +58,7 @@ func (j testJob) job(t *testing.T) pipeline.Job {
 			pipeline.Out:  {{Name: "out", Sink: j.out}},
 			pipeline.Late: {{Name: "late", Sink: j.late}},
 		},
-		Front:        pipeline.FrontConfig{Bound: hashBound, QuietAfter: pipeline.MaxTicks, MaxAhead: pipeline.MaxTicks},
+		Front:        pipeline.FrontConfig{Bound: hashBound, QuietAfter: pipeline.MaxTicks, MaxAhead: pipeline.MaxTicks, Align: j.align},
 		Shards:       j.shards,
 		Decoders:     2,
 		Checkpoints:  pipeline.NewCheckpoints(j.store, 3, j.mem),
@@ -189,6 +190,37 @@ func TestRunSurvives(t *testing.T) {
 		total += kills
 	}
 	t.Logf("%d kills survived", total)
+}
+
+// TestRunAligned: splits of very different length and speed are read side by side by event
+// time; the rows are the same, and far fewer windows are open at a time.
+func TestRunAligned(t *testing.T) {
+	input := hashInput()
+	for i := range input[0] { // the first split is ten times as dense in event time
+		r := &input[0][i]
+		r.Time = input[0][0].Time + (r.Time-input[0][0].Time)/10
+	}
+	wantOut, _ := oracleFinal(input)
+	most := map[int64]int{}
+	for _, align := range []int64{5_000_000, pipeline.MaxTicks} {
+		store := pipelinetest.NewMemStore()
+		j := testJob{store: store, src: &pipelinetest.RowSource{Splits: input, Batch: 20}, shards: 1, align: align, mem: memory.NewGoAllocator(),
+			out: &pipelinetest.MemSink{Store: store, Name: "out"}, late: &pipelinetest.MemSink{Store: store, Name: "late"},
+			published: func(p pipeline.Published) { most[align] = max(most[align], p.Open) }}
+		if err := pipeline.Run(t.Context(), j.job(t)); err != nil {
+			t.Fatal(err)
+		}
+		if d := firstDifference(finalLines(t, j.out), wantOut); d != "none" {
+			t.Errorf("align %d: %s", align, d)
+		}
+		if (j.src.Pauses > 0) != (align < pipeline.MaxTicks) {
+			t.Errorf("align %d: %d calls of Pause", align, j.src.Pauses)
+		}
+	}
+	if most[5_000_000]*2 > most[pipeline.MaxTicks] {
+		t.Errorf("%d open windows with alignment, %d without", most[5_000_000], most[pipeline.MaxTicks])
+	}
+	t.Logf("most open windows: %d with alignment, %d without", most[5_000_000], most[pipeline.MaxTicks])
 }
 
 // TestRunStops: a stop makes a last checkpoint, flushes nothing, and the next run goes on.
