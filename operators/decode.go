@@ -220,7 +220,7 @@ func (d *Decode) append(w *pipeline.Wire, i int) error {
 	v := w.Value(i)
 	switch {
 	case w.Fault != "":
-		d.refuse(i, w.Fault, "the run of records cannot be read: "+w.Fault)
+		d.refuse(i, w.Fault, "the batch cannot be read: "+w.Fault+" (source.kafka sets its limits)")
 		return nil
 	case v == nil:
 		d.refuse(i, ReasonNullValue, "the record has no value")

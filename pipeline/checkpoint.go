@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -42,6 +43,11 @@ type Checkpoint struct {
 	Pieces   []PieceRef
 	// Files are the files that the checkpoint consists of, state included.
 	Files []FileRef
+}
+
+// ended tells whether every split was bounded and was read to its end.
+func (cp *Checkpoint) ended() bool {
+	return len(cp.Splits) > 0 && !slices.ContainsFunc(cp.Splits, func(s SplitState) bool { return !s.Ended })
 }
 
 // SinkReceipt is a receipt with the name of its sink.

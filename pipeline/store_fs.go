@@ -86,6 +86,12 @@ func fileError(what, name string, err error) error {
 		return fmt.Errorf("%s %s: %w: raise the limit of open files (ulimit -n, LimitNOFILE)", what, name, err)
 	case errors.Is(err, syscall.ENAMETOOLONG):
 		return fmt.Errorf("%s %s: %w: shorten the job, table or partition value that is part of the name", what, name, err)
+	case errors.Is(err, syscall.ENOTDIR):
+		return fmt.Errorf("%s %s: %w: a part of the path is a file, choose another directory or move the file away", what, name, err)
+	case errors.Is(err, syscall.EFBIG):
+		return fmt.Errorf("%s %s: %w: raise the limit of file sizes (ulimit -f, LimitFSIZE)", what, name, err)
+	case errors.Is(err, syscall.EIO):
+		return fmt.Errorf("%s %s: %w: the disk reports a fault, look at the kernel log", what, name, err)
 	case errors.Is(err, syscall.EXDEV), errors.Is(err, syscall.ENOTSUP):
 		return fmt.Errorf("%s %s: %w: the store's directory must be one file system that knows hard links", what, name, err)
 	}

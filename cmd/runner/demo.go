@@ -69,6 +69,9 @@ func cmdDemo(ctx context.Context, args []string, out streams) error {
 	if *length <= 0 {
 		return &usageError{"demo: --for must be above 0"}
 	}
+	if !loopback(hostOf(*listen)) {
+		return &usageError{fmt.Sprintf("demo: --listen %q can be reached from other machines; the demo's page is for this one: 127.0.0.1:0", *listen)}
+	}
 	if err := clearDemo(*dir); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"sort"
 	"strings"
 	"testing"
@@ -260,6 +261,13 @@ func TestRunStops(t *testing.T) {
 	}
 	if d := firstDifference(finalLines(t, j.out), wantOut); d != "none" {
 		t.Error(d)
+	}
+	// The job has ended: another run reads nothing, though the source has more.
+	grown := slices.Clone(input)
+	grown[0] = append(slices.Clone(grown[0]), pipelinetest.Row{Time: 1 << 50, Key: "new", Offset: hashRows})
+	j.src = &pipelinetest.RowSource{Splits: grown, Batch: 50, Fail: func() error { return errors.New("an ended job reads") }}
+	if err := pipeline.Run(t.Context(), j.job(t)); err != nil {
+		t.Error(err)
 	}
 	checked.AssertSize(t, 0)
 }
