@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -12,6 +14,11 @@ import (
 // they add up.
 type Metrics struct {
 	rows        *prometheus.CounterVec
+	dropped     *prometheus.CounterVec
+	lateness    prometheus.Histogram
+	windows     *prometheus.CounterVec
+	records     *prometheus.CounterVec
+	lag         *prometheus.GaugeVec
 	gapRecords  *prometheus.CounterVec
 	offset      *prometheus.GaugeVec
 	splitMark   *prometheus.GaugeVec
@@ -37,6 +44,16 @@ func NewMetrics(reg prometheus.Registerer, job string) (*Metrics, error) {
 	split := []string{"topic", "split"}
 	m.rows = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tidemark_rows_total", ConstLabels: labels,
 		Help: "Rows by fate, as of the last barrier; read is the sum of the others."}, []string{"split", "fate"})
+	m.dropped = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tidemark_events_dropped_total", ConstLabels: labels,
+		Help: "Rows that left through the late or the dead port, by reason."}, []string{"port", "reason"})
+	m.lateness = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "tidemark_event_lateness_seconds", ConstLabels: labels,
+		Help: "By how much the mark of its split had passed a late row.", Buckets: prometheus.ExponentialBuckets(1, 2, 18)})
+	m.windows = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tidemark_windows_emitted_total", ConstLabels: labels,
+		Help: "Result rows by what made the window emit."}, []string{"kind"})
+	m.records = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tidemark_source_records_total", ConstLabels: labels,
+		Help: "Records read, as of the last barrier."}, split)
+	m.lag = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tidemark_source_lag_seconds", ConstLabels: labels,
+		Help: "Wall clock less the broker timestamp of the last record read, at the last barrier."}, split)
 	m.gapRecords = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tidemark_source_gap_records_total", ConstLabels: labels,
 		Help: "Records that were gone from the log before they were read."}, []string{"topic", "reason"})
 	m.offset = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tidemark_source_offset", ConstLabels: labels,
@@ -73,7 +90,7 @@ func NewMetrics(reg prometheus.Registerer, job string) (*Metrics, error) {
 		return 0
 	})
 	m.mark.Store(MinTicks)
-	for _, c := range []prometheus.Collector{m.rows, m.gapRecords, m.offset, m.splitMark, m.quiet, m.checkpoints, m.ckptBytes,
+	for _, c := range []prometheus.Collector{m.rows, m.dropped, m.lateness, m.windows, m.records, m.lag, m.gapRecords, m.offset, m.splitMark, m.quiet, m.checkpoints, m.ckptBytes,
 		m.ckptTime, m.ckptFailed, m.sinkRows, m.publish, m.stageRows, m.stateKeys, m.stateBytes, mark, delay} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
@@ -98,8 +115,12 @@ func (m *Metrics) barrier(splits []SplitState) {
 		for f := range NumFates {
 			m.rows.WithLabelValues(name, f.String()).Add(float64(s.Counts[f] - before[f]))
 		}
-		m.reported[int32(i)] = s.Counts
 		part := strconv.Itoa(int(s.Split.Partition))
+		m.records.WithLabelValues(s.Split.Topic, part).Add(float64(s.Counts[Read] - before[Read]))
+		if at := seconds(s.Position.LastIngest); at != 0 {
+			m.lag.WithLabelValues(s.Split.Topic, part).Set(max(0, float64(time.Now().UnixMicro())/1e6-at))
+		}
+		m.reported[int32(i)] = s.Counts
 		m.offset.WithLabelValues(s.Split.Topic, part).Set(float64(s.Position.Offset))
 		m.splitMark.WithLabelValues(s.Split.Topic, part).Set(seconds(s.Mark.Event))
 		q := 0.0
@@ -115,5 +136,23 @@ func (m *Metrics) barrier(splits []SplitState) {
 func (m *Metrics) resume(splits []SplitState) {
 	for i, s := range splits {
 		m.reported[int32(i)] = s.Counts
+	}
+}
+
+// refused counts late rows and dead records by reason, and how late the late ones are.
+func (m *Metrics) refused(port Port, rec arrow.RecordBatch) {
+	if at := rec.Schema().FieldIndices("reason"); len(at) == 1 {
+		if col, ok := rec.Column(at[0]).(*array.String); ok {
+			for i := range col.Len() {
+				m.dropped.WithLabelValues(port.String(), col.Value(i)).Inc()
+			}
+		}
+	}
+	if at := rec.Schema().FieldIndices("late_by_us"); len(at) == 1 {
+		if col, ok := rec.Column(at[0]).(*array.Int64); ok {
+			for _, by := range col.Int64Values() {
+				m.lateness.Observe(float64(by) / 1e6)
+			}
+		}
 	}
 }

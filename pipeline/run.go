@@ -103,6 +103,7 @@ type shardCut struct {
 	epoch  int64
 	pieces []ShardPiece
 	counts []Counts
+	panes  map[string]int64
 	open   int
 	state  int64
 }
@@ -564,7 +565,7 @@ func (r *runner) runShard(ctx context.Context, i int) error {
 			return fmt.Errorf("shard %d: %w", i, err)
 		}
 		full = false
-		s.counts, s.open, s.state = t.TakeCounts(), t.Open(), t.Bytes()
+		s.counts, s.panes, s.open, s.state = t.TakeCounts(), t.TakePanes(), t.Open(), t.Bytes()
 		if !sendTo(ctx, r.snaps, s) {
 			return ctx.Err()
 		}
@@ -650,6 +651,9 @@ func (r *runner) write(ctx context.Context) (err error) {
 
 func (r *runner) stageBatch(ctx context.Context, epoch Epoch, stages map[string]*stage, e emission) error {
 	defer e.batch.Release()
+	if m := r.job.Metrics; m != nil && e.port != Out {
+		m.refused(e.port, e.batch.Rec)
+	}
 	for _, o := range r.job.Outputs[e.port] {
 		s := stages[o.Name]
 		if s == nil {
@@ -803,6 +807,11 @@ func (r *runner) collect(ctx context.Context, c *cut) ([]ShardPiece, error) {
 		pieces = append(pieces, s.pieces...)
 		c.open += s.open
 		c.state += s.state
+		if m := r.job.Metrics; m != nil {
+			for pane, n := range s.panes {
+				m.windows.WithLabelValues(pane).Add(float64(n))
+			}
+		}
 		for split, n := range s.counts {
 			c.splits[split].Counts.Add(n)
 		}

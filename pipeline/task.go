@@ -1,6 +1,12 @@
 package pipeline
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+)
 
 // Task drives a chain of operators for one shard: the keyed one first, what maps its
 // results behind it. It has no goroutine, clock or I/O: all input comes through Step.
@@ -8,6 +14,7 @@ type Task struct {
 	chain  []Operator
 	out    func(p Port, b Batch) error
 	counts []Counts // per split, since the last TakeCounts
+	panes  map[string]int64
 	links  []link
 }
 
@@ -51,6 +58,38 @@ func (t *Task) TakeCounts() []Counts {
 	c := t.counts
 	t.counts = nil
 	return c
+}
+
+// TakePanes returns the result rows of the keyed operator since the last call, by what made
+// them come out.
+func (t *Task) TakePanes() map[string]int64 {
+	p := t.panes
+	t.panes = nil
+	return p
+}
+
+// countPanes reads column _tm_pane, where the keyed operator has one.
+func (t *Task) countPanes(rec arrow.RecordBatch) {
+	at := rec.Schema().FieldIndices("_tm_pane")
+	if len(at) != 1 {
+		return
+	}
+	col, ok := rec.Column(at[0]).(*array.String)
+	if !ok {
+		return
+	}
+	if t.panes == nil {
+		t.panes = map[string]int64{}
+	}
+	for from := 0; from < col.Len(); { // panes come in runs
+		pane := col.Value(from)
+		to := from + 1
+		for to < col.Len() && col.Value(to) == pane {
+			to++
+		}
+		t.panes[strings.Clone(pane)] += int64(to - from)
+		from = to
+	}
 }
 
 // Open returns how many windows the chain's operators hold open, as (key, window) pairs.
@@ -101,6 +140,9 @@ func (t *Task) Restore(op int, p Piece, keep func(group uint8) bool) error {
 
 // Emit hands results to the next operator, and what leaves the chain to the task's out.
 func (l *link) Emit(p Port, b Batch) error {
+	if p == Out && l.at == 0 {
+		l.t.countPanes(b.Rec)
+	}
 	switch {
 	case p == Out && l.at+1 < len(l.t.chain):
 		return l.t.chain[l.at+1].Process(b, &l.t.links[l.at+1])
