@@ -24,7 +24,7 @@ type Job struct {
 	NewDecoder func() (Decoder, error)
 	// KeyColumns are the columns that rows are dealt to shards by.
 	KeyColumns []string
-	// NewChain builds the operators of one shard, the keyed one first.
+	// NewChain builds the operators of one shard.
 	NewChain func(seed uint64) ([]Operator, error)
 	// Outputs are the sinks per port.
 	Outputs map[Port][]Output

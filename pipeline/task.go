@@ -8,8 +8,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
-// Task drives a chain of operators for one shard: the keyed one first, what maps its
-// results behind it. It has no goroutine, clock or I/O: all input comes through Step.
+// Task drives a chain of operators for one shard: what narrows rows, the keyed one, what
+// maps its results. It has no goroutine, clock or I/O: all input comes through Step.
 type Task struct {
 	chain  []Operator
 	out    func(p Port, b Batch) error
@@ -68,7 +68,7 @@ func (t *Task) TakePanes() map[string]int64 {
 	return p
 }
 
-// countPanes reads column _tm_pane, where the keyed operator has one.
+// countPanes reads column _tm_pane, which the results of the keyed operator have.
 func (t *Task) countPanes(rec arrow.RecordBatch) {
 	at := rec.Schema().FieldIndices("_tm_pane")
 	if len(at) != 1 {
@@ -140,7 +140,7 @@ func (t *Task) Restore(op int, p Piece, keep func(group uint8) bool) error {
 
 // Emit hands results to the next operator, and what leaves the chain to the task's out.
 func (l *link) Emit(p Port, b Batch) error {
-	if p == Out && l.at == 0 {
+	if p == Out {
 		l.t.countPanes(b.Rec)
 	}
 	switch {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/tidemark/tidemark/operators"
@@ -26,19 +27,21 @@ import (
 
 // Config is a job file.
 type Config struct {
-	Job         string              `yaml:"job"`
-	Feed        string              `yaml:"feed"`   // ble, pdu or traffic
-	Format      string              `yaml:"format"` // json
-	Source      SourceConfig        `yaml:"source"`
-	Fields      map[string]FieldMap `yaml:"fields"`
-	EventTime   EventTimeConfig     `yaml:"event_time"`
-	Limits      LimitsConfig        `yaml:"limits"`
-	Window      WindowConfig        `yaml:"window"`
-	Normalize   NormalizeConfig     `yaml:"normalize"`
-	Sinks       []SinkConfig        `yaml:"sinks"`
-	Checkpoint  CheckpointConfig    `yaml:"checkpoint"`
-	HTTP        HTTPConfig          `yaml:"http"`
-	Parallelism ParallelismConfig   `yaml:"parallelism"`
+	Job       string              `yaml:"job"`
+	Feed      string              `yaml:"feed"`   // ble, pdu or traffic
+	Format    string              `yaml:"format"` // json
+	Source    SourceConfig        `yaml:"source"`
+	Fields    map[string]FieldMap `yaml:"fields"`
+	EventTime EventTimeConfig     `yaml:"event_time"`
+	Limits    LimitsConfig        `yaml:"limits"`
+	// Filter keeps the rows for which it is true, for example rssi_dbm >= -90.
+	Filter      string            `yaml:"filter"`
+	Window      WindowConfig      `yaml:"window"`
+	Normalize   NormalizeConfig   `yaml:"normalize"`
+	Sinks       []SinkConfig      `yaml:"sinks"`
+	Checkpoint  CheckpointConfig  `yaml:"checkpoint"`
+	HTTP        HTTPConfig        `yaml:"http"`
+	Parallelism ParallelismConfig `yaml:"parallelism"`
 	// StopTimeout bounds the last checkpoint after a stop was asked for.
 	StopTimeout time.Duration `yaml:"stop_timeout"`
 }
@@ -363,6 +366,17 @@ func (c *Config) validateRows(d *document, f feed) {
 	sized.Source.Kafka.Topic, sized.Window.ID = cmp.Or(c.Source.Kafka.Topic, "topic"), cmp.Or(c.Window.ID, "window")
 	if err != nil || c.decodeConfig(f).Validate() != nil || c.jsonLimits().Validate() != nil || c.Normalize.Version.Validate() != nil {
 		return
+	}
+	p := &plan{cfg: sized, feed: f, fields: fields}
+	dec, err := p.decoder(memory.DefaultAllocator)
+	if err != nil {
+		d.invalid(err, "fields")
+		return
+	}
+	if c.Filter != "" {
+		if _, err := operators.NewFilter(c.Filter, dec.Schema()); err != nil {
+			d.add(d.node("filter"), "filter", "%s", strings.TrimPrefix(err.Error(), "filter "))
+		}
 	}
 	if _, err := newPlan(sized, f, fields); err != nil {
 		d.invalid(err, "window")

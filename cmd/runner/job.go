@@ -85,15 +85,27 @@ func (p *plan) decoder(mem memory.Allocator) (*operators.Decode, error) {
 
 // chain builds the operators of one shard.
 func (p *plan) chain(seed uint64, mem memory.Allocator) ([]pipeline.Operator, error) {
+	var chain []pipeline.Operator
+	if p.cfg.Filter != "" {
+		f, err := operators.NewFilter(p.cfg.Filter, p.rows)
+		if err != nil {
+			return nil, err
+		}
+		chain = append(chain, f)
+	}
 	w, err := operators.NewTumbling(p.cfg.windowConfig(seed), p.rows, mem)
-	if err != nil || p.mapper == nil {
-		return []pipeline.Operator{w}, err
+	if err != nil {
+		return nil, err
+	}
+	chain = append(chain, w)
+	if p.mapper == nil {
+		return chain, nil
 	}
 	m, err := p.mapper(w.Schema())
 	if err != nil {
 		return nil, err
 	}
-	return []pipeline.Operator{w, operators.NewNormalize(m.Map, mem)}, nil
+	return append(chain, operators.NewNormalize(m.Map, mem)), nil
 }
 
 // jobDeps is what a job gets from the program around it.
