@@ -1,10 +1,13 @@
 package operators
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
 	"math/big"
+	"math/bits"
+	"slices"
 	"strconv"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -24,6 +27,7 @@ import (
 //	first, last    value at the smallest or largest (event time, split, offset); nulls do
 //	               not count
 //	collect        the non-null integers in order of arrival, at most CollectCap
+//	collect_by_ts  the same in the order of first and last
 //
 // Nulls are left out; an aggregate over nulls only is null. A fixed-point column of scale 0
 // gives int64 for sum, min, max, first and last, one of a larger scale float64.
@@ -48,24 +52,28 @@ type accumulator struct {
 type accOp uint8
 
 const (
-	accRows     accOp = iota // 1 word: rows
-	accNotNull               // 1: rows where the column is not null
-	accSumInt                // 2: low and high word of a 128-bit sum
-	accSumFloat              // floatSumWords
-	accMin                   // 1: in the order of orderedBits
-	accMax                   // 1
-	accFirst                 // 3: time, split and offset, value
-	accLast                  // 3
-	accCollect               // 2: head and tail of a list in the operator's nodes
+	accRows          accOp = iota // 1 word: rows
+	accNotNull                    // 1: rows where the column is not null
+	accSumInt                     // 2: low and high word of a 128-bit sum
+	accSumFloat                   // floatSumWords
+	accMin                        // 1: in the order of orderedBits
+	accMax                        // 1
+	accFirst                      // 3: time, split and offset, value
+	accLast                       // 3
+	accCollect                    // 2: head and tail of a list in the operator's nodes
+	accCollectByTime              // 2
 )
 
 func (op accOp) words() int {
-	return [...]int{accRows: 1, accNotNull: 1, accSumInt: 2, accSumFloat: floatSumWords, accMin: 1, accMax: 1, accFirst: 3, accLast: 3, accCollect: 2}[op]
+	return [...]int{accRows: 1, accNotNull: 1, accSumInt: 2, accSumFloat: floatSumWords, accMin: 1, accMax: 1, accFirst: 3, accLast: 3, accCollect: 2, accCollectByTime: 2}[op]
 }
 
 func (op accOp) String() string {
-	return [...]string{accRows: "rows", accNotNull: "n", accSumInt: "sum", accSumFloat: "sum", accMin: "min", accMax: "max", accFirst: "first", accLast: "last", accCollect: "collect"}[op]
+	return [...]string{accRows: "rows", accNotNull: "n", accSumInt: "sum", accSumFloat: "sum", accMin: "min", accMax: "max", accFirst: "first", accLast: "last", accCollect: "collect", accCollectByTime: "collect_by_ts"}[op]
 }
+
+// list tells whether the accumulator is a list in the operator's nodes.
+func (op accOp) list() bool { return op == accCollect || op == accCollectByTime }
 
 // An output builds one result column from accumulators.
 type output struct {
@@ -115,7 +123,7 @@ func compile(rows *arrow.Schema, aggs []Aggregate) (*program, error) {
 		}
 		seen[o.field.Name] = true
 		p.outs = append(p.outs, o)
-		p.collect = p.collect || g.Fn == "collect"
+		p.collect = p.collect || o.acc.op.list()
 	}
 	return p, errors.Join(errs...)
 }
@@ -189,14 +197,18 @@ func compileOne(rows *arrow.Schema, g Aggregate, acc func(accOp, int) accumulato
 		o.acc = acc(accFirst, col)
 	case "last":
 		o.acc = acc(accLast, col)
-	case "collect":
+	case "collect", "collect_by_ts":
 		if f.Type.ID() != arrow.INT64 || o.scale > 0 {
-			return o, fmt.Errorf("column %s: collect takes integers", f.Name)
+			return o, fmt.Errorf("column %s: %s takes integers", f.Name, g.Fn)
 		}
-		o.acc, o.n, o.field.Nullable = acc(accCollect, col), -1, false
+		op := accCollect
+		if g.Fn == "collect_by_ts" {
+			op = accCollectByTime
+		}
+		o.acc, o.n, o.field.Nullable = acc(op, col), -1, false
 		o.field.Type = arrow.ListOf(arrow.PrimitiveTypes.Int64)
 	default:
-		return o, errors.New("unknown function; known are count, sum, min, max, mean, first, last, collect")
+		return o, errors.New("unknown function; known are count, sum, min, max, mean, first, last, collect, collect_by_ts")
 	}
 	return o, nil
 }
@@ -310,7 +322,12 @@ func (p *program) update(s *store, rec arrow.RecordBatch, at []int32, ids []uint
 			}
 		case accCollect:
 			for i, id := range ids {
-				nodes.add(s.row(id)[w:w+2:w+2], ints[at[i]])
+				nodes.arrive(s.row(id)[w:w+2:w+2], ints[at[i]])
+			}
+		case accCollectByTime:
+			for i, id := range ids {
+				r := at[i]
+				nodes.add(s.row(id)[w:w+2:w+2], node{val: ints[r], at: times[r], place: place(splits[r], offsets[r])})
 			}
 		}
 	}
@@ -347,7 +364,51 @@ func (p *program) updateSlow(a accumulator, s *store, v values, times []int64, s
 		case accFirst:
 			takeFirst(row[w:w+3:w+3], times[r], place(splits[r], offsets[r]), uint64(x))
 		case accCollect:
-			nodes.add(row[w:w+2:w+2], x)
+			nodes.arrive(row[w:w+2:w+2], x)
+		case accCollectByTime:
+			nodes.add(row[w:w+2:w+2], node{val: x, at: times[r], place: place(splits[r], offsets[r])})
+		}
+	}
+}
+
+// merge folds the accumulators of row src into row dst, as if the rows of src had been
+// folded into dst: which of the two came first does not matter. src stays as it is; its
+// lists are copied.
+func (p *program) merge(dst, src []uint64, nodes *nodes) {
+	for _, a := range p.accs {
+		w := a.word
+		d, s := dst[w:w+a.op.words()], src[w:w+a.op.words()]
+		switch a.op {
+		case accRows, accNotNull:
+			d[0] += s[0]
+		case accSumInt:
+			var carry uint64
+			d[0], carry = bits.Add64(d[0], s[0], 0)
+			d[1] += s[1] + carry
+		case accSumFloat:
+			mergeFloat(d, s)
+		case accMin:
+			d[0] = uint64(min(int64(d[0]), int64(s[0])))
+		case accMax:
+			d[0] = uint64(max(int64(d[0]), int64(s[0])))
+		case accFirst:
+			takeFirst(d, int64(s[0]), s[1], s[2])
+		case accLast:
+			takeLast(d, int64(s[0]), s[1], s[2])
+		case accCollect, accCollectByTime:
+			nodes.copy(d, s)
+		}
+	}
+}
+
+// dropLists gives the lists of a row back.
+func (p *program) dropLists(row []uint64, nodes *nodes) {
+	if !p.collect {
+		return
+	}
+	for _, a := range p.accs {
+		if a.op.list() {
+			nodes.drop(row[a.word : a.word+2])
 		}
 	}
 }
@@ -436,10 +497,12 @@ func (o *output) build(b array.Builder, row []uint64, nodes *nodes) (overflow bo
 		o.value(b, int64(row[w]))
 	case "first", "last":
 		o.value(b, int64(row[w+2]))
-	case "collect":
+	case "collect", "collect_by_ts":
 		l := b.(*array.ListBuilder)
 		l.Append(true)
-		nodes.each(row[w:w+2], l.ValueBuilder().(*array.Int64Builder).Append)
+		for _, n := range nodes.sorted(row[w : w+2]) {
+			l.ValueBuilder().(*array.Int64Builder).Append(n.val)
+		}
 	}
 	return false
 }
@@ -459,43 +522,102 @@ func (o *output) value(b array.Builder, v int64) {
 	}
 }
 
-// nodes holds the lists of collect for all rows of an operator. The lists of a freed
-// slice are given back when the last list of the operator is.
+// nodes holds the lists of collect for all rows of an operator. A list is the head and
+// tail (position + 1) and the length of a chain; chains given back are used again.
 type nodes struct {
-	vals []int64
-	next []uint32
-	live int
+	all     []node
+	free    uint32 // head of the chain of free nodes, 0 for none
+	arrived int64  // what the next row to arrive is numbered
 }
 
-// add appends to the list whose head and tail (position + 1) and length are in acc.
-func (n *nodes) add(acc []uint64, v int64) {
+// node is one value, with its place in the order of the list.
+type node struct {
+	val, at int64
+	place   uint64
+	next    uint32
+}
+
+const nodeBytes = 32
+
+// arrive appends a value in order of arrival.
+func (n *nodes) arrive(acc []uint64, v int64) {
+	n.add(acc, node{val: v, at: n.arrived})
+	n.arrived++
+}
+
+// add appends to the list whose head, and length and tail, are in acc.
+func (n *nodes) add(acc []uint64, x node) {
 	count := acc[1] >> 32
 	if count == CollectCap {
 		return
 	}
-	n.vals = append(n.vals, v)
-	n.next = append(n.next, 0)
-	n.live++
-	id := uint32(len(n.vals))
+	id := n.free
+	x.next = 0
+	if id != 0 {
+		n.free = n.all[id-1].next
+		n.all[id-1] = x
+	} else {
+		n.all = append(n.all, x)
+		id = uint32(len(n.all))
+	}
 	if acc[0] == 0 {
 		acc[0] = uint64(id)
 	} else {
-		n.next[uint32(acc[1])-1] = id
+		n.all[uint32(acc[1])-1].next = id
 	}
 	acc[1] = (count+1)<<32 | uint64(id)
 }
 
-func (n *nodes) each(acc []uint64, yield func(int64)) {
-	for id := uint32(acc[0]); id != 0; id = n.next[id-1] {
-		yield(n.vals[id-1])
+// each calls yield with the nodes of a list, as many as acc counts.
+func (n *nodes) each(acc []uint64, yield func(node)) {
+	id := uint32(acc[0])
+	for range acc[1] >> 32 {
+		x := n.all[id-1]
+		yield(x)
+		id = x.next
+	}
+}
+
+// list returns the nodes of a list as they were added, sorted in their order.
+func (n *nodes) list(acc []uint64) []node {
+	out := make([]node, 0, acc[1]>>32)
+	n.each(acc, func(x node) { out = append(out, x) })
+	return out
+}
+
+func (n *nodes) sorted(acc []uint64) []node { return inOrder(n.list(acc)) }
+
+func inOrder(list []node) []node {
+	slices.SortStableFunc(list, func(a, b node) int {
+		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.place, b.place))
+	})
+	return list
+}
+
+// copy appends a copy of the list src to dst. When the two exceed CollectCap the first in
+// their order are kept.
+func (n *nodes) copy(dst, src []uint64) {
+	if src[1]>>32 == 0 {
+		return
+	}
+	if dst[1]>>32+src[1]>>32 <= CollectCap {
+		for _, x := range n.list(src) {
+			n.add(dst, x)
+		}
+		return
+	}
+	all := inOrder(append(n.list(dst), n.list(src)...))
+	n.drop(dst)
+	for _, x := range all[:CollectCap] {
+		n.add(dst, x)
 	}
 }
 
 // drop gives a list back.
 func (n *nodes) drop(acc []uint64) {
-	n.live -= int(acc[1] >> 32)
-	acc[0], acc[1] = 0, 0
-	if n.live == 0 {
-		n.vals, n.next = n.vals[:0], n.next[:0]
+	if acc[0] != 0 {
+		n.all[uint32(acc[1])-1].next = n.free
+		n.free = uint32(acc[0])
 	}
+	acc[0], acc[1] = 0, 0
 }

@@ -81,6 +81,18 @@ func raise(acc []uint64, top int) {
 	acc[0] = uint64(top + 1)
 }
 
+// mergeFloat adds the sum src to dst; the result is that of adding all values to one.
+func mergeFloat(dst, src []uint64) {
+	if src[0] == 0 {
+		return
+	}
+	raise(dst, int(src[0])-1)
+	by := int(dst[0]) - int(src[0])
+	for i := 1; i+by <= floatSumBins; i++ {
+		dst[i+by] += src[i]
+	}
+}
+
 // floatSum returns the sum, rounded once to the nearest even.
 func floatSum(acc []uint64) float64 {
 	if acc[0] == 0 {

@@ -200,7 +200,7 @@ func (w *Tumbling) Open() int {
 
 // Bytes returns the memory of the state.
 func (w *Tumbling) Bytes() int64 {
-	n := w.store.bytes() + int64(cap(w.nodes.vals))*12
+	n := w.store.bytes() + int64(cap(w.nodes.all))*nodeBytes
 	for _, s := range w.slices {
 		n += int64(len(s.tab.index))*8 + int64(cap(s.tab.arena))
 	}
@@ -418,19 +418,11 @@ func (w *Tumbling) Advance(m pipeline.Mark, out pipeline.Emitter) error {
 func (w *Tumbling) free(sl *slice) {
 	if w.prog.collect {
 		for i := range sl.tab.rows {
-			w.dropLists(w.store.row(sl.tab.id(i)))
+			w.prog.dropLists(w.store.row(sl.tab.id(i)), &w.nodes)
 		}
 	}
 	sl.tab.release()
 	delete(w.slices, sl.start)
-}
-
-func (w *Tumbling) dropLists(row []uint64) {
-	for _, a := range w.prog.accs {
-		if a.op == accCollect {
-			w.nodes.drop(row[a.word : a.word+2])
-		}
-	}
 }
 
 // Tick emits late rows that have waited for LateDelay.
@@ -520,7 +512,7 @@ func (w *Tumbling) results(sl *slice, ids []uint32, pane string) (arrow.RecordBa
 		tail[2].(*array.Int32Builder).Append(int32(panes))
 		row[rowHead] = head>>headLate<<headLate | panes<<headPanes
 		if w.cfg.Discard {
-			w.dropLists(row)
+			w.prog.dropLists(row, &w.nodes)
 			w.prog.init(row)
 		}
 	}
@@ -602,7 +594,7 @@ func (w *Tumbling) stateSchema() *arrow.Schema {
 		{Name: "head", Type: arrow.PrimitiveTypes.Int64},
 	}
 	for _, a := range w.prog.accs {
-		if a.op == accCollect {
+		if a.op.list() {
 			fields = append(fields, arrow.Field{Name: a.name, Type: arrow.ListOf(arrow.PrimitiveTypes.Int64)})
 			continue
 		}
@@ -635,12 +627,14 @@ func (w *Tumbling) pieceOf(sl *slice) arrow.RecordBatch {
 	words(4, rowHead)
 	f := 5
 	for _, a := range w.prog.accs {
-		if a.op == accCollect {
+		if a.op.list() {
 			l := b.Field(f).(*array.ListBuilder)
 			v := l.ValueBuilder().(*array.Int64Builder)
 			for i := range sl.tab.rows {
 				l.Append(true)
-				w.nodes.each(w.store.row(sl.tab.id(i))[a.word:a.word+2], v.Append)
+				w.nodes.each(w.store.row(sl.tab.id(i))[a.word:a.word+2], func(x node) {
+					v.AppendValues([]int64{x.val, x.at, int64(x.place)}, nil)
+				})
 			}
 			f++
 			continue
@@ -690,11 +684,15 @@ func (w *Tumbling) Restore(p pipeline.Piece, keep func(group uint8) bool) error 
 		}
 		f := 5
 		for _, a := range w.prog.accs {
-			if a.op == accCollect {
+			if a.op.list() {
 				l := p.Rec.Column(f).(*array.List)
 				from, to := l.ValueOffsets(i)
-				for _, v := range l.ListValues().(*array.Int64).Int64Values()[from:to] {
-					w.nodes.add(row[a.word:a.word+2], v)
+				v := l.ListValues().(*array.Int64).Int64Values()[from:to]
+				for ; len(v) >= 3; v = v[3:] {
+					w.nodes.add(row[a.word:a.word+2], node{val: v[0], at: v[1], place: uint64(v[2])})
+					if a.op == accCollect {
+						w.nodes.arrived = max(w.nodes.arrived, v[1]+1)
+					}
 				}
 				f++
 				continue
