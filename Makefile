@@ -17,6 +17,7 @@ check:
 
 test: check
 	$(GO) test -race -shuffle=on ./...
+	$(GO) test -tags crash -run TestCrashPoints ./cmd/runner
 
 integration:
 	cd integration && $(GO) test -count=1 -timeout 20m ./...

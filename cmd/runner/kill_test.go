@@ -20,6 +20,24 @@ import (
 	"github.com/tidemark/tidemark/pipeline/pipelinetest"
 )
 
+// killJob wants brokers and whether the source is bounded.
+const killJob = `job: kill
+feed: ble
+source: {kafka: {brokers: [%q], topic: kill, bounded: %v, fetch_max_bytes: 65536, max_batch_bytes: 16384}}
+fields: {asset_id: $.key, ts_event: $.ts, rssi_dbm: $.value}
+event_time: {max_disorder: 2s, missing: dead, quiet_after: never}
+window:
+  tumbling: 10s
+  lateness: 1s
+  trigger: on_close
+  aggregates: [{fn: count, as: count}, {fn: sum, column: rssi_dbm, as: sum}, {fn: min, column: rssi_dbm, as: min}, {fn: max, column: rssi_dbm, as: max}]
+normalize: {to: none}
+sinks: [{parquet: {dir: out, partition_by: hour}}]
+checkpoint: {dir: state, interval: 25ms}
+http: {listen: ""}
+parallelism: {shards: 2, decoders: 2}
+`
+
 // TestKilled kills the program with SIGKILL ten times in the middle of its work, each time
 // starts it again, and then wants the very rows of an independent count: none missing,
 // none twice, not a file too many.
@@ -44,22 +62,7 @@ func TestKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	job := func(bounded bool) string {
-		text := fmt.Sprintf(`job: kill
-feed: ble
-source: {kafka: {brokers: [%q], topic: kill, bounded: %v, fetch_max_bytes: 65536, max_batch_bytes: 16384}}
-fields: {asset_id: $.key, ts_event: $.ts, rssi_dbm: $.value}
-event_time: {max_disorder: 2s, missing: dead, quiet_after: never}
-window:
-  tumbling: 10s
-  lateness: 1s
-  trigger: on_close
-  aggregates: [{fn: count, as: count}, {fn: sum, column: rssi_dbm, as: sum}, {fn: min, column: rssi_dbm, as: min}, {fn: max, column: rssi_dbm, as: max}]
-normalize: {to: none}
-sinks: [{parquet: {dir: out, partition_by: hour}}]
-checkpoint: {dir: state, interval: 25ms}
-http: {listen: ""}
-parallelism: {shards: 2, decoders: 2}
-`, brokers, bounded)
+		text := fmt.Sprintf(killJob, brokers, bounded)
 		path := filepath.Join(dir, fmt.Sprintf("job-%v.yaml", bounded))
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
