@@ -483,16 +483,7 @@ func (o *output) build(b array.Builder, row []uint64, nodes *nodes) (overflow bo
 			return true
 		}
 	case "mean":
-		n := float64(row[o.n])
-		switch v, ok := sumInt64(row[w : w+2]); {
-		case o.float:
-			b.(*array.Float64Builder).Append(floatSum(row[w:w+floatSumWords]) / n)
-		case ok:
-			b.(*array.Float64Builder).Append(float64(v) / (n * pow10[o.scale]))
-		default:
-			f, _ := new(big.Float).SetInt(sumBig(row[w : w+2])).Float64()
-			b.(*array.Float64Builder).Append(f / (n * pow10[o.scale]))
-		}
+		b.(*array.Float64Builder).Append(o.mean(row))
 	case "min", "max":
 		o.value(b, int64(row[w]))
 	case "first", "last":
@@ -505,6 +496,40 @@ func (o *output) build(b array.Builder, row []uint64, nodes *nodes) (overflow bo
 		}
 	}
 	return false
+}
+
+func (o *output) mean(row []uint64) float64 {
+	w := o.acc.word
+	n := float64(row[o.n])
+	if o.float {
+		return floatSum(row[w:w+floatSumWords]) / n
+	}
+	if v, ok := sumInt64(row[w : w+2]); ok {
+		return float64(v) / (n * pow10[o.scale])
+	}
+	f, _ := new(big.Float).SetInt(sumBig(row[w : w+2])).Float64()
+	return f / (n * pow10[o.scale])
+}
+
+// same tells whether two rows give the same value.
+func (o *output) same(a, b []uint64, nodes *nodes) bool {
+	if o.n >= 0 && (a[o.n] == 0 || b[o.n] == 0) {
+		return a[o.n] == b[o.n]
+	}
+	w := o.acc.word
+	switch {
+	case o.acc.op.list():
+		value := func(x, y node) bool { return x.val == y.val }
+		return slices.EqualFunc(nodes.sorted(a[w:w+2]), nodes.sorted(b[w:w+2]), value)
+	case o.fn == "first" || o.fn == "last":
+		return a[w+2] == b[w+2]
+	case o.fn == "mean":
+		return o.mean(a) == o.mean(b)
+	case o.float && o.acc.op == accSumFloat:
+		return floatSum(a[w:w+floatSumWords]) == floatSum(b[w:w+floatSumWords])
+	}
+	n := o.acc.op.words()
+	return slices.Equal(a[w:w+n], b[w:w+n])
 }
 
 func (o *output) value(b array.Builder, v int64) {

@@ -121,6 +121,29 @@ func (t *table) find(hash uint64, key []byte) (id uint32, added bool) {
 	return id, true
 }
 
+// has tells whether the table holds the key.
+func (t *table) has(hash uint64, key []byte) bool {
+	var lo, hi uint64
+	short := len(key) <= inlineKey
+	if short {
+		lo, hi = packKey(key)
+	}
+	mask := uint64(len(t.index) - 1)
+	for at := hash & mask; t.index[at] != 0; at = (at + 1) & mask {
+		if t.index[at]&^0xFFFFFFFF != hash<<32 {
+			continue
+		}
+		row := t.store.row(uint32(t.index[at]) - 1)
+		if short && row[0] == lo && row[1] == hi || !short && row[1]&longKey == longKey && string(t.long(row)) == string(key) {
+			return true
+		}
+	}
+	return false
+}
+
+// bytes returns the memory that the table holds outside of the store.
+func (t *table) bytes() int64 { return int64(len(t.index))*8 + int64(cap(t.arena)) }
+
 func (t *table) add() uint32 {
 	if t.rows&(chunkRows-1) == 0 {
 		t.chunks = append(t.chunks, t.store.newChunk())

@@ -1,0 +1,982 @@
+package operators
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/tidemark/tidemark/pipeline"
+)
+
+// Trigger says when a window emits.
+type Trigger string
+
+const (
+	// OnMark emits when the mark reaches the window's end, and again for rows accepted
+	// within the lateness.
+	OnMark Trigger = "on_mark"
+	// OnClose emits once, when the window is freed.
+	OnClose Trigger = "on_close"
+	// OnUpdate emits after every row.
+	OnUpdate Trigger = "on_update"
+	// OnCount emits a key whenever EarlyRows (after the window's end: LateRows) of its rows
+	// have come; the end of the window emits nothing, freeing it the rest.
+	OnCount Trigger = "on_count"
+)
+
+// Panes: what made a window emit.
+const (
+	paneEarly  = "early"
+	paneOnTime = "on_time"
+	paneLate   = "late"
+	paneFinal  = "final"
+	paneUpdate = "update"
+)
+
+// Reasons of the Late port.
+const (
+	reasonLate       = "late"
+	reasonQuietSplit = "quiet_split"
+)
+
+// What a row of a window that corrects itself means (Retract).
+const (
+	kindInsert   = "+I"
+	kindWithdraw = "-U"
+	kindUpdate   = "+U"
+)
+
+// WindowConfig describes windows by event time. Sizes are ticks.
+type WindowConfig struct {
+	Shape
+	Lateness int64
+	Trigger  Trigger
+	// EarlyRows, EarlyDelay and EarlyEvery say when rows are emitted before the window's
+	// end: per key as soon as EarlyRows of them wait (0: no such rule); per key EarlyDelay
+	// of wall time after the first that waits (0: no such rule), or with EarlyAligned at the
+	// next multiple of EarlyDelay; all keys when the mark passes a multiple of EarlyEvery
+	// (0: no such rule), once however many it passes.
+	EarlyRows    int
+	EarlyDelay   int64
+	EarlyAligned bool
+	EarlyEvery   int64
+	// LateRows and LateDelay say when rows accepted after the window fired are emitted: per
+	// key as soon as LateRows of them have come (1: each at once, 0: no such rule), and
+	// LateDelay of wall time after the first. They come out in any case when the window is
+	// freed.
+	LateRows  int
+	LateDelay int64
+	// Discard starts the aggregates anew after each pane; a pane without rows is left out.
+	Discard bool
+	// OnTimeIfNew leaves out, at the end of the window, keys without rows that no pane has
+	// shown.
+	OnTimeIfNew bool
+	// Retract withdraws the previous result of a key and window before the next: column
+	// _tm_kind is +I for the first, then -U with the old values and +U with the new.
+	Retract bool
+	// SkipUnchanged leaves out a result whose values are those of the one before.
+	SkipUnchanged bool
+	Keys          []string
+	Aggregates    []Aggregate
+	// Seed of the key hash.
+	Seed uint64
+}
+
+// Validate returns every problem.
+func (c WindowConfig) Validate() error {
+	errs := []error{c.Shape.Validate()}
+	add := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.Lateness < 0 {
+		add("lateness %v: must not be negative", ticks(c.Lateness))
+	}
+	switch c.Trigger {
+	case OnMark, OnClose, OnUpdate, OnCount:
+	default:
+		add("trigger %q: known are %s, %s, %s, %s", c.Trigger, OnMark, OnClose, OnUpdate, OnCount)
+	}
+	for _, r := range []struct {
+		name string
+		n    int
+	}{{"early", c.EarlyRows}, {"late", c.LateRows}} {
+		if r.n < 0 || r.n > maxWaiting {
+			add("%s rows %d: must be 0 to %d", r.name, r.n, maxWaiting)
+		}
+	}
+	for _, d := range []struct {
+		name string
+		d    int64
+	}{{"early delay", c.EarlyDelay}, {"early every", c.EarlyEvery}, {"late delay", c.LateDelay}} {
+		if d.d < 0 {
+			add("%s %v: must not be negative", d.name, ticks(d.d))
+		}
+	}
+	if c.Trigger != OnMark && (c.EarlyDelay > 0 || c.EarlyEvery > 0 || c.EarlyRows > 0 && c.Trigger != OnCount) {
+		add("trigger %s: early results belong to %s", c.Trigger, OnMark)
+	}
+	if c.Trigger == OnCount && (c.EarlyRows < 1 || c.LateRows < 1) {
+		add("trigger %s: early rows %d and late rows %d must be 1 to %d", c.Trigger, c.EarlyRows, c.LateRows, maxWaiting)
+	}
+	if c.Discard && (c.Retract || c.SkipUnchanged) {
+		add("results that are discarded when shown cannot be compared or withdrawn")
+	}
+	if len(c.Aggregates) == 0 {
+		add("a window without aggregates")
+	}
+	return errors.Join(errs...)
+}
+
+func ticks(t int64) time.Duration {
+	if t > math.MaxInt64/1000 || t < math.MinInt64/1000 {
+		return time.Duration(math.MaxInt64)
+	}
+	return time.Duration(t) * time.Microsecond
+}
+
+// early tells whether windows may show rows before their end.
+func (c WindowConfig) early() bool { return c.EarlyRows > 0 || c.EarlyDelay > 0 || c.EarlyEvery > 0 }
+
+// Window folds rows into windows by key. It is pipeline.Stateful.
+//
+// Every window has a table with one accumulator row per key, and one deadline. Where
+// windows overlap and nothing is shown before their end, rows are folded once, into the
+// slice between two window bounds that they lie in; a window that fires takes in its
+// slices and is from then on a table of its own. A row that came behind its split's mark
+// goes straight to the tables of the windows that accept it, since the slice's other
+// windows may have to do without it: so a slice holds nothing that any of its windows must
+// not have.
+type Window struct {
+	cfg    WindowConfig
+	mem    memory.Allocator
+	keyer  *pipeline.Keyer
+	prog   *program
+	in     *arrow.Schema
+	out    *arrow.Schema
+	lates  *arrow.Schema
+	shares bool // rows are folded into slices
+	keeps  bool // state rows hold the values shown last behind the accumulators
+
+	store   store
+	nodes   nodes
+	wins    map[int64]*window // by end
+	order   []int64           // ends of the windows, ascending
+	slices  map[int64]*slice  // by start
+	starts  []int64           // starts of the slices, ascending
+	mark    int64
+	now     int64
+	expect  int  // rows of the window fired last, to size the next
+	settled bool // windows of restored slices are there
+
+	overflows int64
+	missed    int64
+	// scratch of one Process call
+	late    []int32
+	block   []assigned
+	at      []int32
+	ids     []uint32
+	touched uint64
+	span    span
+}
+
+// window is one open window.
+type window struct {
+	Bounds
+	tab     *table
+	fired   bool   // the mark has passed its end
+	pending []wait // rows with something that no pane has shown, the one due first in front
+	changed bool   // since the last snapshot
+}
+
+// wait is a row that is shown at a time of the wall clock at the latest.
+type wait struct {
+	id  uint32
+	due int64
+}
+
+// slice holds the rows between two window bounds.
+type slice struct {
+	Bounds
+	tab     *table
+	until   int64 // end of its last window
+	changed bool
+}
+
+// Header word of a row: flags (8 bits), panes emitted (16), rows that no pane has shown
+// (8, counted with EarlyRows and LateRows only), late rows in all (32).
+const (
+	headPending = 1 << 0 // on window.pending
+	headNew     = 1 << 1 // has rows that no pane has shown; not kept for the first pane on time
+	headPanes   = 8      // shifts
+	headWaiting = 24
+	headLate    = 32
+	maxWaiting  = math.MaxUint8
+)
+
+// NewWindow compiles the window for rows of the given schema.
+func NewWindow(cfg WindowConfig, rows *arrow.Schema, mem memory.Allocator) (*Window, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	keyer, kerr := pipeline.NewKeyer(rows, cfg.Keys, cfg.Seed)
+	prog, perr := compile(rows, cfg.Aggregates)
+	if err := errors.Join(kerr, perr); err != nil {
+		return nil, err
+	}
+	w := &Window{cfg: cfg, mem: mem, keyer: keyer, prog: prog, in: rows, wins: map[int64]*window{}, slices: map[int64]*slice{},
+		mark: pipeline.MinTicks, now: pipeline.MinTicks, settled: true,
+		shares: cfg.Overlap() > 1 && (cfg.Trigger == OnMark && !cfg.early() || cfg.Trigger == OnClose),
+		keeps:  cfg.Retract || cfg.SkipUnchanged}
+	w.store.width = prog.width
+	if w.keeps {
+		w.store.width += prog.width - rowAcc
+	}
+	bounded := cfg.Kind == Global // its bounds are no times
+	fields := slices.Clone(keyer.Fields())
+	fields = append(fields,
+		arrow.Field{Name: "window_start", Type: pipeline.Timestamp, Nullable: bounded},
+		arrow.Field{Name: "window_end", Type: pipeline.Timestamp, Nullable: bounded})
+	for _, o := range prog.outs {
+		fields = append(fields, o.field)
+	}
+	fields = append(fields,
+		arrow.Field{Name: "late_count", Type: arrow.PrimitiveTypes.Int64},
+		arrow.Field{Name: "_tm_pane", Type: arrow.BinaryTypes.String},
+		arrow.Field{Name: "_tm_revision", Type: arrow.PrimitiveTypes.Int32})
+	if cfg.Retract {
+		fields = append(fields, arrow.Field{Name: "_tm_kind", Type: arrow.BinaryTypes.String})
+	}
+	w.out = arrow.NewSchema(fields, nil)
+	seen := map[string]bool{}
+	for _, f := range fields {
+		if seen[f.Name] {
+			return nil, fmt.Errorf("result column %q is there twice: rename an aggregate (as)", f.Name)
+		}
+		seen[f.Name] = true
+	}
+	w.lates = LateSchema(rows)
+	return w, nil
+}
+
+// LateSchema is the schema of the Late port of a window over rows of the given schema:
+// the row, why it is late, by how much its split's mark had passed it, and the window
+// that it missed, the last one where windows overlap.
+func LateSchema(rows *arrow.Schema) *arrow.Schema {
+	return arrow.NewSchema(append(slices.Clone(rows.Fields()),
+		arrow.Field{Name: "reason", Type: arrow.BinaryTypes.String},
+		arrow.Field{Name: "late_by_us", Type: arrow.PrimitiveTypes.Int64},
+		arrow.Field{Name: "window_start", Type: pipeline.Timestamp},
+		arrow.Field{Name: "window_end", Type: pipeline.Timestamp}), nil)
+}
+
+// Schema is the schema of the results: key columns, window_start, window_end (null for the
+// global window), the aggregates, late_count (rows that came behind their split's mark and
+// were accepted), _tm_pane, _tm_revision, and _tm_kind with Retract.
+func (w *Window) Schema() *arrow.Schema { return w.out }
+
+// Open returns the number of open (key, window) pairs. Where windows share slices it looks
+// every key of every slice up once.
+func (w *Window) Open() int {
+	w.settle()
+	n := 0
+	for _, win := range w.wins {
+		n += win.tab.rows
+	}
+	if !w.shares {
+		return n
+	}
+	// A key makes a pair with each window that begins behind the slice in which it was seen
+	// before; keys that a window has by itself are not counted again.
+	scratch := store{width: rowAcc}
+	seen := newTable(&scratch, w.expect)
+	var key [16]byte
+	var bounds []Bounds
+	for _, start := range w.starts {
+		sl := w.slices[start]
+		bounds = w.cfg.Windows(bounds[:0], sl.Bounds)
+		for i := range sl.tab.rows {
+			k := sl.tab.key(w.store.row(sl.tab.id(i)), &key)
+			hash := w.keyer.Hash(k)
+			id, added := seen.find(hash, k)
+			before := int64(scratch.row(id)[rowHead])
+			scratch.row(id)[rowHead] = uint64(start)
+			for _, b := range bounds {
+				win := w.wins[b.End]
+				if win == nil || w.merged(b) || !added && b.Start <= before {
+					continue
+				}
+				if win.tab.rows > 0 && win.tab.has(hash, k) {
+					continue
+				}
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// Bytes returns the memory of the state.
+func (w *Window) Bytes() int64 {
+	n := w.store.bytes() + int64(cap(w.nodes.all))*nodeBytes
+	for _, win := range w.wins {
+		n += win.tab.bytes()
+	}
+	for _, sl := range w.slices {
+		n += sl.tab.bytes()
+	}
+	return n
+}
+
+// Overflows returns how many sums did not fit int64.
+func (w *Window) Overflows() int64 { return w.overflows }
+
+// Missed returns how many (row, window) pairs were late since the operator was made: all
+// windows of a late row, and those that a row missed while a later one took it.
+func (w *Window) Missed() int64 { return w.missed }
+
+// blockRows is how many rows are looked up together, so that their cache misses overlap.
+const blockRows = 256
+
+// Process folds a batch. Rows keep their order within a key. Rows that lie in no window
+// (between windows, before MinStart) are counted as filtered.
+func (w *Window) Process(in pipeline.Batch, out pipeline.Emitter) error {
+	w.settle()
+	w.late = w.late[:0]
+	n := in.NumRows()
+	outside := 0
+	for from := 0; from < n; from += blockRows {
+		outside += w.assign(in, from, min(from+blockRows, n))
+		for part := range slices.Chunk(w.block, blockRows) {
+			if err := w.take(in, part, out); err != nil {
+				return err
+			}
+		}
+	}
+	w.fold(in.Rec)
+	out.Count(pipeline.Aggregated, in.Split, int64(n-len(w.late)-outside))
+	if outside > 0 {
+		out.Count(pipeline.Filtered, in.Split, int64(outside))
+	}
+	if len(w.late) > 0 {
+		return w.emitLate(in, w.late, out)
+	}
+	return nil
+}
+
+// assigned is a row with a table that takes it.
+type assigned struct {
+	tab    *table
+	win    *window // nil for a slice
+	row    int32
+	behind bool // accepted after its split's mark had completed the window
+}
+
+// place of the rows at hand: the windows of one span, opened when a row needs them.
+type span struct {
+	Bounds
+	bounds []Bounds
+	wins   []*window // nil where not looked up yet
+	slice  *slice
+}
+
+// assign finds the tables of every row of a block and puts aside the rows that are late.
+// It returns how many rows lie in no window.
+func (w *Window) assign(in pipeline.Batch, from, to int) (outside int) {
+	times := pipeline.TicksOf(in.Rec.Column(pipeline.ColTime).(*array.Timestamp))
+	judged := in.Behind != nil || in.Passed != pipeline.MinTicks
+	w.block = w.block[:0]
+	sp := &w.span
+	sp.Bounds = Bounds{math.MaxInt64, math.MinInt64}
+	for i := from; i < to; i++ {
+		r := int32(i)
+		if in.Rows != nil {
+			r = in.Rows[i]
+		}
+		if t := times[r]; t < sp.Start || t >= sp.End {
+			w.moveTo(t)
+		}
+		v := pipeline.MinTicks
+		missed := 0
+		if judged {
+			v = w.verdict(in, r)
+			for missed < len(sp.bounds) && w.cleanup(sp.bounds[missed].End) <= v {
+				missed++
+			}
+			w.missed += int64(missed)
+		}
+		if missed == len(sp.bounds) {
+			if missed == 0 {
+				outside++
+				continue
+			}
+			w.late = append(w.late, r)
+			continue
+		}
+		if w.shares && missed == 0 && last(sp.bounds[0].End) > max(v, w.mark) {
+			if sp.slice == nil {
+				sp.slice = w.openSlice(sp.Bounds)
+			}
+			w.block = append(w.block, assigned{tab: sp.slice.tab, row: r})
+			sp.slice.changed = true
+			continue
+		}
+		for k := missed; k < len(sp.bounds); k++ {
+			if sp.wins[k] == nil {
+				sp.wins[k] = w.open(sp.bounds[k])
+			}
+			win := sp.wins[k]
+			w.block = append(w.block, assigned{win.tab, win, r, last(win.End) <= v})
+		}
+	}
+	return outside
+}
+
+// moveTo makes w.span the span around t.
+func (w *Window) moveTo(t int64) {
+	sp := &w.span
+	sp.Bounds = w.cfg.Span(t)
+	sp.bounds = w.cfg.Windows(sp.bounds[:0], sp.Bounds)
+	sp.wins = sp.wins[:0]
+	for _, b := range sp.bounds {
+		sp.wins = append(sp.wins, w.wins[b.End])
+	}
+	sp.slice = nil
+	if w.shares {
+		sp.slice = w.slices[sp.Start]
+	}
+}
+
+// cleanup returns the mark at which a window that ends at end is freed.
+func (w *Window) cleanup(end int64) int64 { return pipeline.AddTicks(last(end), w.cfg.Lateness) }
+
+// merged tells whether a window has taken in its slices, as far as the mark has come.
+func (w *Window) merged(b Bounds) bool {
+	if w.cfg.Trigger == OnClose {
+		return w.cleanup(b.End) <= w.mark
+	}
+	return last(b.End) <= w.mark
+}
+
+// take looks up the rows of a block and folds them.
+func (w *Window) take(in pipeline.Batch, block []assigned, out pipeline.Emitter) error {
+	w.touch(in, block)
+	early := w.cfg.Trigger == OnUpdate || w.cfg.early()
+	for i := range block {
+		a := &block[i]
+		id, added := a.tab.find(in.Keys.Hash[a.row], in.Keys.At(a.row))
+		if added {
+			w.prog.init(w.store.row(id))
+		}
+		w.at, w.ids = append(w.at, a.row), append(w.ids, id)
+		if a.win == nil {
+			continue
+		}
+		a.win.changed = true
+		if a.behind {
+			w.store.row(id)[rowHead] += 1 << headLate
+		}
+		if early || a.win.fired && w.cfg.Trigger == OnMark {
+			if err := w.accepted(in.Rec, a.win, id, out); err != nil {
+				return err
+			}
+		}
+	}
+	if len(w.at) > maxResultRows {
+		w.fold(in.Rec)
+	}
+	return nil
+}
+
+// touch reads the slot of every row of the block, then the state row behind it. The reads
+// do not depend on each other, so the processor waits for them together; what they find
+// is not used.
+func (w *Window) touch(in pipeline.Batch, block []assigned) {
+	if w.store.bytes() < 1<<20 {
+		return // it lies in the cache anyway
+	}
+	var slots [blockRows]uint64
+	for i, a := range block {
+		tab := a.tab
+		slots[i&(blockRows-1)] = tab.index[in.Keys.Hash[a.row]&uint64(len(tab.index)-1)]
+	}
+	var sum uint64
+	for i := range block {
+		if slot := slots[i&(blockRows-1)]; slot != 0 {
+			sum += w.store.row(uint32(slot) - 1)[rowKey]
+		}
+	}
+	w.touched = sum
+}
+
+// verdict returns the mark by which row r is judged: its split's own just before it, or
+// the mark given away while the split was quiet.
+func (w *Window) verdict(in pipeline.Batch, r int32) int64 {
+	v := in.Passed
+	if in.Behind != nil {
+		v = max(v, in.Behind[r])
+	}
+	return v
+}
+
+func (w *Window) fold(rec arrow.RecordBatch) {
+	if len(w.ids) == 0 {
+		return
+	}
+	w.prog.update(&w.store, rec, w.at, w.ids, &w.nodes)
+	w.at, w.ids = w.at[:0], w.ids[:0]
+}
+
+// open returns the window with the given bounds.
+func (w *Window) open(b Bounds) *window {
+	if win := w.wins[b.End]; win != nil {
+		return win
+	}
+	expect := w.expect
+	if w.shares {
+		expect = 0 // it gets its rows when it takes in its slices
+	}
+	win := &window{Bounds: b, tab: newTable(&w.store, expect), fired: last(b.End) <= w.mark}
+	w.wins[b.End] = win
+	at, _ := slices.BinarySearch(w.order, b.End)
+	w.order = slices.Insert(w.order, at, b.End)
+	return win
+}
+
+// openSlice returns the slice with the given bounds, and makes its windows.
+func (w *Window) openSlice(b Bounds) *slice {
+	if sl := w.slices[b.Start]; sl != nil {
+		return sl
+	}
+	bounds := w.cfg.Windows(nil, b)
+	sl := &slice{Bounds: b, tab: newTable(&w.store, w.expect), until: bounds[len(bounds)-1].End}
+	w.slices[b.Start] = sl
+	at, _ := slices.BinarySearch(w.starts, b.Start)
+	w.starts = slices.Insert(w.starts, at, b.Start)
+	if w.settled {
+		w.openWindows(bounds)
+	}
+	return sl
+}
+
+func (w *Window) openWindows(bounds []Bounds) {
+	for _, b := range bounds {
+		if !w.merged(b) {
+			w.open(b)
+		}
+	}
+}
+
+// settle makes the windows of restored slices, those that had not taken them in at the
+// restored mark.
+func (w *Window) settle() {
+	if w.settled {
+		return
+	}
+	w.settled = true
+	for _, start := range w.starts {
+		w.openWindows(w.cfg.Windows(nil, w.slices[start].Bounds))
+	}
+	for _, win := range w.wins {
+		win.fired = win.fired || last(win.End) <= w.mark
+		slices.SortStableFunc(win.pending, func(a, b wait) int { return cmp.Compare(a.due, b.due) })
+	}
+}
+
+// accepted handles a row of a window that may show rows before its end, or has fired.
+// Before anything is shown the rows that came first are folded, and this one.
+func (w *Window) accepted(rec arrow.RecordBatch, win *window, id uint32, out pipeline.Emitter) error {
+	row := w.store.row(id)
+	row[rowHead] |= headNew
+	if w.cfg.Trigger == OnUpdate {
+		w.fold(rec)
+		return w.emit(win, []uint32{id}, paneUpdate, out)
+	}
+	pane, rows := paneEarly, w.cfg.EarlyRows
+	if win.fired {
+		pane, rows = paneLate, w.cfg.LateRows
+	}
+	if rows > 0 {
+		row[rowHead] += 1 << headWaiting
+		if int(row[rowHead]>>headWaiting&maxWaiting) >= rows {
+			if at := slices.IndexFunc(win.pending, func(p wait) bool { return p.id == id }); at >= 0 {
+				win.pending = slices.Delete(win.pending, at, at+1)
+			}
+			w.fold(rec)
+			return w.emit(win, []uint32{id}, pane, out)
+		}
+	}
+	if row[rowHead]&headPending != 0 {
+		return nil
+	}
+	due := pipeline.AddTicks(w.now, w.cfg.LateDelay)
+	if !win.fired {
+		switch {
+		case w.cfg.EarlyDelay == 0:
+			return nil
+		case w.cfg.EarlyAligned:
+			due = pipeline.AddTicks(FloorStart(w.now, w.cfg.EarlyDelay, 0), w.cfg.EarlyDelay)
+		default:
+			due = pipeline.AddTicks(w.now, w.cfg.EarlyDelay)
+		}
+	}
+	row[rowHead] |= headPending
+	win.pending = append(win.pending, wait{id, due})
+	return nil
+}
+
+// Advance fires the windows that the mark completes, then frees those whose lateness it
+// has passed.
+func (w *Window) Advance(m pipeline.Mark, out pipeline.Emitter) error {
+	w.settle()
+	if m.Event <= w.mark {
+		return nil
+	}
+	before := w.mark
+	w.mark = m.Event
+	freed := 0
+	for _, end := range w.order {
+		win := w.wins[end]
+		if last(end) > w.mark {
+			if w.cfg.EarlyEvery == 0 {
+				break
+			}
+			if err := w.passing(win, before, out); err != nil {
+				return err
+			}
+			continue
+		}
+		now := !win.fired
+		if now {
+			if err := w.fire(win, out); err != nil {
+				return err
+			}
+		}
+		if w.cleanup(end) > w.mark {
+			continue
+		}
+		var err error
+		switch {
+		case w.cfg.Trigger == OnClose:
+			w.mergeSlices(win)
+			err = w.emitAll(win, paneFinal, false, out)
+		case w.cfg.Trigger == OnCount && now:
+			err = w.emitAll(win, paneOnTime, true, out)
+		case w.cfg.Trigger == OnCount:
+			err = w.emitAll(win, paneLate, true, out)
+		default:
+			err = w.emitPending(win, pipeline.MaxTicks, out)
+		}
+		if err != nil {
+			return err
+		}
+		w.free(win)
+		freed++
+	}
+	w.order = w.order[freed:]
+	if freed > 0 && cap(w.order) > 4*len(w.order)+64 {
+		w.order = slices.Clone(w.order)
+	}
+	w.freeSlices()
+	return nil
+}
+
+// passing emits the rows of an open window when the mark has passed a multiple of
+// EarlyEvery behind its start.
+func (w *Window) passing(win *window, before int64, out pipeline.Emitter) error {
+	at := FloorStart(w.mark, w.cfg.EarlyEvery, 0)
+	if at <= before || at <= win.Start {
+		return nil
+	}
+	return w.emitAll(win, paneEarly, w.cfg.Discard, out)
+}
+
+// fire completes a window.
+func (w *Window) fire(win *window, out pipeline.Emitter) error {
+	win.fired, win.changed = true, true
+	if w.cfg.Trigger == OnMark {
+		w.mergeSlices(win)
+		w.expect = win.tab.rows
+		return w.emitAll(win, paneOnTime, w.cfg.early() && (w.cfg.Discard || w.cfg.OnTimeIfNew), out)
+	}
+	w.expect = win.tab.rows
+	return nil
+}
+
+// mergeSlices takes the slices of a window into its own table.
+func (w *Window) mergeSlices(win *window) {
+	if !w.shares {
+		return
+	}
+	var scratch [16]byte
+	at, _ := slices.BinarySearch(w.starts, win.Start)
+	for ; at < len(w.starts) && w.starts[at] < win.End; at++ {
+		sl := w.slices[w.starts[at]]
+		if win.tab.rows == 0 {
+			win.tab = newTable(&w.store, sl.tab.rows)
+		}
+		for i := range sl.tab.rows {
+			src := w.store.row(sl.tab.id(i))
+			key := sl.tab.key(src, &scratch)
+			id, added := win.tab.find(w.keyer.Hash(key), key)
+			dst := w.store.row(id)
+			if added {
+				w.prog.init(dst)
+			}
+			w.prog.merge(dst, src, &w.nodes)
+		}
+	}
+}
+
+func (w *Window) freeSlices() {
+	freed := 0
+	for _, start := range w.starts {
+		sl := w.slices[start]
+		if !w.merged(Bounds{End: sl.until}) {
+			break
+		}
+		w.dropRows(sl.tab)
+		delete(w.slices, start)
+		freed++
+	}
+	w.starts = slices.Delete(w.starts, 0, freed)
+}
+
+func (w *Window) free(win *window) {
+	w.dropRows(win.tab)
+	delete(w.wins, win.End)
+}
+
+func (w *Window) dropRows(tab *table) {
+	if w.prog.collect {
+		for i := range tab.rows {
+			w.prog.dropLists(w.store.row(tab.id(i)), &w.nodes)
+		}
+	}
+	tab.release()
+}
+
+// Tick emits the rows that have waited long enough.
+func (w *Window) Tick(now int64, out pipeline.Emitter) error {
+	w.settle()
+	w.now = max(w.now, now)
+	for _, end := range w.order {
+		win := w.wins[end]
+		if !win.fired && w.cfg.EarlyDelay == 0 {
+			break
+		}
+		if err := w.emitPending(win, w.now, out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// emitPending emits the rows of a window that wait until due at the latest.
+func (w *Window) emitPending(win *window, due int64, out pipeline.Emitter) error {
+	n := 0
+	for n < len(win.pending) && win.pending[n].due <= due {
+		n++
+	}
+	if n == 0 {
+		return nil
+	}
+	ids := make([]uint32, n)
+	for i, p := range win.pending[:n] {
+		ids[i] = p.id
+	}
+	win.pending = append([]wait(nil), win.pending[n:]...)
+	pane := paneEarly
+	if win.fired {
+		pane = paneLate
+	}
+	return w.emit(win, ids, pane, out)
+}
+
+// emitAll emits all rows of a window, or those with something that no pane has shown.
+func (w *Window) emitAll(win *window, pane string, unshown bool, out pipeline.Emitter) error {
+	win.pending = nil
+	ids := make([]uint32, 0, win.tab.rows)
+	for i := range win.tab.rows {
+		id := win.tab.id(i)
+		if unshown && w.store.row(id)[rowHead]&headNew == 0 {
+			continue
+		}
+		ids = append(ids, id)
+	}
+	return w.emit(win, ids, pane, out)
+}
+
+// maxResultRows bounds one result batch.
+const maxResultRows = 4096
+
+// emit sends rows of one window. They come in the order in which their keys were first
+// seen, which depends on how splits interleave: sinks sort.
+func (w *Window) emit(win *window, ids []uint32, pane string, out pipeline.Emitter) error {
+	win.changed = true
+	for part := range slices.Chunk(ids, maxResultRows) {
+		rec, err := w.results(win, part, pane)
+		if err != nil {
+			return err
+		}
+		if rec.NumRows() > 0 {
+			err = out.Emit(pipeline.Out, pipeline.Result(rec))
+		}
+		rec.Release()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *Window) results(win *window, ids []uint32, pane string) (arrow.RecordBatch, error) {
+	b := array.NewRecordBuilder(w.mem, w.out)
+	defer b.Release()
+	b.Reserve(len(ids))
+	l := line{b.Fields(), len(w.keyer.Fields()), pane}
+	for _, id := range ids {
+		row := w.store.row(id)
+		head := row[rowHead]
+		panes := head >> headPanes & math.MaxUint16
+		row[rowHead] = head>>headLate<<headLate | panes<<headPanes
+		var kind string
+		if w.cfg.SkipUnchanged && panes > 0 && w.unchanged(row) {
+			continue
+		}
+		if w.cfg.Retract {
+			kind = kindInsert
+			if panes > 0 {
+				if err := w.result(l, win, row, w.shown(row), kindWithdraw, panes); err != nil {
+					return nil, err
+				}
+				kind = kindUpdate
+			}
+		}
+		if panes == math.MaxUint16 {
+			return nil, fmt.Errorf("window %s: a key has emitted %d revisions, the most that fit; raise late_delay", win.name(), panes)
+		}
+		panes++
+		if err := w.result(l, win, row, row, kind, panes); err != nil {
+			return nil, err
+		}
+		row[rowHead] = head>>headLate<<headLate | panes<<headPanes
+		if w.keeps {
+			copy(w.shown(row)[rowAcc:], row[rowAcc:w.prog.width])
+		}
+		if w.cfg.Discard {
+			w.prog.dropLists(row, &w.nodes)
+			w.prog.init(row)
+		}
+	}
+	return b.NewRecordBatch(), nil
+}
+
+// line is a result being built.
+type line struct {
+	cols []array.Builder
+	keys int
+	pane string
+}
+
+// result appends one result: the key of a row with values, which are those of the row or
+// those shown last.
+func (w *Window) result(l line, win *window, row, values []uint64, kind string, panes uint64) error {
+	var scratch [16]byte
+	if err := w.keyer.Append(l.cols[:l.keys], win.tab.key(row, &scratch)); err != nil {
+		return fmt.Errorf("window %s: %w", win.name(), err)
+	}
+	cols := l.cols[l.keys:]
+	if w.cfg.Kind == Global {
+		cols[0].AppendNull()
+		cols[1].AppendNull()
+	} else {
+		cols[0].(*array.TimestampBuilder).Append(arrow.Timestamp(win.Start))
+		cols[1].(*array.TimestampBuilder).Append(arrow.Timestamp(win.End))
+	}
+	for i := range w.prog.outs {
+		if w.prog.outs[i].build(cols[2+i], values, &w.nodes) {
+			w.overflows++
+		}
+	}
+	tail := cols[2+len(w.prog.outs):]
+	tail[0].(*array.Int64Builder).Append(int64(row[rowHead] >> headLate))
+	tail[1].(*array.StringBuilder).Append(l.pane)
+	tail[2].(*array.Int32Builder).Append(int32(panes))
+	if w.cfg.Retract {
+		tail[3].(*array.StringBuilder).Append(kind)
+	}
+	return nil
+}
+
+// shown returns the values that a row's last pane had, at the words of the accumulators.
+// The words before rowAcc are of no use.
+func (w *Window) shown(row []uint64) []uint64 { return row[w.prog.width-rowAcc:] }
+
+func (w *Window) unchanged(row []uint64) bool {
+	shown := w.shown(row)
+	for i := range w.prog.outs {
+		if !w.prog.outs[i].same(row, shown, &w.nodes) {
+			return false
+		}
+	}
+	return true
+}
+
+func (b Bounds) name() string {
+	if b.Start == pipeline.MinTicks {
+		return "of all time"
+	}
+	return arrow.Timestamp(b.Start).ToTime(arrow.Microsecond).Format(time.RFC3339Nano)
+}
+
+func (w *Window) emitLate(in pipeline.Batch, late []int32, out pipeline.Emitter) error {
+	cols := make([]arrow.Array, 0, w.lates.NumFields())
+	defer func() {
+		for _, c := range cols {
+			c.Release()
+		}
+	}()
+	for i := range int(in.Rec.NumCols()) {
+		c, err := pipeline.GatherColumn(w.mem, in.Rec.Column(i), late)
+		if err != nil {
+			return fmt.Errorf("late rows, column %s: %w", in.Rec.ColumnName(i), err)
+		}
+		cols = append(cols, c)
+	}
+	times := pipeline.TicksOf(in.Rec.Column(pipeline.ColTime).(*array.Timestamp))
+	reason := array.NewStringBuilder(w.mem)
+	defer reason.Release()
+	by := array.NewInt64Builder(w.mem)
+	defer by.Release()
+	ws := array.NewTimestampBuilder(w.mem, pipeline.Timestamp)
+	defer ws.Release()
+	we := array.NewTimestampBuilder(w.mem, pipeline.Timestamp)
+	defer we.Release()
+	for _, r := range late {
+		if t := times[r]; t < w.span.Start || t >= w.span.End {
+			w.moveTo(t)
+		}
+		missed := w.span.bounds[len(w.span.bounds)-1] // the last of them
+		own := pipeline.MinTicks
+		if in.Behind != nil {
+			own = in.Behind[r]
+		}
+		if w.cleanup(missed.End) <= own {
+			reason.Append(reasonLate)
+		} else {
+			reason.Append(reasonQuietSplit)
+		}
+		by.Append(pipeline.SubTicks(w.verdict(in, r), times[r]))
+		ws.Append(arrow.Timestamp(missed.Start))
+		we.Append(arrow.Timestamp(missed.End))
+	}
+	cols = append(cols, reason.NewArray(), by.NewArray(), ws.NewArray(), we.NewArray())
+	rec := array.NewRecordBatch(w.lates, cols, int64(len(late)))
+	defer rec.Release()
+	return out.Emit(pipeline.Late, pipeline.Batch{Rec: rec, Split: in.Split, Passed: pipeline.MinTicks})
+}
