@@ -126,6 +126,20 @@ func buildJob(cfg Config, deps jobDeps) (pipeline.Job, func() error, error) {
 	if err != nil {
 		return pipeline.Job{}, nil, fmt.Errorf("checkpoint directory: %w", err)
 	}
+	lock, err := lockState(cfg.Checkpoint.Dir)
+	if err != nil {
+		return pipeline.Job{}, nil, fmt.Errorf("checkpoint directory: %w", err)
+	}
+	job, closeSinks, err := p.job(store, deps, mem)
+	if err != nil {
+		return pipeline.Job{}, nil, errors.Join(err, lock.Close())
+	}
+	return job, func() error { return errors.Join(closeSinks(), lock.Close()) }, nil
+}
+
+// job puts the parts together. The caller closes the sinks.
+func (p *plan) job(store pipeline.Store, deps jobDeps, mem memory.Allocator) (pipeline.Job, func() error, error) {
+	cfg := p.cfg
 	metrics, err := pipeline.NewMetrics(deps.registry, cfg.Job)
 	if err != nil {
 		return pipeline.Job{}, nil, err
