@@ -408,3 +408,20 @@ func Descend(rec arrow.RecordBatch, name string) (col arrow.Array, nulls []arrow
 	}
 	return col, nulls, nil
 }
+
+// SameColumns tells whether batches of one schema can be read as the other.
+func SameColumns(want, got *arrow.Schema) error {
+	if want == got {
+		return nil
+	}
+	if want.NumFields() != got.NumFields() {
+		return fmt.Errorf("batch with %d columns, the table has %d", got.NumFields(), want.NumFields())
+	}
+	for i, f := range want.Fields() {
+		g := got.Field(i)
+		if f.Name != g.Name || !arrow.TypeEqual(f.Type, g.Type) {
+			return fmt.Errorf("batch with column %d %s %s, the table has %s %s", i, g.Name, g.Type, f.Name, f.Type)
+		}
+	}
+	return nil
+}

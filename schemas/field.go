@@ -131,11 +131,16 @@ type FieldMap struct {
 // any more.
 func Override(fields []Field, m map[string]FieldMap) ([]Field, error) {
 	out := slices.Clone(fields)
+	var names []string
+	for _, f := range fields {
+		names = append(names, f.Name)
+	}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(m)) {
 		i := slices.IndexFunc(out, func(f Field) bool { return f.Name == name })
 		if i < 0 {
-			errs = append(errs, fmt.Errorf("field %q is not one of this feed; the nearest is %q", name, nearest(name, fields)))
+			best, _ := Nearest(name, names)
+			errs = append(errs, fmt.Errorf("field %q is not one of this feed; the nearest is %q", name, best))
 			continue
 		}
 		if m[name].Path != "" {
@@ -157,15 +162,14 @@ func Override(fields []Field, m map[string]FieldMap) ([]Field, error) {
 	return out, nil
 }
 
-// nearest returns the field name with the smallest edit distance, the first of equals.
-func nearest(name string, fields []Field) string {
-	best, bestDist := "", 0
-	for i, f := range fields {
-		if d := distance(name, f.Name); i == 0 || d < bestDist {
-			best, bestDist = f.Name, d
+// Nearest returns the name with the smallest edit distance, in bytes, the first of equals.
+func Nearest(name string, names []string) (best string, by int) {
+	for i, n := range names {
+		if d := distance(name, n); i == 0 || d < by {
+			best, by = n, d
 		}
 	}
-	return best
+	return best, by
 }
 
 // distance is the Levenshtein distance in bytes.

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/tidemark/tidemark/schemas"
 )
 
 // A document is a configuration file: its tree, and what is wrong with it so far.
@@ -202,36 +204,11 @@ func suggest(key string, fields map[string]reflect.Value) string {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	best, at := "", 1<<30
-	for _, name := range names {
-		if n := distance(key, name); n < at {
-			best, at = name, n
-		}
-	}
+	best, at := schemas.Nearest(key, names)
 	if at <= 1+len(key)/3 {
 		return fmt.Sprintf("; did you mean %s?", best)
 	}
 	return "; known here: " + strings.Join(names, ", ")
-}
-
-// distance is the Levenshtein distance.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diag := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diag
-			if a[i] != b[j] {
-				cost = 1 + min(diag, row[j], row[j+1])
-			}
-			diag, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
 }
 
 // node returns the node at a path of keys, or the nearest one above it.

@@ -84,7 +84,7 @@ func (g *stage) Write(ctx context.Context, b pipeline.Batch) error {
 	if g.ended {
 		return g.errorf("write after the end of the stage")
 	}
-	if err := sameColumns(g.sink.schema, b.Rec.Schema()); err != nil {
+	if err := pipeline.SameColumns(g.sink.schema, b.Rec.Schema()); err != nil {
 		return g.errorf("%w", err)
 	}
 	if err := g.order.Add(b); err != nil {
@@ -95,23 +95,6 @@ func (g *stage) Write(ctx context.Context, b pipeline.Batch) error {
 	}
 	if err := g.cut(ctx); err != nil {
 		return g.errorf("%w", err)
-	}
-	return nil
-}
-
-// sameColumns tells whether batches of one schema can be read as the other.
-func sameColumns(want, got *arrow.Schema) error {
-	if want == got {
-		return nil
-	}
-	if want.NumFields() != got.NumFields() {
-		return fmt.Errorf("batch with %d columns, the table has %d", got.NumFields(), want.NumFields())
-	}
-	for i, f := range want.Fields() {
-		g := got.Field(i)
-		if f.Name != g.Name || !arrow.TypeEqual(f.Type, g.Type) {
-			return fmt.Errorf("batch with column %d %s %s, the table has %s %s", i, g.Name, g.Type, f.Name, f.Type)
-		}
 	}
 	return nil
 }
