@@ -26,9 +26,9 @@ const (
 	OnClose Trigger = "on_close"
 	// OnUpdate emits after every row.
 	OnUpdate Trigger = "on_update"
-	// OnCount emits a key whenever EarlyRows (after the window's end: LateRows) of its rows
-	// have come; the end of the window emits nothing, freeing it the rest.
-	OnCount Trigger = "on_count"
+	// OnRule emits when the early rules, and after the window's end the late rules, say so;
+	// the end itself emits nothing. Freeing the window emits the rest.
+	OnRule Trigger = "on_rule"
 )
 
 // Panes: what made a window emit.
@@ -97,16 +97,16 @@ func (c WindowConfig) Validate() error {
 		add("lateness %v: must not be negative", ticks(c.Lateness))
 	}
 	switch c.Trigger {
-	case OnMark, OnClose, OnUpdate, OnCount:
+	case OnMark, OnClose, OnUpdate, OnRule:
 	default:
-		add("trigger %q: known are %s, %s, %s, %s", c.Trigger, OnMark, OnClose, OnUpdate, OnCount)
+		add("trigger %q: known are %s, %s, %s, %s", c.Trigger, OnMark, OnClose, OnUpdate, OnRule)
 	}
 	for _, r := range []struct {
 		name string
 		n    int
 	}{{"early", c.EarlyRows}, {"late", c.LateRows}} {
-		if r.n < 0 || r.n > maxWaiting {
-			add("%s rows %d: must be 0 to %d", r.name, r.n, maxWaiting)
+		if r.n < 0 || r.n > maxLateRows {
+			add("%s rows %d: must be 0 to %d", r.name, r.n, maxLateRows)
 		}
 	}
 	for _, d := range []struct {
@@ -117,11 +117,11 @@ func (c WindowConfig) Validate() error {
 			add("%s %v: must not be negative", d.name, ticks(d.d))
 		}
 	}
-	if c.Trigger != OnMark && (c.EarlyDelay > 0 || c.EarlyEvery > 0 || c.EarlyRows > 0 && c.Trigger != OnCount) {
-		add("trigger %s: early results belong to %s", c.Trigger, OnMark)
+	if (c.Trigger == OnClose || c.Trigger == OnUpdate) && c.early() {
+		add("trigger %s: early rows, early delay and early every belong to %s and %s", c.Trigger, OnMark, OnRule)
 	}
-	if c.Trigger == OnCount && (c.EarlyRows < 1 || c.LateRows < 1) {
-		add("trigger %s: early rows %d and late rows %d must be 1 to %d", c.Trigger, c.EarlyRows, c.LateRows, maxWaiting)
+	if c.Trigger == OnRule && !c.early() {
+		add("trigger %s: needs early rows, early delay or early every", c.Trigger)
 	}
 	if c.Discard && (c.Retract || c.SkipUnchanged) {
 		add("results that are discarded when shown cannot be compared or withdrawn")
@@ -181,7 +181,7 @@ type Window struct {
 	at      []int32
 	ids     []uint32
 	touched uint64
-	span    span
+	span    cover
 }
 
 // window is one open window.
@@ -211,11 +211,11 @@ type slice struct {
 // (8, counted with EarlyRows and LateRows only), late rows in all (32).
 const (
 	headPending = 1 << 0 // on window.pending
-	headNew     = 1 << 1 // has rows that no pane has shown; not kept for the first pane on time
+	headNew     = 1 << 1 // has rows that no pane has shown; kept with early rules and after the end
 	headPanes   = 8      // shifts
 	headWaiting = 24
 	headLate    = 32
-	maxWaiting  = math.MaxUint8
+	maxLateRows = math.MaxUint8
 )
 
 // NewWindow compiles the window for rows of the given schema.
@@ -376,8 +376,8 @@ type assigned struct {
 	behind bool // accepted after its split's mark had completed the window
 }
 
-// place of the rows at hand: the windows of one span, opened when a row needs them.
-type span struct {
+// cover is the span of the rows at hand and its windows, opened when a row needs them.
+type cover struct {
 	Bounds
 	bounds []Bounds
 	wins   []*window // nil where not looked up yet
@@ -602,7 +602,7 @@ func (w *Window) accepted(rec arrow.RecordBatch, win *window, id uint32, out pip
 	}
 	if rows > 0 {
 		row[rowHead] += 1 << headWaiting
-		if int(row[rowHead]>>headWaiting&maxWaiting) >= rows {
+		if int(row[rowHead]>>headWaiting&maxLateRows) >= rows {
 			if at := slices.IndexFunc(win.pending, func(p wait) bool { return p.id == id }); at >= 0 {
 				win.pending = slices.Delete(win.pending, at, at+1)
 			}
@@ -664,9 +664,9 @@ func (w *Window) Advance(m pipeline.Mark, out pipeline.Emitter) error {
 		case w.cfg.Trigger == OnClose:
 			w.mergeSlices(win)
 			err = w.emitAll(win, paneFinal, false, out)
-		case w.cfg.Trigger == OnCount && now:
+		case w.cfg.Trigger == OnRule && now:
 			err = w.emitAll(win, paneOnTime, true, out)
-		case w.cfg.Trigger == OnCount:
+		case w.cfg.Trigger == OnRule:
 			err = w.emitAll(win, paneLate, true, out)
 		default:
 			err = w.emitPending(win, pipeline.MaxTicks, out)
