@@ -115,16 +115,43 @@ type LimitsConfig struct {
 
 // WindowConfig is the keyed operator.
 type WindowConfig struct {
-	ID         string            `yaml:"id"`
-	Tumbling   time.Duration     `yaml:"tumbling"`
-	Offset     time.Duration     `yaml:"offset"`
-	Lateness   time.Duration     `yaml:"lateness"`
-	Trigger    operators.Trigger `yaml:"trigger"`
-	LateRows   int               `yaml:"late_rows"`
-	LateDelay  time.Duration     `yaml:"late_delay"`
-	Discard    bool              `yaml:"discard"`
-	Key        []string          `yaml:"key"`
-	Aggregates []AggregateConfig `yaml:"aggregates"`
+	ID string `yaml:"id"`
+	// One of the three says how windows lie.
+	Tumbling time.Duration   `yaml:"tumbling"`
+	Hopping  *HoppingConfig  `yaml:"hopping"`
+	Cumulate *CumulateConfig `yaml:"cumulate"`
+	Offset   time.Duration   `yaml:"offset"`
+	// Zone makes tumbling windows of 2 hours and more follow the clock of a place.
+	Zone      string            `yaml:"zone"`
+	Lateness  time.Duration     `yaml:"lateness"`
+	Trigger   operators.Trigger `yaml:"trigger"`
+	Early     EarlyConfig       `yaml:"early"`
+	LateRows  int               `yaml:"late_rows"`
+	LateDelay time.Duration     `yaml:"late_delay"`
+	Discard   bool              `yaml:"discard"`
+	// SkipUnchanged leaves out a revision whose values are those of the one before.
+	SkipUnchanged bool              `yaml:"skip_unchanged"`
+	Key           []string          `yaml:"key"`
+	Aggregates    []AggregateConfig `yaml:"aggregates"`
+}
+
+// HoppingConfig is windows of one size that begin every slide.
+type HoppingConfig struct {
+	Size  time.Duration `yaml:"size"`
+	Slide time.Duration `yaml:"slide"`
+}
+
+// CumulateConfig is windows that begin every size and end after one, two, ... steps.
+type CumulateConfig struct {
+	Size time.Duration `yaml:"size"`
+	Step time.Duration `yaml:"step"`
+}
+
+// EarlyConfig says when a window shows what it has before its end; 0 for not.
+type EarlyConfig struct {
+	Rows  int           `yaml:"rows"`  // of a key that wait
+	Delay time.Duration `yaml:"delay"` // of wall time after the first that waits
+	Every time.Duration `yaml:"every"` // of event time
 }
 
 // AggregateConfig is one aggregate.
@@ -244,6 +271,9 @@ func (c *Config) resolve() {
 	}
 	table := strings.ReplaceAll(c.Job, "-", "_")
 	sortBy, timeColumn := append(slices.Clone(c.Window.Key), "window_start"), "window_start"
+	if c.Window.Cumulate != nil { // several windows begin at one start
+		sortBy = append(sortBy, "window_end")
+	}
 	if c.Normalize.To == "ocsf" {
 		sortBy, timeColumn = []string{"metadata.uid"}, "time"
 	}
@@ -349,7 +379,19 @@ func (c *Config) validate(d *document) {
 
 // validateRows checks what depends on the columns of the feed, by building it.
 func (c *Config) validateRows(d *document, f feed) {
-	if c.Window.Tumbling <= 0 {
+	kinds := 0
+	for _, given := range []bool{child(d.node("window"), "tumbling") != nil, c.Window.Hopping != nil, c.Window.Cumulate != nil} {
+		if given {
+			kinds++
+		}
+	}
+	if kinds != 1 {
+		d.add(d.node("window"), "window", "say how windows lie by one of tumbling, hopping and cumulate")
+	}
+	if _, err := time.LoadLocation(c.Window.Zone); err != nil {
+		d.add(d.node("window", "zone"), "window.zone", "%q is no time zone, such as Europe/Amsterdam", c.Window.Zone)
+	}
+	if kinds == 1 && c.Window.Hopping == nil && c.Window.Cumulate == nil && c.Window.Tumbling <= 0 {
 		d.add(d.node("window", "tumbling"), "window.tumbling", "%v: a window must be longer than that", c.Window.Tumbling)
 	}
 	fields, err := schemas.Override(f.fields(), c.fieldMaps())
@@ -357,12 +399,11 @@ func (c *Config) validateRows(d *document, f feed) {
 	d.invalid(c.decodeConfig(f).Validate(), "event_time")
 	d.invalid(c.jsonLimits().Validate(), "limits")
 	sized := *c // the columns can be checked whatever the sizes are
-	if sized.Window.Tumbling <= 0 {
+	if sized.Window.Hopping == nil && sized.Window.Cumulate == nil && sized.Window.Tumbling <= 0 {
 		sized.Window.Tumbling, sized.Window.Offset = time.Hour, 0
 	}
 	d.invalid(sized.windowConfig(0).Validate(), "window")
-	sized.Window.Lateness, sized.Window.Offset, sized.Window.LateRows, sized.Window.LateDelay = 0, 0, 0, 0
-	sized.Window.Trigger = operators.OnMark
+	sized.Window = WindowConfig{ID: c.Window.ID, Tumbling: time.Hour, Trigger: operators.OnMark, Key: c.Window.Key, Aggregates: c.Window.Aggregates}
 	sized.Source.Kafka.Topic, sized.Window.ID = cmp.Or(c.Source.Kafka.Topic, "topic"), cmp.Or(c.Window.ID, "window")
 	if err != nil || c.decodeConfig(f).Validate() != nil || c.jsonLimits().Validate() != nil || c.Normalize.Version.Validate() != nil {
 		return
@@ -400,14 +441,36 @@ func (c *Config) jsonLimits() schemas.Limits {
 	return schemas.Limits{Depth: c.Limits.JSONDepth, Keys: c.Limits.JSONKeys, StringBytes: c.Limits.StringBytes}
 }
 
-func (c *Config) windowConfig(seed uint64) operators.TumblingConfig {
+func (c *Config) windowConfig(seed uint64) operators.WindowConfig {
 	w := c.Window
-	cfg := operators.TumblingConfig{Size: pipeline.Ticks(w.Tumbling), Offset: pipeline.Ticks(w.Offset), Lateness: pipeline.Ticks(w.Lateness),
-		Trigger: w.Trigger, LateRows: w.LateRows, LateDelay: pipeline.Ticks(w.LateDelay), Discard: w.Discard, Keys: w.Key, Seed: seed}
+	cfg := operators.WindowConfig{Shape: operators.TumblingShape(pipeline.Ticks(w.Tumbling), pipeline.Ticks(w.Offset)),
+		Lateness: pipeline.Ticks(w.Lateness), Trigger: w.Trigger, EarlyRows: w.Early.Rows, EarlyDelay: pipeline.Ticks(w.Early.Delay),
+		EarlyEvery: pipeline.Ticks(w.Early.Every), LateRows: w.LateRows, LateDelay: pipeline.Ticks(w.LateDelay), Discard: w.Discard,
+		SkipUnchanged: w.SkipUnchanged, Keys: w.Key, Seed: seed}
+	switch {
+	case w.Hopping != nil:
+		cfg.Size, cfg.Slide = pipeline.Ticks(w.Hopping.Size), pipeline.Ticks(w.Hopping.Slide)
+	case w.Cumulate != nil:
+		cfg.Kind, cfg.Size, cfg.Slide = operators.Cumulate, pipeline.Ticks(w.Cumulate.Size), pipeline.Ticks(w.Cumulate.Step)
+	}
+	if w.Zone != "" {
+		cfg.Zone, _ = time.LoadLocation(w.Zone) // validate has tried it
+	}
 	for _, a := range w.Aggregates {
 		cfg.Aggregates = append(cfg.Aggregates, operators.Aggregate(a))
 	}
 	return cfg
+}
+
+// shape says how the windows lie, in words.
+func (w WindowConfig) shape() string {
+	switch {
+	case w.Hopping != nil:
+		return fmt.Sprintf("windows of %v every %v", w.Hopping.Size, w.Hopping.Slide)
+	case w.Cumulate != nil:
+		return fmt.Sprintf("windows of %v growing by %v", w.Cumulate.Size, w.Cumulate.Step)
+	}
+	return fmt.Sprintf("windows of %v", w.Tumbling)
 }
 
 func loopback(host string) bool {

@@ -43,7 +43,7 @@ func newPlan(cfg Config, f feed, fields []schemas.Field) (*plan, error) {
 		return nil, err
 	}
 	p.rows = dec.Schema()
-	w, err := operators.NewTumbling(cfg.windowConfig(0), p.rows, memory.DefaultAllocator)
+	w, err := operators.NewWindow(cfg.windowConfig(0), p.rows, memory.DefaultAllocator)
 	if err != nil {
 		return nil, err
 	}
@@ -52,6 +52,12 @@ func newPlan(cfg Config, f feed, fields []schemas.Field) (*plan, error) {
 		return p, nil
 	}
 	oc := ocsf.DefaultWindowConfig()
+	switch {
+	case cfg.Window.Hopping != nil:
+		oc.Kind = ocsf.Hopping
+	case cfg.Window.Cumulate != nil:
+		oc.Kind = ocsf.Cumulate
+	}
 	oc.Op, oc.Topic, oc.Version, oc.ProductVersion = cfg.Window.ID, cfg.Source.Kafka.Topic, cfg.Normalize.Version, version
 	p.mapper = func(in *arrow.Schema) (*ocsf.Mapper, error) { return f.mapper(oc, in) }
 	m, err := p.mapper(p.results)
@@ -93,7 +99,7 @@ func (p *plan) chain(seed uint64, mem memory.Allocator) ([]pipeline.Operator, er
 		}
 		chain = append(chain, f)
 	}
-	w, err := operators.NewTumbling(p.cfg.windowConfig(seed), p.rows, mem)
+	w, err := operators.NewWindow(p.cfg.windowConfig(seed), p.rows, mem)
 	if err != nil {
 		return nil, err
 	}

@@ -143,8 +143,8 @@ func cmdValidate(args []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "%s: job %s is valid: %s from topic %s, windows of %v by %s\n", *file, cfg.Job, cfg.Feed,
-		cfg.Source.Kafka.Topic, cfg.Window.Tumbling, strings.Join(cfg.Window.Key, ", "))
+	fmt.Fprintf(stdout, "%s: job %s is valid: %s from topic %s, %s by %s\n", *file, cfg.Job, cfg.Feed,
+		cfg.Source.Kafka.Topic, cfg.Window.shape(), strings.Join(cfg.Window.Key, ", "))
 	return nil
 }
 

@@ -16,6 +16,7 @@ type Kind string
 const (
 	Tumbling Kind = "tumbling"
 	Hopping  Kind = "hopping"
+	Cumulate Kind = "cumulate"
 	Session  Kind = "session"
 )
 
@@ -26,7 +27,7 @@ type WindowConfig struct {
 	Version        Version // of the OCSF schema
 	ProductVersion string  // metadata.product.version: Tidemark's own
 	Feature        string  // metadata.product.feature.name: the job or operator
-	Kind           Kind    // sessions have no fixed size, so their end is part of metadata.uid
+	Kind           Kind    // sessions and cumulating windows have no fixed size, so their end is part of metadata.uid
 }
 
 // DefaultWindowConfig lacks Op, Topic and ProductVersion.
@@ -45,9 +46,9 @@ func (c WindowConfig) Validate() error {
 		}
 	}
 	switch c.Kind {
-	case Tumbling, Hopping, Session:
+	case Tumbling, Hopping, Cumulate, Session:
 	default:
-		errs = append(errs, fmt.Errorf("ocsf window kind %q: want tumbling, hopping or session", c.Kind))
+		errs = append(errs, fmt.Errorf("ocsf window kind %q: want tumbling, hopping, cumulate or session", c.Kind))
 	}
 	return errors.Join(errs...)
 }
@@ -316,7 +317,7 @@ func (w *Window) uid(dst []byte, row int) ([]byte, bool) {
 	start, okS := w.start.Int(row)
 	dst = strconv.AppendInt(append(dst, ':'), start, 10)
 	end, okE := w.end.Int(row)
-	if w.Config.Kind == Session {
+	if w.Config.Kind == Session || w.Config.Kind == Cumulate {
 		dst = strconv.AppendInt(append(dst, '-'), end, 10)
 	}
 	return dst, okS && okE
