@@ -1,0 +1,200 @@
+package operators
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/tidemark/tidemark/pipeline"
+)
+
+// Snapshot lends one piece per key group that has sessions, with the group as its id. Its
+// columns are the key group, the key, the bounds, since when rows wait, the mark, the
+// header, and the accumulators' words by name; with Retract the header and the words that
+// were shown last follow, as shown_*.
+func (w *Session) Snapshot(full bool, piece func(pipeline.Piece) error) error {
+	var rows [pipeline.NumGroups][]uint32
+	w.ses.each(func(id uint32) {
+		if g := w.ses.group(w.ses.row(id)); full || w.changed[g] {
+			rows[g] = append(rows[g], id)
+		}
+	})
+	for g, n := range w.ses.perGroup {
+		if n == 0 {
+			w.changed[g] = false
+			continue
+		}
+		p := pipeline.Piece{ID: fmt.Sprintf("g%03d", g)}
+		if full || w.changed[g] {
+			p.Rec = w.pieceOf(uint8(g), rows[g])
+			w.changed[g] = false
+		}
+		err := piece(p)
+		if p.Rec != nil {
+			p.Rec.Release()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Columns of a piece before those of the accumulators.
+const (
+	stGroup = iota
+	stKey
+	stStart
+	stEnd
+	stSince
+	stMark
+	stAcc
+)
+
+func (w *Session) stateSchema() *arrow.Schema {
+	i64 := arrow.PrimitiveTypes.Int64
+	fields := []arrow.Field{
+		{Name: "_group", Type: arrow.PrimitiveTypes.Uint8},
+		{Name: "key", Type: arrow.BinaryTypes.Binary},
+		{Name: "start", Type: i64},
+		{Name: "end", Type: i64},
+		{Name: "since", Type: i64},
+		{Name: "mark", Type: i64},
+	}
+	fields = append(fields, w.wordFields("")...)
+	if w.cfg.Retract {
+		fields = append(fields, w.wordFields("shown_")...)
+	}
+	return arrow.NewSchema(fields, nil)
+}
+
+// wordFields are the columns of a row of the program: header and accumulators.
+func (w *Session) wordFields(prefix string) []arrow.Field {
+	fields := []arrow.Field{{Name: prefix + "head", Type: arrow.PrimitiveTypes.Int64}}
+	for _, a := range w.prog.accs {
+		if a.op.list() {
+			fields = append(fields, arrow.Field{Name: prefix + a.name, Type: arrow.ListOf(arrow.PrimitiveTypes.Int64)})
+			continue
+		}
+		for i := range a.op.words() {
+			fields = append(fields, arrow.Field{Name: fmt.Sprintf("%s%s_%d", prefix, a.name, i), Type: arrow.PrimitiveTypes.Int64})
+		}
+	}
+	return fields
+}
+
+func (w *Session) pieceOf(group uint8, ids []uint32) arrow.RecordBatch {
+	b := array.NewRecordBuilder(w.mem, w.state)
+	defer b.Release()
+	b.Reserve(len(ids))
+	var scratch [16]byte
+	for _, id := range ids {
+		row := w.ses.row(id)
+		b.Field(stGroup).(*array.Uint8Builder).Append(group)
+		b.Field(stKey).(*array.BinaryBuilder).Append(w.ses.key(row, &scratch))
+		b.Field(stStart).(*array.Int64Builder).Append(w.ses.start(row))
+		b.Field(stEnd).(*array.Int64Builder).Append(w.ses.end(row))
+		b.Field(stSince).(*array.Int64Builder).Append(int64(row[w.ses.acc+sesSince]))
+		b.Field(stMark).(*array.Int64Builder).Append(w.mark)
+		rest := w.appendWords(b.Fields()[stAcc:], w.ses.prog(row))
+		if w.cfg.Retract {
+			w.appendWords(rest, w.ses.shown(row))
+		}
+	}
+	return b.NewRecordBatch()
+}
+
+// appendWords appends a row of the program and returns the builders that follow.
+func (w *Session) appendWords(cols []array.Builder, row []uint64) []array.Builder {
+	cols[0].(*array.Int64Builder).Append(int64(row[rowHead] &^ (headEnds | headFrees)))
+	cols = cols[1:]
+	for _, a := range w.prog.accs {
+		if a.op.list() {
+			l := cols[0].(*array.ListBuilder)
+			v := l.ValueBuilder().(*array.Int64Builder)
+			l.Append(true)
+			w.nodes.each(row[a.word:a.word+2], func(x node) {
+				v.AppendValues([]int64{x.val, x.at, int64(x.place)}, nil)
+			})
+			cols = cols[1:]
+			continue
+		}
+		for i := range a.op.words() {
+			cols[i].(*array.Int64Builder).Append(int64(row[a.word+i]))
+		}
+		cols = cols[a.op.words():]
+	}
+	return cols
+}
+
+// Restore takes back the rows of a piece that keep accepts.
+func (w *Session) Restore(p pipeline.Piece, keep func(group uint8) bool) error {
+	if !p.Rec.Schema().Equal(w.state) {
+		return fmt.Errorf("session state %s: its columns are %v, this job's aggregates need %v; start a new lineage or restore the old aggregates",
+			p.ID, p.Rec.Schema().Fields(), w.state.Fields())
+	}
+	keys := p.Rec.Column(stKey).(*array.Binary)
+	ints := func(col, i int) int64 { return p.Rec.Column(col).(*array.Int64).Value(i) }
+	waited := len(w.pending)
+	for i := range int(p.Rec.NumRows()) {
+		key := keys.Value(i)
+		hash := w.keyer.Hash(key)
+		if !keep(pipeline.Group(hash)) {
+			continue
+		}
+		start, end := ints(stStart, i), ints(stEnd, i)
+		if end < start {
+			return fmt.Errorf("session state %s: a session of key %q ends at %d, before its start %d", p.ID, key, end, start)
+		}
+		id := w.ses.add(hash, key, start, end)
+		row := w.ses.row(id)
+		w.longest = max(w.longest, pipeline.SubTicks(end, start))
+		w.mark = max(w.mark, ints(stMark, i))
+		row[w.ses.acc+sesSince] = uint64(ints(stSince, i))
+		rest := w.restoreWords(p.Rec, stAcc, i, w.ses.prog(row))
+		if w.cfg.Retract {
+			shown := w.ses.shown(row)
+			copy(shown[:rowHead], row[:rowHead])
+			w.restoreWords(p.Rec, rest, i, shown)
+		}
+		if row[rowHead]&headPending != 0 {
+			w.pending = append(w.pending, waiting{id, ints(stSince, i)})
+		}
+		w.schedule(id, row)
+	}
+	if len(w.pending) > waited {
+		slices.SortStableFunc(w.pending, func(a, b waiting) int { return cmp.Compare(a.since, b.since) })
+	}
+	return nil
+}
+
+// restoreWords reads a row of the program and returns the column that follows.
+func (w *Session) restoreWords(rec arrow.RecordBatch, col, i int, row []uint64) int {
+	word := func() uint64 {
+		col++
+		return uint64(rec.Column(col - 1).(*array.Int64).Value(i))
+	}
+	w.prog.init(row)
+	row[rowHead] = word()
+	for _, a := range w.prog.accs {
+		if !a.op.list() {
+			for k := range a.op.words() {
+				row[a.word+k] = word()
+			}
+			continue
+		}
+		l := rec.Column(col).(*array.List)
+		col++
+		from, to := l.ValueOffsets(i)
+		for v := l.ListValues().(*array.Int64).Int64Values()[from:to]; len(v) >= 3; v = v[3:] {
+			w.nodes.add(row[a.word:a.word+2], node{val: v[0], at: v[1], place: uint64(v[2])})
+			if a.op == accCollect {
+				w.nodes.arrived = max(w.nodes.arrived, v[1]+1)
+			}
+		}
+	}
+	return col
+}
