@@ -81,7 +81,7 @@ type WindowConfig struct {
 	// Retract withdraws the previous result of a key and window before the next: column
 	// _tm_kind is +I for the first, then -U with the old values and +U with the new.
 	Retract bool
-	// SkipUnchanged leaves out a result whose values are those of the one before.
+	// SkipUnchanged leaves out a result whose aggregates are those of the one before.
 	SkipUnchanged bool
 	Keys          []string
 	Aggregates    []Aggregate
@@ -234,7 +234,7 @@ func NewWindow(cfg WindowConfig, rows *arrow.Schema, mem memory.Allocator) (*Win
 		keeps:  cfg.Retract || cfg.SkipUnchanged}
 	w.store.width = prog.width
 	if w.keeps {
-		w.store.width += prog.width - rowAcc
+		w.store.width += prog.width - rowAcc + 1 // the last word is the late count shown
 	}
 	bounded := cfg.Kind == Global // its bounds are no times
 	fields := slices.Clone(keyer.Fields())
@@ -851,7 +851,7 @@ func (w *Window) results(win *window, ids []uint32, pane string) (arrow.RecordBa
 		if w.cfg.Retract {
 			kind = kindInsert
 			if panes > 0 {
-				if err := w.result(l, win, row, w.shown(row), kindWithdraw, panes); err != nil {
+				if err := w.result(l, win, row, w.shown(row), row[len(row)-1], kindWithdraw, panes); err != nil {
 					return nil, err
 				}
 				kind = kindUpdate
@@ -861,12 +861,13 @@ func (w *Window) results(win *window, ids []uint32, pane string) (arrow.RecordBa
 			return nil, fmt.Errorf("window %s: a key has emitted %d revisions, the most that fit; raise late_delay", win.name(), panes)
 		}
 		panes++
-		if err := w.result(l, win, row, row, kind, panes); err != nil {
+		if err := w.result(l, win, row, row, head>>headLate, kind, panes); err != nil {
 			return nil, err
 		}
 		row[rowHead] = head>>headLate<<headLate | panes<<headPanes
 		if w.keeps {
 			copy(w.shown(row)[rowAcc:], row[rowAcc:w.prog.width])
+			row[len(row)-1] = head >> headLate
 		}
 		if w.cfg.Discard {
 			w.prog.dropLists(row, &w.nodes)
@@ -885,7 +886,7 @@ type line struct {
 
 // result appends one result: the key of a row with values, which are those of the row or
 // those shown last.
-func (w *Window) result(l line, win *window, row, values []uint64, kind string, panes uint64) error {
+func (w *Window) result(l line, win *window, row, values []uint64, late uint64, kind string, panes uint64) error {
 	var scratch [16]byte
 	if err := w.keyer.Append(l.cols[:l.keys], win.tab.key(row, &scratch)); err != nil {
 		return fmt.Errorf("window %s: %w", win.name(), err)
@@ -904,7 +905,7 @@ func (w *Window) result(l line, win *window, row, values []uint64, kind string, 
 		}
 	}
 	tail := cols[2+len(w.prog.outs):]
-	tail[0].(*array.Int64Builder).Append(int64(row[rowHead] >> headLate))
+	tail[0].(*array.Int64Builder).Append(int64(late))
 	tail[1].(*array.StringBuilder).Append(l.pane)
 	tail[2].(*array.Int32Builder).Append(int32(panes))
 	if w.cfg.Retract {

@@ -108,6 +108,7 @@ func (w *Window) stateSchema() *arrow.Schema {
 				fields = append(fields, arrow.Field{Name: fmt.Sprintf("shown_%s_%d", a.name, i), Type: arrow.PrimitiveTypes.Int64})
 			}
 		}
+		fields = append(fields, arrow.Field{Name: "shown_late", Type: arrow.PrimitiveTypes.Int64})
 	}
 	return arrow.NewSchema(fields, nil)
 }
@@ -160,6 +161,7 @@ func (w *Window) pieceOf(b *array.RecordBuilder, tab *table, win *window) {
 		for word := rowAcc; word < w.prog.width; word++ {
 			words(w.prog.width - rowAcc + word)
 		}
+		words(w.store.width - 1)
 	}
 }
 
@@ -244,6 +246,7 @@ func (w *Window) restoreRow(rec arrow.RecordBatch, i int, head uint64, row []uin
 	for at := rowAcc; at < w.prog.width; at++ {
 		w.shown(row)[at] = word()
 	}
+	row[len(row)-1] = word()
 	for _, a := range w.prog.accs {
 		if a.op.list() { // the first nodes of the list: the head is another one now
 			w.shown(row)[a.word] = row[a.word]
