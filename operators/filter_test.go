@@ -75,10 +75,10 @@ func appendOr[T any](b interface {
 	b.Append(*v)
 }
 
-// kept collects what a filter lets through.
+// kept collects what a filter or dedupe lets through.
 type kept struct {
-	rows     []int32
-	filtered int64
+	rows                 []int32
+	filtered, duplicates int64
 }
 
 func (k *kept) Emit(_ pipeline.Port, b pipeline.Batch) error {
@@ -93,8 +93,11 @@ func (k *kept) Emit(_ pipeline.Port, b pipeline.Batch) error {
 }
 
 func (k *kept) Count(f pipeline.Fate, _ int32, n int64) {
-	if f == pipeline.Filtered {
+	switch f {
+	case pipeline.Filtered:
 		k.filtered += n
+	case pipeline.Duplicate:
+		k.duplicates += n
 	}
 }
 

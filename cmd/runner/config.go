@@ -35,7 +35,9 @@ type Config struct {
 	EventTime EventTimeConfig     `yaml:"event_time"`
 	Limits    LimitsConfig        `yaml:"limits"`
 	// Filter keeps the rows for which it is true, for example rssi_dbm >= -90.
-	Filter      string            `yaml:"filter"`
+	Filter string `yaml:"filter"`
+	// Dedupe lets the first of equal rows through.
+	Dedupe      *DedupeConfig     `yaml:"dedupe"`
 	Window      WindowConfig      `yaml:"window"`
 	Normalize   NormalizeConfig   `yaml:"normalize"`
 	Sinks       []SinkConfig      `yaml:"sinks"`
@@ -133,6 +135,13 @@ type WindowConfig struct {
 	SkipUnchanged bool              `yaml:"skip_unchanged"`
 	Key           []string          `yaml:"key"`
 	Aggregates    []AggregateConfig `yaml:"aggregates"`
+}
+
+// DedupeConfig says in which columns duplicates agree, the window's key among them, and how
+// far apart in event time they are at most.
+type DedupeConfig struct {
+	Columns []string      `yaml:"columns"`
+	Within  time.Duration `yaml:"within"`
 }
 
 // HoppingConfig is windows of one size that begin every slide.
@@ -419,6 +428,15 @@ func (c *Config) validateRows(d *document, f feed) {
 			d.add(d.node("filter"), "filter", "%s", strings.TrimPrefix(err.Error(), "filter "))
 		}
 	}
+	if dd := c.Dedupe; dd != nil {
+		_, err := operators.NewDedupe(c.dedupeConfig(0), dec.Schema(), memory.DefaultAllocator)
+		d.invalid(err, "dedupe")
+		for _, k := range c.Window.Key {
+			if !slices.Contains(dd.Columns, k) {
+				d.add(d.node("dedupe", "columns"), "dedupe.columns", "%s is missing: duplicates must agree in the window's key", k)
+			}
+		}
+	}
 	if _, err := newPlan(sized, f, fields); err != nil {
 		d.invalid(err, "window")
 	}
@@ -460,6 +478,16 @@ func (c *Config) windowConfig(seed uint64) operators.WindowConfig {
 		cfg.Aggregates = append(cfg.Aggregates, operators.Aggregate(a))
 	}
 	return cfg
+}
+
+// dedupeConfig judges every row that a window can still take.
+func (c *Config) dedupeConfig(seed uint64) operators.DedupeConfig {
+	w := c.windowConfig(seed)
+	horizon := pipeline.AddTicks(w.Size, w.Lateness)
+	if w.Zone != nil { // a day may have an hour more
+		horizon = pipeline.AddTicks(horizon, pipeline.Ticks(24*time.Hour))
+	}
+	return operators.DedupeConfig{Columns: c.Dedupe.Columns, Within: pipeline.Ticks(c.Dedupe.Within), Horizon: horizon, Seed: seed}
 }
 
 // shape says how the windows lie, in words.

@@ -99,6 +99,13 @@ func (p *plan) chain(seed uint64, mem memory.Allocator) ([]pipeline.Operator, er
 		}
 		chain = append(chain, f)
 	}
+	if p.cfg.Dedupe != nil {
+		d, err := operators.NewDedupe(p.cfg.dedupeConfig(seed), p.rows, mem)
+		if err != nil {
+			return nil, err
+		}
+		chain = append(chain, d)
+	}
 	w, err := operators.NewWindow(p.cfg.windowConfig(seed), p.rows, mem)
 	if err != nil {
 		return nil, err
