@@ -84,7 +84,8 @@ type Shape struct {
 	Size, Slide int64
 	// Offset moves all windows, within one Slide either way (Size for Cumulate).
 	Offset int64
-	// MinStart: windows that would start before it do not exist, MinTicks for all.
+	// MinStart: windows that would start before it do not exist, MinTicks for all. It is
+	// not for Global.
 	MinStart int64
 	// Zone makes Size, Slide and Offset lengths of local time: a day has 23 to 25 hours
 	// where clocks are moved. nil for lengths of real time.
@@ -185,7 +186,9 @@ func (s Shape) Windows(to []Bounds, span Bounds) []Bounds {
 		}
 	}
 	switch {
-	case s.Kind == Global, s.Zone != nil:
+	case s.Kind == Global:
+		to = append(to, span)
+	case s.Zone != nil:
 		add(span)
 	case s.Kind == Cumulate:
 		base := FloorStart(span.Start, s.Size, s.Offset)

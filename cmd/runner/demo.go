@@ -34,16 +34,18 @@ type demoFeed struct {
 	period           time.Duration // event time
 	window, disorder time.Duration
 	lateness         time.Duration
+	more             string // settings of the job file
 	how              disorder
 }
 
 func demoFeeds() []demoFeed {
 	return []demoFeed{
 		{"ble", "ble.detections", "ble-10s", 2000, 30 * time.Second, 10 * time.Second, 30 * time.Second, 2 * time.Minute,
+			"filter: rssi_dbm >= -92\ndedupe: {columns: [asset_id, seq, gateway_id], within: 1s}\n",
 			disorder{Within: 25 * time.Second, Late: 0.02, LateBy: 6 * time.Minute, Duplicate: 0.002, Future: 0.0005, Malformed: 0.001}},
-		{"pdu", "pdu.readings", "pdu-1m", 60, 10 * time.Second, time.Minute, 30 * time.Second, 5 * time.Minute,
+		{"pdu", "pdu.readings", "pdu-1m", 60, 10 * time.Second, time.Minute, 30 * time.Second, 5 * time.Minute, "",
 			disorder{Within: 20 * time.Second, Late: 0.01, LateBy: 12 * time.Minute, Future: 0.001, Malformed: 0.001}},
-		{"traffic", "traffic.counters", "traffic-15m", 50, time.Minute, 15 * time.Minute, time.Minute, 10 * time.Minute,
+		{"traffic", "traffic.counters", "traffic-15m", 50, time.Minute, 15 * time.Minute, time.Minute, 10 * time.Minute, "",
 			disorder{Within: 50 * time.Second, Late: 0.01, LateBy: 40 * time.Minute, Future: 0.001, Malformed: 0.001}},
 	}
 }
@@ -179,7 +181,7 @@ window: {tumbling: %v, lateness: %v, late_delay: 2s}
 sinks: [%s]
 checkpoint: {dir: %q, interval: 2s}
 http: {listen: ""}
-`, f.job, f.feed, strings.Join(brokers, ", "), f.topic, f.disorder, f.window, f.lateness, sinks, filepath.Join(d.dir, "state", f.job))
+%s`, f.job, f.feed, strings.Join(brokers, ", "), f.topic, f.disorder, f.window, f.lateness, sinks, filepath.Join(d.dir, "state", f.job), f.more)
 	path := filepath.Join(d.dir, f.job+".yaml")
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		return pipeline.Job{}, nil, err
