@@ -1,0 +1,509 @@
+package operators_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sort"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/tidemark/tidemark/operators"
+	"github.com/tidemark/tidemark/pipeline"
+	"github.com/tidemark/tidemark/pipeline/pipelinetest"
+)
+
+const (
+	oracleSplits = 3
+	oracleRows   = 800 // per split
+	oracleBound  = 60
+)
+
+// sessionInput makes rows of which far percent are beyond the bound. Keys are long and
+// short, and belong to one split unless shared.
+func sessionInput(seed uint64, far int, shared bool) [][]pipelinetest.Row {
+	rng := rand.New(rand.NewPCG(seed, 11))
+	splits := make([][]pipelinetest.Row, oracleSplits)
+	for s := range splits {
+		at := int64(-20_000) + int64(s)*37
+		newest := at
+		for i := range oracleRows {
+			at += rng.Int64N(25)
+			if rng.IntN(60) == 0 {
+				at += rng.Int64N(500)
+			}
+			newest = max(newest, at)
+			back := rng.Int64N(oracleBound + 1)
+			if rng.IntN(100) < far {
+				back += rng.Int64N(600)
+			}
+			key := fmt.Sprintf("k%d", rng.IntN(9))
+			if key > "k4" {
+				key += "-with-a-long-name"
+			}
+			if !shared {
+				key = fmt.Sprintf("s%d/%s", s, key)
+			}
+			splits[s] = append(splits[s], pipelinetest.Row{Time: newest - back, Ingest: newest, Key: key, Value: rng.Int64N(2001) - 1000, Split: int32(s), Offset: int64(i)})
+		}
+	}
+	return splits
+}
+
+// sessionRun drives an operator over splits the way a job does: front, shards, restarts.
+type sessionRun struct {
+	t     *testing.T
+	cfg   operators.SessionConfig
+	input [][]pipelinetest.Row
+	batch int
+	order int
+	wrong bool // negative control: rows are judged by the merged mark
+	mem   memory.Allocator
+
+	front  *pipeline.Front
+	tasks  []*pipeline.Task
+	kept   map[string]pipeline.Piece // of the last snapshot; none after a restart
+	next   []int
+	final  map[string]string
+	sums   map[string]int64 // by key: what discarding panes add up to
+	late   []string
+	counts pipeline.Counts
+}
+
+func (r *sessionRun) must(err error) {
+	r.t.Helper()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *sessionRun) build(shards int) {
+	r.tasks = nil
+	for range shards {
+		w, err := operators.NewSession(r.cfg, pipelinetest.RowSchema(), r.mem)
+		r.must(err)
+		r.tasks = append(r.tasks, pipeline.NewTask([]pipeline.Operator{w}, r.take))
+	}
+	keyer, err := pipeline.NewKeyer(pipelinetest.RowSchema(), r.cfg.Keys, r.cfg.Seed)
+	r.must(err)
+	cfg := pipeline.FrontConfig{Bound: oracleBound, QuietAfter: pipeline.MaxTicks, MaxAhead: pipeline.MaxTicks, Align: pipeline.MaxTicks, Shards: shards, Keyer: keyer}
+	r.front = pipeline.NewFront(cfg, func(shard int, m pipeline.Message) error {
+		for i := range m.Batch.Behind {
+			if r.wrong {
+				m.Batch.Behind[i] = r.front.Merged().Event
+			}
+		}
+		return r.tasks[shard].Step(m)
+	})
+}
+
+// run reads all input, snapshots now and then, and restarts twice with other shards.
+func (r *sessionRun) run(shards int) {
+	checked := memory.NewCheckedAllocator(memory.NewGoAllocator())
+	r.mem, r.next, r.final, r.sums = checked, make([]int, len(r.input)), map[string]string{}, map[string]int64{}
+	r.build(shards)
+	for s := range r.input {
+		r.front.Announce(pipeline.Split{Topic: "t", Partition: int32(s)}, pipeline.Position{})
+	}
+	rng := rand.New(rand.NewPCG(uint64(r.order), 5))
+	done, snap := 0, 0
+	for s := r.pick(rng); s >= 0; s = r.pick(rng) {
+		rows := r.input[s][r.next[s]:min(r.next[s]+r.batch, len(r.input[s]))]
+		r.next[s] += len(rows)
+		r.feed(int32(s), rows)
+		done += len(rows)
+		if at := done * 12 / (oracleSplits * oracleRows); at > snap {
+			snap = at
+			r.snapshot()
+			if snap == 4 || snap == 8 {
+				shards = shards%4 + 1
+				r.restart(shards)
+			}
+		}
+	}
+	for s := range r.input {
+		r.must(r.front.End(pipeline.Split{Topic: "t", Partition: int32(s)}))
+	}
+	for _, task := range r.tasks {
+		if task.Open() != 0 {
+			r.t.Errorf("%d sessions are open after the end", task.Open())
+		}
+	}
+	r.drop()
+	checked.AssertSize(r.t, 0)
+	sort.Strings(r.late)
+}
+
+// pick chooses the split to read next: in turn, by chance, or one split far ahead.
+func (r *sessionRun) pick(rng *rand.Rand) int {
+	var open []int
+	for s := range r.input {
+		if r.next[s] < len(r.input[s]) {
+			open = append(open, s)
+		}
+	}
+	switch {
+	case len(open) == 0:
+		return -1
+	case r.order == 0:
+		return slices.MinFunc(open, func(a, b int) int { return r.next[a] - r.next[b] })
+	case r.order == 1:
+		return open[rng.IntN(len(open))]
+	}
+	return open[len(open)-1]
+}
+
+func (r *sessionRun) feed(s int32, rows []pipelinetest.Row) {
+	w := &pipeline.Wire{Split: s, Next: pipeline.Position{Offset: int64(r.next[s]), LastIngest: rows[len(rows)-1].Ingest}}
+	for _, row := range rows {
+		w.Offset = append(w.Offset, row.Offset)
+		w.Ingest = append(w.Ingest, row.Ingest)
+	}
+	rec := pipelinetest.Record(r.mem, rows)
+	defer rec.Release()
+	r.must(r.front.Rows(w, &pipeline.Batch{Rec: rec, Split: s, Passed: pipeline.MinTicks}, 0))
+}
+
+// snapshot takes the pieces that changed and keeps the others of the time before.
+func (r *sessionRun) snapshot() {
+	kept := map[string]pipeline.Piece{}
+	for s, task := range r.tasks {
+		r.must(task.Snapshot(r.kept == nil, func(_ int, p pipeline.Piece) error {
+			id := fmt.Sprintf("%d/%s", s, p.ID)
+			if p.Rec == nil {
+				old, ok := r.kept[id]
+				if !ok {
+					return fmt.Errorf("piece %s never had rows", id)
+				}
+				p = old
+			}
+			p.Rec.Retain()
+			kept[id] = p
+			return nil
+		}))
+	}
+	r.drop()
+	r.kept = kept
+}
+
+func (r *sessionRun) drop() {
+	for _, p := range r.kept {
+		p.Rec.Release()
+	}
+	r.kept = nil
+}
+
+func (r *sessionRun) restart(shards int) {
+	for _, task := range r.tasks {
+		for _, c := range task.TakeCounts() {
+			r.counts.Add(c)
+		}
+	}
+	cp := &pipeline.Checkpoint{Splits: r.front.Cut(), Merged: r.front.Merged()}
+	r.build(shards)
+	ids := make([]string, 0, len(r.kept))
+	for id := range r.kept {
+		ids = append(ids, id)
+	}
+	sort.Strings(ids)
+	for s, task := range r.tasks {
+		for _, id := range ids {
+			r.must(task.Restore(0, r.kept[id], func(g uint8) bool { return pipeline.ShardOf(g, len(r.tasks)) == s }))
+		}
+	}
+	r.drop()
+	r.must(r.front.Restore(cp))
+}
+
+// take keeps what is shown and not taken back, and the late rows.
+func (r *sessionRun) take(p pipeline.Port, b pipeline.Batch) error {
+	text := func(name string, i int) string {
+		c := b.Rec.Column(b.Rec.Schema().FieldIndices(name)[0])
+		if ts, ok := c.(*array.Timestamp); ok {
+			return fmt.Sprint(int64(ts.Value(i)))
+		}
+		return strings.Clone(c.ValueStr(i))
+	}
+	for i := range b.NumRows() {
+		if p == pipeline.Late {
+			r.late = append(r.late, fmt.Sprintf("late %s @%s [%s,%s) %s/%s %s", text("key", i), text("time", i), text("window_start", i), text("window_end", i), text("_split", i), text("_offset", i), text("reason", i)))
+			continue
+		}
+		at := fmt.Sprintf("%s [%s,%s)", text("key", i), text("window_start", i), text("window_end", i))
+		row := ""
+		for c, f := range b.Rec.Schema().Fields() {
+			if c > 2 && f.Name[0] != '_' {
+				row += fmt.Sprintf(" %s=%s", f.Name, text(f.Name, i))
+			}
+		}
+		shown, ok := r.final[at]
+		kind := "+I"
+		if r.cfg.Retract {
+			kind = text("_tm_kind", i)
+		} else if text("_tm_pane", i) == "retracted" {
+			kind = "-D"
+		}
+		switch kind {
+		case "-D":
+			if !ok {
+				r.t.Errorf("%s is taken back, but was not shown", at)
+			}
+			delete(r.final, at)
+			continue
+		case "-U":
+			if shown != row {
+				r.t.Errorf("%s is withdrawn as%s, but was shown as%s", at, row, shown)
+			}
+			delete(r.final, at)
+			continue
+		}
+		if r.cfg.Retract && ok {
+			r.t.Errorf("%s is shown twice", at)
+		}
+		r.final[at] = row
+		r.sums[text("key", i)] += b.Rec.Column(b.Rec.Schema().FieldIndices("count")[0]).(*array.Int64).Value(i)
+	}
+	return nil
+}
+
+func (r *sessionRun) lines() []string {
+	out := slices.Clone(r.late)
+	for at, row := range r.final {
+		out = append(out, at+row)
+	}
+	sort.Strings(out)
+	return out
+}
+
+// plainSession is a session as the oracle has it: its rows.
+type plainSession struct {
+	rows       []pipelinetest.Row
+	start, end int64
+	late       int64
+}
+
+// plainSessions is the plain version: one row at a time, sessions as lists of rows, and
+// nothing is ever freed.
+func plainSessions(cfg operators.SessionConfig, input [][]pipelinetest.Row) (lines []string, lates int) {
+	open := map[string][]*plainSession{}
+	for _, rows := range input {
+		mark, known := int64(0), false
+		for _, r := range rows {
+			start, end := r.Time, r.Time+cfg.Gap
+			passed := func(end, tick int64) bool { return known && end-1+tick+cfg.Lateness <= mark }
+			var others []*plainSession
+			var meets []*plainSession
+			for _, s := range open[r.Key] {
+				over := s.start < end && start < s.end && !passed(s.end, 0)
+				touch := cfg.Touch == operators.TouchMerge && (s.start == end || start == s.end) && !passed(s.end, 1)
+				if over || touch {
+					meets = append(meets, s)
+				} else {
+					others = append(others, s)
+				}
+			}
+			slices.SortStableFunc(meets, func(a, b *plainSession) int { return int(a.start - b.start) })
+			into := &plainSession{start: start, end: end}
+			found := false
+			for i, s := range meets { // the one it lies in
+				if s.start <= start && start-s.start < cfg.MaxLength {
+					s.end = min(max(s.end, end), s.start+min(cfg.MaxLength, 1<<40))
+					into, meets, found = s, slices.Delete(meets, i, i+1), true
+					break
+				}
+			}
+			for _, s := range meets {
+				if max(into.end, s.end)-min(into.start, s.start) > cfg.MaxLength {
+					others = append(others, s)
+					continue
+				}
+				found = true
+				into.start, into.end = min(into.start, s.start), max(into.end, s.end)
+				into.rows = append(into.rows, s.rows...)
+				into.late += s.late
+			}
+			if !found && passed(end, 0) {
+				lines = append(lines, fmt.Sprintf("late %s @%d [%d,%d) %d/%d late", r.Key, r.Time, start, end, r.Split, r.Offset))
+				lates++
+				into = nil
+			}
+			if into != nil {
+				into.rows = append(into.rows, r)
+				if passed(into.end, -cfg.Lateness) {
+					into.late++
+				}
+				others = append(others, into)
+			}
+			open[r.Key] = others
+			if m := r.Time - oracleBound - 1; !known || m > mark {
+				mark, known = m, true
+			}
+		}
+	}
+	for key, all := range open {
+		for _, s := range all {
+			lines = append(lines, plainLine(key, s))
+		}
+	}
+	sort.Strings(lines)
+	return lines, lates
+}
+
+func plainLine(key string, s *plainSession) string {
+	first, last, sum, low, high := s.rows[0], s.rows[0], int64(0), s.rows[0].Value, s.rows[0].Value
+	earlier := func(a, b pipelinetest.Row) bool {
+		return a.Time < b.Time || a.Time == b.Time && (a.Split < b.Split || a.Split == b.Split && a.Offset < b.Offset)
+	}
+	for _, r := range s.rows {
+		sum += r.Value
+		low, high = min(low, r.Value), max(high, r.Value)
+		if earlier(r, first) {
+			first = r
+		}
+		if earlier(last, r) {
+			last = r
+		}
+	}
+	return fmt.Sprintf("%s [%d,%d) count=%d sum=%d min=%d max=%d first=%d last=%d late_count=%d", key, s.start, s.end, len(s.rows), sum, low, high, first.Value, last.Value, s.late)
+}
+
+func oracleConfig() operators.SessionConfig {
+	cfg := sessionConfig()
+	cfg.Gap = 100
+	cfg.Aggregates = []operators.Aggregate{{Fn: "count", As: "count"}}
+	for _, fn := range []string{"sum", "min", "max", "first", "last"} {
+		cfg.Aggregates = append(cfg.Aggregates, operators.Aggregate{Fn: fn, Column: "value", As: fn})
+	}
+	return cfg
+}
+
+// TestSessionOracle: what is shown and not taken back is what the plain version finds, and
+// so are the late rows, whatever the batches, shards, order of splits and restarts.
+func TestSessionOracle(t *testing.T) {
+	for name, change := range map[string]func(*operators.SessionConfig){
+		"plain":     func(*operators.SessionConfig) {},
+		"lateness":  func(c *operators.SessionConfig) { c.Lateness = 150 },
+		"merge":     func(c *operators.SessionConfig) { c.Touch, c.Gap, c.Lateness = operators.TouchMerge, 40, 20 },
+		"short gap": func(c *operators.SessionConfig) { c.Gap, c.Lateness = 7, 300 },
+		"coalesced": func(c *operators.SessionConfig) { c.Lateness, c.LateRows, c.LateDelay = 150, 3, 10 },
+		"cap":       func(c *operators.SessionConfig) { c.MaxLength, c.Lateness = 220, 80 },
+		"early":     func(c *operators.SessionConfig) { c.EarlyEvery, c.Lateness = 30, 50 },
+		"retract": func(c *operators.SessionConfig) {
+			c.Retract, c.Lateness, c.EarlyEvery = true, 150, 50
+		},
+		"on update": func(c *operators.SessionConfig) { c.Trigger, c.Lateness = operators.OnUpdate, 50 },
+		"on close":  func(c *operators.SessionConfig) { c.Trigger, c.Lateness = operators.OnClose, 50 },
+		"on rule":   func(c *operators.SessionConfig) { c.Trigger, c.EarlyEvery, c.Lateness = operators.OnRule, 64, 50 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := oracleConfig()
+			change(&cfg)
+			input := sessionInput(7, 12, false)
+			want, lates := plainSessions(cfg, input)
+			if lates == 0 || lates > oracleSplits*oracleRows/8 {
+				t.Fatalf("%d late rows of %d: the input proves little", lates, oracleSplits*oracleRows)
+			}
+			for order, batch := range []int{17, 1, 1000} {
+				r := &sessionRun{t: t, cfg: cfg, input: input, batch: batch, order: order}
+				r.run(1 + order)
+				compareLines(t, fmt.Sprintf("batch=%d order=%d", batch, order), r.lines(), want)
+			}
+			t.Logf("%d sessions, %d late rows", len(want)-lates, lates)
+		})
+	}
+}
+
+// TestSessionOracleNegative: verdicts by the merged mark do not go unnoticed.
+func TestSessionOracleNegative(t *testing.T) {
+	cfg := oracleConfig()
+	input := sessionInput(7, 12, false)
+	want, _ := plainSessions(cfg, input)
+	r := &sessionRun{t: t, cfg: cfg, input: input, batch: 17, order: 2, wrong: true}
+	r.run(2)
+	if slices.Equal(r.lines(), want) {
+		t.Error("the comparison is blind")
+	}
+}
+
+// TestSessionOrder: rows within the bound give the same sessions, whichever splits the
+// rows of a key come through and in whatever order those are read: those that the rows,
+// sorted by time, fall into.
+func TestSessionOrder(t *testing.T) {
+	for _, touch := range []operators.Touch{operators.TouchSplit, operators.TouchMerge} {
+		cfg := oracleConfig()
+		cfg.Touch, cfg.Gap = touch, 60
+		input := sessionInput(3, 0, true)
+		byKey := map[string][][2]int64{}
+		rows := 0
+		for _, split := range input {
+			for _, r := range split {
+				byKey[r.Key] = append(byKey[r.Key], [2]int64{r.Time, r.Time + cfg.Gap})
+				rows++
+			}
+		}
+		var want []string
+		for key, wins := range byKey {
+			for _, win := range operators.MergeSessions(wins, touch) {
+				s := &plainSession{start: win[0], end: win[1]}
+				for _, split := range input {
+					for _, r := range split {
+						if r.Key == key && r.Time >= win[0] && r.Time < win[1] {
+							s.rows = append(s.rows, r)
+						}
+					}
+				}
+				want = append(want, plainLine(key, s))
+			}
+		}
+		sort.Strings(want)
+		for _, batch := range []int{3, 40} {
+			for order := range 3 {
+				r := &sessionRun{t: t, cfg: cfg, input: input, batch: batch, order: order}
+				r.run(2)
+				compareLines(t, fmt.Sprintf("touch=%s batch=%d order=%d", touch, batch, order), r.lines(), want)
+			}
+		}
+		if len(want) < 50 || len(want) > rows/2 {
+			t.Errorf("%d sessions of %d rows prove little", len(want), rows)
+		}
+	}
+}
+
+// TestSessionDiscard: the panes of discarding sessions hold every accepted row once.
+func TestSessionDiscard(t *testing.T) {
+	cfg := oracleConfig()
+	cfg.Discard, cfg.Lateness, cfg.EarlyEvery = true, 150, 64
+	input := sessionInput(7, 12, false)
+	_, lates := plainSessions(cfg, input)
+	r := &sessionRun{t: t, cfg: cfg, input: input, batch: 13, order: 1}
+	r.run(2)
+	total := int64(0)
+	for _, n := range r.sums {
+		total += n
+	}
+	if want := int64(oracleSplits*oracleRows - lates); total != want || len(r.late) != lates {
+		t.Errorf("panes hold %d rows and %d are late, want %d and %d", total, len(r.late), want, lates)
+	}
+}
+
+func compareLines(t *testing.T, name string, got, want []string) {
+	t.Helper()
+	if slices.Equal(got, want) {
+		return
+	}
+	have := map[string]bool{}
+	for _, l := range got {
+		have[l] = true
+	}
+	missing := slices.DeleteFunc(slices.Clone(want), func(l string) bool { return have[l] })
+	wanted := map[string]bool{}
+	for _, l := range want {
+		wanted[l] = true
+	}
+	extra := slices.DeleteFunc(slices.Clone(got), func(l string) bool { return wanted[l] })
+	t.Errorf("%s: %d lines, want %d; missing %d:\n\t%s\nunwanted %d:\n\t%s", name, len(got), len(want),
+		len(missing), strings.Join(missing[:min(3, len(missing))], "\n\t"), len(extra), strings.Join(extra[:min(3, len(extra))], "\n\t"))
+}
