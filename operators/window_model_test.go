@@ -1,0 +1,407 @@
+package operators_test
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/tidemark/tidemark/operators"
+	"github.com/tidemark/tidemark/pipeline"
+	"github.com/tidemark/tidemark/pipeline/pipelinetest"
+)
+
+// TestWindowModel compares the last result of every key and window, the late rows and the
+// count of missed windows with a model that folds every row into every window, one at a
+// time. On the way the state goes through checkpoints that hold only what changed, and
+// comes back in another number of shards.
+func TestWindowModel(t *testing.T) {
+	shapes := map[string]operators.Shape{
+		"tumbling": operators.TumblingShape(10, 3),
+		"even":     {Kind: operators.Hopping, Size: 10, Slide: 5, MinStart: pipeline.MinTicks},
+		"odd":      {Kind: operators.Hopping, Size: 10, Slide: 4, Offset: -1, MinStart: pipeline.MinTicks},
+		"dense":    {Kind: operators.Hopping, Size: 6, Slide: 1, MinStart: pipeline.MinTicks},
+		"holes":    {Kind: operators.Hopping, Size: 3, Slide: 7, MinStart: pipeline.MinTicks},
+		"from":     {Kind: operators.Hopping, Size: 10, Slide: 5, MinStart: 0},
+		"cumulate": {Kind: operators.Cumulate, Size: 12, Slide: 3, Offset: 1, MinStart: pipeline.MinTicks},
+		"global":   {Kind: operators.Global},
+	}
+	base := operators.WindowConfig{Trigger: operators.OnMark, Keys: []string{"key"}, Seed: 5,
+		Aggregates: []operators.Aggregate{{Fn: "count", As: "count"}, {Fn: "sum", Column: "value", As: "sum"},
+			{Fn: "last", Column: "value", As: "last"}, {Fn: "collect_by_ts", Column: "value", As: "list"}}}
+	triggers := map[string]func(*operators.WindowConfig){
+		"on_mark":   func(*operators.WindowConfig) {},
+		"late_rows": func(c *operators.WindowConfig) { c.LateRows = 2 },
+		"on_close":  func(c *operators.WindowConfig) { c.Trigger = operators.OnClose },
+		"on_update": func(c *operators.WindowConfig) { c.Trigger = operators.OnUpdate },
+		"early":     func(c *operators.WindowConfig) { c.EarlyRows, c.EarlyDelay = 3, 2 },
+		"every":     func(c *operators.WindowConfig) { c.EarlyEvery, c.SkipUnchanged = 4, true },
+		"retract":   func(c *operators.WindowConfig) { c.EarlyRows, c.Retract, c.SkipUnchanged = 1, true, true },
+		"on_rule":   func(c *operators.WindowConfig) { c.Trigger, c.EarlyRows, c.LateRows = operators.OnRule, 2, 2 },
+	}
+	for _, shape := range slices.Sorted(maps.Keys(shapes)) {
+		for _, trigger := range slices.Sorted(maps.Keys(triggers)) {
+			t.Run(shape+"/"+trigger, func(t *testing.T) {
+				for seed := range uint64(3) {
+					cfg := base
+					cfg.Shape = shapes[shape]
+					cfg.Lateness = []int64{0, 4, 25}[seed%3]
+					triggers[trigger](&cfg)
+					m := &model{t: t, cfg: cfg, rng: rand.New(rand.NewPCG(seed, 7)), want: map[modelWindow]*modelValue{}, got: map[modelWindow]string{}}
+					m.run()
+					if t.Failed() {
+						t.Fatalf("seed %d", seed)
+					}
+				}
+			})
+		}
+	}
+}
+
+type modelWindow struct {
+	key string
+	operators.Bounds
+}
+
+type modelValue struct {
+	rows []pipelinetest.Row
+	late int
+}
+
+// String is the line that result gives.
+func (v *modelValue) String() string {
+	slices.SortFunc(v.rows, func(a, b pipelinetest.Row) int {
+		return cmpRows(a, b)
+	})
+	sum := int64(0)
+	var list []int64
+	for _, r := range v.rows {
+		sum += r.Value
+		list = append(list, r.Value)
+	}
+	return fmt.Sprintf("count=%d sum=%d last=%d list=%v late=%d", len(v.rows), sum, list[len(list)-1], list, v.late)
+}
+
+func cmpRows(a, b pipelinetest.Row) int {
+	for _, d := range []int64{a.Time - b.Time, int64(a.Split - b.Split), a.Offset - b.Offset} {
+		if d != 0 {
+			return int(d)
+		}
+	}
+	return 0
+}
+
+type model struct {
+	t      *testing.T
+	cfg    operators.WindowConfig
+	rng    *rand.Rand
+	mem    *memory.CheckedAllocator
+	shards []*operators.Window
+	pieces []map[string]pipeline.Piece // per shard, as a chain of checkpoints keeps them
+	missed int64                       // by operators that were thrown away
+
+	want               map[modelWindow]*modelValue
+	got                map[modelWindow]string
+	wantLate, lateRows int
+	wantMissed         int64
+}
+
+func (m *model) run() {
+	m.mem = memory.NewCheckedAllocator(memory.NewGoAllocator())
+	m.open(1 + m.rng.IntN(3))
+	const splits, bound = 3, 4
+	marks := pipeline.NewMarks(bound, pipeline.MaxTicks)
+	var own, offset, clock [splits]int64
+	for s := range splits {
+		marks.Add()
+		own[s] = pipeline.MinTicks
+		clock[s] = -20
+	}
+	now := int64(0)
+	for range 40 {
+		s := m.rng.IntN(splits)
+		var rows []pipelinetest.Row
+		var times []int64
+		for range 1 + m.rng.IntN(6) {
+			clock[s] += int64(m.rng.IntN(4))
+			at := clock[s] - int64(m.rng.IntN(5))
+			if m.rng.IntN(6) == 0 {
+				at -= int64(m.rng.IntN(30))
+			}
+			r := pipelinetest.Row{Time: at, Key: fmt.Sprint("k", m.rng.IntN(4)), Value: int64(m.rng.IntN(100)), Split: int32(s), Offset: offset[s]}
+			offset[s]++
+			m.expect(r, own[s])
+			own[s] = max(own[s], at-bound-1)
+			rows, times = append(rows, r), append(times, at)
+		}
+		behind, mark, passed := marks.Stamp(int32(s), times, nil)
+		m.rows(rows, behind, passed, int32(s))
+		if marks.Arrive(int32(s), pipeline.Mark{Event: mark, Ingest: pipeline.MinTicks}, 0) {
+			m.each(func(w *operators.Window) error { return w.Advance(marks.Merged(), m) })
+		}
+		if m.rng.IntN(4) == 0 {
+			now++
+			m.each(func(w *operators.Window) error { return w.Tick(now, m) })
+		}
+		if m.rng.IntN(5) == 0 {
+			m.checkpoint(false)
+		}
+		if m.rng.IntN(12) == 0 {
+			m.checkpoint(false)
+			m.reopen(marks.Merged())
+		}
+	}
+	m.each(func(w *operators.Window) error {
+		return w.Advance(pipeline.Mark{Event: pipeline.MaxTicks, Ingest: pipeline.MinTicks}, m)
+	})
+	for at, v := range m.want {
+		if m.got[at] != v.String() {
+			m.t.Errorf("%s [%d,%d): got %s, want %s", at.key, at.Start, at.End, m.got[at], v)
+		}
+	}
+	for at := range m.got {
+		if m.want[at] == nil {
+			m.t.Errorf("%s [%d,%d): got %s, want none", at.key, at.Start, at.End, m.got[at])
+		}
+	}
+	missed := m.missed
+	for _, w := range m.shards {
+		missed += w.Missed()
+		if n := w.Open(); n != 0 {
+			m.t.Errorf("%d windows are open after the end", n)
+		}
+	}
+	if m.lateRows != m.wantLate || missed != m.wantMissed {
+		m.t.Errorf("%d late rows and %d missed windows, want %d and %d", m.lateRows, missed, m.wantLate, m.wantMissed)
+	}
+	m.drop()
+	m.mem.AssertSize(m.t, 0)
+}
+
+// expect folds a row into every window that takes it, by the definition.
+func (m *model) expect(r pipelinetest.Row, mark int64) {
+	taken, all := 0, 0
+	for _, b := range m.windows(r.Time) {
+		all++
+		if end := b.End - 1; b.End != pipeline.MaxTicks && end+m.cfg.Lateness <= mark {
+			m.wantMissed++
+			continue
+		}
+		taken++
+		at := modelWindow{r.Key, b}
+		if m.want[at] == nil {
+			m.want[at] = &modelValue{}
+		}
+		m.want[at].rows = append(m.want[at].rows, r)
+		if b.End != pipeline.MaxTicks && b.End-1 <= mark {
+			m.want[at].late++
+		}
+	}
+	if all > 0 && taken == 0 {
+		m.wantLate++
+	}
+}
+
+// windows looks at every window near t.
+func (m *model) windows(t int64) (out []operators.Bounds) {
+	c := m.cfg.Shape
+	switch c.Kind {
+	case operators.Global:
+		return []operators.Bounds{{Start: pipeline.MinTicks, End: pipeline.MaxTicks}}
+	case operators.Cumulate:
+		for k := int64(-100); k < 100; k++ {
+			for n := int64(1); n <= c.Size/c.Slide; n++ {
+				out = append(out, operators.Bounds{Start: c.Offset + k*c.Size, End: c.Offset + k*c.Size + n*c.Slide})
+			}
+		}
+	default:
+		for k := int64(-400); k < 400; k++ {
+			out = append(out, operators.Bounds{Start: c.Offset + k*c.Slide, End: c.Offset + k*c.Slide + c.Size})
+		}
+	}
+	return slices.DeleteFunc(out, func(b operators.Bounds) bool { return t < b.Start || t >= b.End || b.Start < c.MinStart })
+}
+
+func (m *model) open(shards int) {
+	m.shards, m.pieces = nil, nil
+	for range shards {
+		w, err := operators.NewWindow(m.cfg, pipelinetest.RowSchema(), m.mem)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		m.shards, m.pieces = append(m.shards, w), append(m.pieces, map[string]pipeline.Piece{})
+	}
+}
+
+func (m *model) each(f func(*operators.Window) error) {
+	for _, w := range m.shards {
+		if err := f(w); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+}
+
+func (m *model) rows(rows []pipelinetest.Row, behind []int64, passed int64, split int32) {
+	rec := pipelinetest.Record(m.mem, rows)
+	defer rec.Release()
+	keyer, err := pipeline.NewKeyer(rec.Schema(), []string{"key"}, m.cfg.Seed)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	keys := keyer.Keys(rec)
+	for s, w := range m.shards {
+		b := pipeline.Batch{Rec: rec, Rows: []int32{}, Keys: keys, Behind: behind, Passed: passed, Split: split}
+		for i, h := range keys.Hash {
+			if pipeline.ShardOf(pipeline.Group(h), len(m.shards)) == s {
+				b.Rows = append(b.Rows, int32(i))
+			}
+		}
+		if err := w.Process(b, m); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+}
+
+func (m *model) checkpoint(full bool) {
+	for s, w := range m.shards {
+		kept := map[string]pipeline.Piece{}
+		err := w.Snapshot(full, func(p pipeline.Piece) error {
+			if p.Rec == nil {
+				old, ok := m.pieces[s][p.ID]
+				if !ok {
+					return fmt.Errorf("piece %s has no rows and none before", p.ID)
+				}
+				p = old
+			}
+			p.Rec.Retain()
+			kept[p.ID] = p
+			return nil
+		})
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		m.dropPieces(s)
+		m.pieces[s] = kept
+	}
+}
+
+func (m *model) reopen(mark pipeline.Mark) {
+	pieces := m.pieces
+	before := 0
+	for _, w := range m.shards {
+		m.missed += w.Missed()
+		before += w.Open()
+	}
+	m.open(1 + m.rng.IntN(3))
+	after := 0
+	for s, w := range m.shards {
+		for _, ps := range pieces {
+			for _, p := range ps {
+				if err := w.Restore(p, func(g uint8) bool { return pipeline.ShardOf(g, len(m.shards)) == s }); err != nil {
+					m.t.Fatal(err)
+				}
+			}
+		}
+		if err := w.Advance(mark, m); err != nil {
+			m.t.Fatal(err)
+		}
+		after += w.Open()
+	}
+	if before != after {
+		m.t.Errorf("%d open windows before the checkpoint, %d after", before, after)
+	}
+	for _, ps := range pieces {
+		for _, p := range ps {
+			p.Rec.Release()
+		}
+	}
+	m.checkpoint(true)
+}
+
+func (m *model) dropPieces(s int) {
+	for _, p := range m.pieces[s] {
+		p.Rec.Release()
+	}
+}
+
+func (m *model) drop() {
+	for s := range m.pieces {
+		m.dropPieces(s)
+	}
+}
+
+// Emit implements pipeline.Emitter: the last result of a key and window counts.
+func (m *model) Emit(p pipeline.Port, b pipeline.Batch) error {
+	if p == pipeline.Late {
+		m.lateRows += b.NumRows()
+		return nil
+	}
+	text := func(name string, i int) string { return b.Rec.Column(b.Rec.Schema().FieldIndices(name)[0]).ValueStr(i) }
+	for i := range b.NumRows() {
+		at := modelWindow{key: text("key", i), Bounds: operators.Bounds{Start: pipeline.MinTicks, End: pipeline.MaxTicks}}
+		if start := b.Rec.Column(1).(*array.Timestamp); !start.IsNull(i) {
+			at.Start, at.End = int64(start.Value(i)), int64(b.Rec.Column(2).(*array.Timestamp).Value(i))
+		}
+		list := []int64{}
+		col := b.Rec.Column(b.Rec.Schema().FieldIndices("list")[0]).(*array.List)
+		from, to := col.ValueOffsets(i)
+		list = append(list, col.ListValues().(*array.Int64).Int64Values()[from:to]...)
+		line := fmt.Sprintf("count=%s sum=%s last=%s list=%v late=%s", text("count", i), text("sum", i), text("last", i), list, text("late_count", i))
+		if m.cfg.Retract && text("_tm_kind", i) == "-U" {
+			if m.got[at] != line {
+				m.t.Errorf("%s [%d,%d): withdrawn %s, shown was %s", at.key, at.Start, at.End, line, m.got[at])
+			}
+			continue
+		}
+		m.got[at] = line
+	}
+	return nil
+}
+
+// Count implements pipeline.Emitter.
+func (m *model) Count(pipeline.Fate, int32, int64) {}
+
+// TestCivilDays: in every zone the days follow each other without a hole, hold the times
+// that they are counted for, and begin at the local midnight, or where it was leapt over.
+func TestCivilDays(t *testing.T) {
+	for _, name := range []string{"Europe/Amsterdam", "America/St_Johns", "America/Sao_Paulo", "America/Havana", "Australia/Lord_Howe",
+		"Asia/Kathmandu", "Asia/Kolkata", "Pacific/Apia", "Africa/Cairo", "Asia/Tehran", "America/Los_Angeles", "UTC"} {
+		zone, err := time.LoadLocation(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, hours := range []int64{2, 4, 12, 24, 24 * 7} {
+			s := operators.TumblingShape(hours*3600e6, 0)
+			s.Zone = zone
+			if err := s.Validate(); err != nil {
+				t.Fatal(err)
+			}
+			at := time.Date(2005, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
+			w := s.Span(at)
+			for w.End < at+12*366*86400e6 {
+				for _, in := range []int64{w.Start, (w.Start + w.End) / 2, w.End - 1} {
+					if got := s.Span(in); got != w {
+						t.Fatalf("%s, %d h: %d lies in %v, not in %v", name, hours, in, got, w)
+					}
+				}
+				if hours == 24 {
+					start := time.UnixMicro(w.Start).In(zone)
+					before := time.UnixMicro(w.Start - 1).In(zone)
+					if start.YearDay() == before.YearDay() || start.Hour() > 1 {
+						t.Errorf("%s: a day begins at %s", name, start)
+					}
+				}
+				next := s.Span(w.End)
+				if next.Start != w.End {
+					t.Fatalf("%s, %d h: %v follows %v", name, hours, next, w)
+				}
+				w = next
+			}
+		}
+	}
+}
