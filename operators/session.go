@@ -42,6 +42,9 @@ type SessionConfig struct {
 	// session has depend on their order, as no other does. MaxTicks: no cap.
 	MaxLength int64
 	Trigger   Trigger
+	// EarlyRows emits an early pane of a session whenever that many of its rows wait that no
+	// pane has shown. 0: none.
+	EarlyRows int
 	// EarlyEvery emits an early pane of the open sessions that have something new
 	// whenever the mark passes a multiple of it. 0: none.
 	EarlyEvery int64
@@ -84,10 +87,13 @@ func (c SessionConfig) Validate() error {
 	switch {
 	case c.EarlyEvery < 0:
 		errs = append(errs, fmt.Errorf("early every %v: must not be negative", ticks(c.EarlyEvery)))
-	case c.EarlyEvery > 0 && (c.Trigger == OnClose || c.Trigger == OnUpdate):
-		errs = append(errs, fmt.Errorf("trigger %s: early every belongs to %s and %s", c.Trigger, OnMark, OnRule))
-	case c.EarlyEvery == 0 && c.Trigger == OnRule:
-		errs = append(errs, fmt.Errorf("trigger %s: needs early every", c.Trigger))
+	case c.early() && (c.Trigger == OnClose || c.Trigger == OnUpdate):
+		errs = append(errs, fmt.Errorf("trigger %s: early rows and early every belong to %s and %s", c.Trigger, OnMark, OnRule))
+	case !c.early() && c.Trigger == OnRule:
+		errs = append(errs, fmt.Errorf("trigger %s: needs early rows or early every", c.Trigger))
+	}
+	if c.EarlyRows < 0 || c.EarlyRows > maxSessionRows {
+		errs = append(errs, fmt.Errorf("early rows %d: must be 0 to %d", c.EarlyRows, maxSessionRows))
 	}
 	if c.LateRows < 0 || c.LateRows > maxSessionRows {
 		errs = append(errs, fmt.Errorf("late rows %d: must be 0 to %d", c.LateRows, maxSessionRows))
@@ -109,6 +115,8 @@ const paneRetracted = "retracted"
 
 // kindDelete is the kind of that row with Retract.
 const kindDelete = "-D"
+
+func (c SessionConfig) early() bool { return c.EarlyRows > 0 || c.EarlyEvery > 0 }
 
 // Session folds rows into sessions by key. It is pipeline.Stateful.
 //
@@ -382,7 +390,7 @@ func (w *Session) take(in pipeline.Batch, r int32, out pipeline.Emitter) error {
 	if fired {
 		row[rowHead] |= headFired
 	} else if row[rowHead]&headFired != 0 { // revived: it fires again when the mark gets there
-		row[rowHead] &^= headFired | headPending | maxSessionRows<<headWaiting
+		row[rowHead] &^= headFired | headPending
 	}
 	w.schedule(id, row)
 	switch {
@@ -390,6 +398,8 @@ func (w *Session) take(in pipeline.Batch, r int32, out pipeline.Emitter) error {
 		return w.emitNow(in.Rec, id, paneUpdate, out)
 	case w.fires() && fired:
 		return w.accepted(in.Rec, id, out)
+	case w.cfg.EarlyRows > 0 && w.waits(row) >= w.cfg.EarlyRows:
+		return w.emitNow(in.Rec, id, paneEarly, out)
 	}
 	return nil
 }
@@ -457,13 +467,8 @@ func (w *Session) fold(rec arrow.RecordBatch) {
 // accepted handles a row of a session that has fired.
 func (w *Session) accepted(rec arrow.RecordBatch, id uint32, out pipeline.Emitter) error {
 	row := w.ses.row(id)
-	if w.cfg.LateRows > 0 {
-		if row[rowHead]>>headWaiting&maxSessionRows < maxSessionRows {
-			row[rowHead] += 1 << headWaiting
-		}
-		if int(row[rowHead]>>headWaiting&maxSessionRows) >= w.cfg.LateRows {
-			return w.emitNow(rec, id, paneLate, out)
-		}
+	if w.cfg.LateRows > 0 && w.waits(row) >= w.cfg.LateRows {
+		return w.emitNow(rec, id, paneLate, out)
 	}
 	if row[rowHead]&headPending == 0 {
 		row[rowHead] |= headPending
@@ -471,6 +476,14 @@ func (w *Session) accepted(rec arrow.RecordBatch, id uint32, out pipeline.Emitte
 		w.pending = append(w.pending, waiting{id, w.now})
 	}
 	return nil
+}
+
+// waits counts one more row that no pane has shown and returns how many there are.
+func (w *Session) waits(row []uint64) int {
+	if row[rowHead]>>headWaiting&maxSessionRows < maxSessionRows {
+		row[rowHead] += 1 << headWaiting
+	}
+	return int(row[rowHead] >> headWaiting & maxSessionRows)
 }
 
 // emitNow emits a session in the middle of a batch: the rows before are folded first.

@@ -60,6 +60,8 @@ func openSession(mem memory.Allocator, d *datadriven.TestData) (pipelinetest.Win
 			duration(&cfg.MaxLength)
 		case "early-every":
 			duration(&cfg.EarlyEvery)
+		case "early-rows":
+			cfg.EarlyRows, err = strconv.Atoi(v)
 		case "late-delay":
 			duration(&cfg.LateDelay)
 		case "late-rows":
@@ -117,11 +119,11 @@ func TestSessionConfig(t *testing.T) {
 	if err := good.Validate(); err != nil {
 		t.Error(err)
 	}
-	bad := operators.SessionConfig{Gap: -1, Touch: "kiss", Lateness: -1, Trigger: "whim", EarlyEvery: -1, LateRows: 256, LateDelay: -1, Discard: true, Retract: true}
+	bad := operators.SessionConfig{Gap: -1, Touch: "kiss", Lateness: -1, Trigger: "whim", EarlyEvery: -1, LateRows: 256, EarlyRows: -1, LateDelay: -1, Discard: true, Retract: true}
 	err := bad.Validate()
 	var all interface{ Unwrap() []error }
-	if !errors.As(err, &all) || len(all.Unwrap()) != 9 {
-		t.Errorf("of nine problems: %v", err)
+	if !errors.As(err, &all) || len(all.Unwrap()) != 10 {
+		t.Errorf("of ten problems: %v", err)
 	}
 	short := good
 	short.MaxLength = 9
@@ -129,11 +131,11 @@ func TestSessionConfig(t *testing.T) {
 		t.Errorf("a cap below the gap: %v", err)
 	}
 	for name, change := range map[string]func(*operators.SessionConfig){
-		"gap column":          func(c *operators.SessionConfig) { c.GapColumn = "key" },
-		"is not a column":     func(c *operators.SessionConfig) { c.Keys = []string{"nobody"} },
-		"is there twice":      func(c *operators.SessionConfig) { c.Aggregates[0].As = "window_start" },
-		"needs early every":   func(c *operators.SessionConfig) { c.Trigger = operators.OnRule },
-		"early every belongs": func(c *operators.SessionConfig) { c.Trigger, c.EarlyEvery = operators.OnClose, 5 },
+		"gap column":         func(c *operators.SessionConfig) { c.GapColumn = "key" },
+		"is not a column":    func(c *operators.SessionConfig) { c.Keys = []string{"nobody"} },
+		"is there twice":     func(c *operators.SessionConfig) { c.Aggregates[0].As = "window_start" },
+		"needs early rows":   func(c *operators.SessionConfig) { c.Trigger = operators.OnRule },
+		"early every belong": func(c *operators.SessionConfig) { c.Trigger, c.EarlyEvery = operators.OnClose, 5 },
 		"unknown function; kn": func(c *operators.SessionConfig) {
 			c.Aggregates[0] = operators.Aggregate{Fn: "mode", Column: "value", As: "m"}
 		},
