@@ -54,6 +54,9 @@ type SessionConfig struct {
 	// Discard starts the aggregates anew after each pane; the panes of sessions that become
 	// one add up, so nothing is withdrawn.
 	Discard bool
+	// OnTimeIfNew leaves out, when the mark completes a session, one without anything that no
+	// pane has shown.
+	OnTimeIfNew bool
 	// Retract adds column _tm_kind: +I for a new result, -U and +U for the old and the new
 	// values of one that changes, -D for a withdrawal.
 	Retract    bool
@@ -572,7 +575,7 @@ func (w *Session) Advance(m pipeline.Mark, out pipeline.Emitter) error {
 		row[rowHead] |= headFired
 		w.changed[w.ses.group(row)] = true
 		isNew := row[rowHead]&headNew != 0
-		if w.cfg.Trigger == OnMark && (isNew || !w.cfg.Discard) || isNew && w.cleanup(w.ses.end(row)) <= w.mark {
+		if w.cfg.Trigger == OnMark && (isNew || !w.cfg.Discard && !w.cfg.OnTimeIfNew) || isNew && w.cleanup(w.ses.end(row)) <= w.mark {
 			onTime = append(onTime, id)
 		}
 	}

@@ -70,6 +70,8 @@ func openSession(mem memory.Allocator, d *datadriven.TestData) (pipelinetest.Win
 			cfg.Trigger = operators.Trigger(v)
 		case "discard":
 			cfg.Discard = true
+		case "on-time-if-new":
+			cfg.OnTimeIfNew = true
 		case "retract":
 			cfg.Retract = true
 		case "aggs":
