@@ -159,6 +159,8 @@ type Session struct {
 	overflows int64
 	missed    int64
 	// scratch of one call
+	times []int64
+	gaps  *array.Int64 // nil when all rows have the gap of the configuration
 	late  []int32
 	at    []int32
 	ids   []uint32
@@ -259,6 +261,11 @@ func (w *Session) Missed() int64 { return w.missed }
 // Process folds a batch. Rows keep their order.
 func (w *Session) Process(in pipeline.Batch, out pipeline.Emitter) error {
 	w.late = w.late[:0]
+	w.times = pipeline.TicksOf(in.Rec.Column(pipeline.ColTime).(*array.Timestamp))
+	if w.gap >= 0 {
+		w.gaps = in.Rec.Column(w.gap).(*array.Int64)
+	}
+	defer func() { w.times, w.gaps = nil, nil }() // the batch is lent
 	n := in.NumRows()
 	for i := range n {
 		r := int32(i)
@@ -278,14 +285,11 @@ func (w *Session) Process(in pipeline.Batch, out pipeline.Emitter) error {
 	return nil
 }
 
-// own returns the window that a row asks for.
-func (w *Session) own(rec arrow.RecordBatch, r int32) Bounds {
-	t := int64(rec.Column(pipeline.ColTime).(*array.Timestamp).Value(int(r)))
-	gap := w.cfg.Gap
-	if w.gap >= 0 {
-		if c := rec.Column(w.gap).(*array.Int64); c.IsValid(int(r)) && c.Value(int(r)) > 0 {
-			gap = min(c.Value(int(r)), w.cfg.MaxLength)
-		}
+// own returns the window that row r of the batch at hand asks for.
+func (w *Session) own(r int32) Bounds {
+	t, gap := w.times[r], w.cfg.Gap
+	if w.gaps != nil && w.gaps.IsValid(int(r)) && w.gaps.Value(int(r)) > 0 {
+		gap = min(w.gaps.Value(int(r)), w.cfg.MaxLength)
 	}
 	return Bounds{t, pipeline.AddTicks(t, gap)}
 }
@@ -363,7 +367,7 @@ func (w *Session) join(cands []uint32, own Bounds) ([]uint32, Bounds) {
 
 // take puts one row into its session.
 func (w *Session) take(in pipeline.Batch, r int32, out pipeline.Emitter) error {
-	own, v := w.own(in.Rec, r), w.verdict(in, r)
+	own, v := w.own(r), w.verdict(in, r)
 	hash, key := in.Keys.Hash[r], in.Keys.At(r)
 	head, _ := w.ses.lookup(hash, key)
 	joined, win := w.join(w.candidates(head, own, v), own)
@@ -784,7 +788,7 @@ func (w *Session) emitLate(in pipeline.Batch, out pipeline.Emitter) error {
 	we := array.NewTimestampBuilder(w.mem, pipeline.Timestamp)
 	defer we.Release()
 	for _, r := range w.late {
-		own := w.own(in.Rec, r)
+		own := w.own(r)
 		if in.Behind != nil && w.latest(own.End) <= in.Behind[r] {
 			reason.Append(reasonLate)
 		} else {
