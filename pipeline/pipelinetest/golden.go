@@ -378,6 +378,53 @@ func runGen(t *testing.T, c goldenCase) {
 	}
 }
 
+// ticksPerMS scales a case by zone: the offsets of zones are what they are, so that its
+// milliseconds must be true ones. No other case is scaled.
+const ticksPerMS = 1000
+
+func (s *Spec) toTicks() {
+	w := &s.Window
+	for _, v := range []*Int{&w.Size, &w.Slide, &w.Offset, &w.Step, &w.MaxSize, w.MinStart, &s.AllowedLateness, &s.Watermark.Bound} {
+		if v != nil {
+			*v *= ticksPerMS
+		}
+	}
+	for _, t := range []*TriggerSpec{&s.Trigger, s.Trigger.Early, s.Trigger.Late} {
+		if t != nil {
+			t.MS, t.Interval = t.MS*ticksPerMS, t.Interval*ticksPerMS
+		}
+	}
+}
+
+func stepsToTicks(steps []goldenStep) {
+	first := func(v *Int) { // of its millisecond
+		if v != nil {
+			*v *= ticksPerMS
+		}
+	}
+	last := func(v *Int) { // of its millisecond: a mark leaves nothing of it
+		if v != nil {
+			*v = (*v+1)*ticksPerMS - 1
+		}
+	}
+	for i := range steps {
+		s := &steps[i]
+		last(&s.T)
+		first(&s.TS)
+		for k := range s.Elements {
+			first(&s.Elements[k].TS)
+		}
+		for k := range s.Late {
+			first(&s.Late[k].TS)
+		}
+		for k := range s.Emit {
+			first(s.Emit[k].Start)
+			first(s.Emit[k].End)
+			last(s.Emit[k].TS)
+		}
+	}
+}
+
 // windowRun is one pass over a window case.
 type windowRun struct {
 	t    *testing.T
@@ -403,6 +450,13 @@ func runWindow(t *testing.T, c goldenCase, e Engine) {
 	var spec Spec
 	if err := strict(c.Spec, &spec); err != nil {
 		t.Fatal(err)
+	}
+	if spec.Window.TZ != "" {
+		if c.Unit != "ms" {
+			t.Fatalf("a case by zone in unit %q", c.Unit)
+		}
+		spec.toTicks()
+		stepsToTicks(c.Steps)
 	}
 	variants := []struct {
 		name    string

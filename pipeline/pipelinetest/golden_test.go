@@ -12,10 +12,17 @@ import (
 	"github.com/tidemark/tidemark/pipeline/pipelinetest"
 )
 
+var engine = pipelinetest.Engine{Assign: assign, Window: window, Merge: merge}
+
 func TestGolden(t *testing.T) {
 	t.Run("windows", func(t *testing.T) {
-		pipelinetest.RunWindowGolden(t, pipelinetest.Golden(t, "window-conformance.json"), pipelinetest.Engine{Assign: assign, Window: window, Merge: merge})
+		pipelinetest.RunWindowGolden(t, pipelinetest.Golden(t, "window-conformance.json"), engine)
 	})
+}
+
+// TestWindowCases runs cases of our own, for what the golden file has no case of.
+func TestWindowCases(t *testing.T) {
+	pipelinetest.RunWindowGolden(t, "testdata/window-cases.json", engine)
 }
 
 // shape is where the windows of a case lie.
@@ -35,7 +42,11 @@ func shape(w pipelinetest.WindowSpec) (operators.Shape, error) {
 	if w.MinStart != nil {
 		s.MinStart = int64(*w.MinStart)
 	}
-	return s, nil
+	var err error
+	if w.TZ != "" {
+		s.Zone, err = time.LoadLocation(w.TZ)
+	}
+	return s, err
 }
 
 func assign(w pipelinetest.WindowSpec, t int64) ([][2]int64, error) {
@@ -44,10 +55,7 @@ func assign(w pipelinetest.WindowSpec, t int64) ([][2]int64, error) {
 		return nil, err
 	}
 	unit := int64(1)
-	if w.TZ != "" { // a case by zone is in milliseconds, which zones do not scale with
-		if s.Zone, err = time.LoadLocation(w.TZ); err != nil {
-			return nil, err
-		}
+	if s.Zone != nil { // a case by zone is in true milliseconds
 		unit = 1000
 		s.Size, s.Slide, s.Offset = s.Size*unit, s.Slide*unit, s.Offset*unit
 		if s.MinStart != pipeline.MinTicks {
@@ -74,8 +82,6 @@ func window(s pipelinetest.Spec, mem memory.Allocator) (pipelinetest.Window, err
 		}
 	}
 	switch {
-	case s.Window.TZ != "":
-		return nil, pipelinetest.ErrNotBuilt("not adopted: a window case by zone in other units than ticks; see the assign cases")
 	case s.OutputTS != "" && s.OutputTS != "end":
 		return nil, pipelinetest.ErrNotBuilt("not adopted: output_ts " + s.OutputTS)
 	case s.OnTime == "fire_always" && s.Accumulation == "discarding":
