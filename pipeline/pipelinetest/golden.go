@@ -352,11 +352,12 @@ func runGen(t *testing.T, c goldenCase) {
 		IdleTimeout        json.RawMessage `json:"idle_timeout"`
 		Per                string
 	}
+	// What another policy's members are is no matter of ours.
+	if err := json.Unmarshal(c.Spec, &spec); err == nil && spec.Policy != "bounded" {
+		t.Skipf("not adopted: policy %s", spec.Policy)
+	}
 	if err := strict(c.Spec, &spec); err != nil {
 		t.Fatal(err)
-	}
-	if spec.Policy != "bounded" {
-		t.Skipf("not adopted: policy %s moves a mark by the wall clock", spec.Policy)
 	}
 	m := pipeline.NewMarks(int64(spec.Bound), pipeline.MaxTicks)
 	split := m.Add()
