@@ -41,7 +41,7 @@ var mayImport = map[string][]string{
 // onlyIn names libraries that only some packages may import, tests included for none.
 var onlyIn = map[string][]string{
 	"github.com/segmentio/kafka-go":       {"sources/kafka", "sinks/kafka"},
-	"github.com/parquet-go/parquet-go":    {"sinks/parquet"},
+	"github.com/parquet-go/parquet-go":    {"sinks/parquet", "benchmarks/w1"},
 	"github.com/ClickHouse/clickhouse-go": {"sinks/clickhouse"},
 	"github.com/twmb/franz-go":            {"cmd/runner", "benchmarks/w1"},
 	"github.com/prometheus/client_golang": {"pipeline", "cmd/runner"},

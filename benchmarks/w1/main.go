@@ -24,6 +24,7 @@ import (
 	"strings"
 	"time"
 
+	pq "github.com/parquet-go/parquet-go"
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/tidemark/tidemark/benchmarks/gen"
@@ -217,7 +218,41 @@ parallelism: {shards: 1, decoders: 1}
 		args = append(args, "--cpuprofile", profile)
 	}
 	r, err := measure(exec.Command(bin, args...), procs, want)
+	if err == nil && sink == "parquet" {
+		err = compare(filepath.Join(out, "out", "w1"), want)
+	}
 	return r, errors.Join(err, os.RemoveAll(out))
+}
+
+// compare reads every row that the engine published and wants the generator's totals.
+func compare(dir string, want gen.Totals) error {
+	files, err := filepath.Glob(filepath.Join(dir, "*.parquet"))
+	if err != nil {
+		return err
+	}
+	got := gen.Totals{Events: want.Events, Behind: want.Behind, FarBehind: want.FarBehind, Closable: want.Closable}
+	for _, f := range files {
+		rows, err := pq.ReadFile[struct {
+			Count int64 `parquet:"count"`
+			Sum   int64 `parquet:"sum,optional"`
+			Min   int64 `parquet:"min,optional"`
+			Max   int64 `parquet:"max,optional"`
+		}](f)
+		if err != nil {
+			return fmt.Errorf("%s: %w", f, err)
+		}
+		for _, r := range rows {
+			got.Rows++
+			got.Count += r.Count
+			got.Sum += r.Sum
+			got.Min += r.Min
+			got.Max += r.Max
+		}
+	}
+	if got != want {
+		return fmt.Errorf("results differ from the generator's: %+v, want %+v", got, want)
+	}
+	return nil
 }
 
 // measure runs a process that says how many rows it took, and what it cost.
