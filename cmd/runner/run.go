@@ -170,23 +170,42 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// progress prints how the jobs do until ctx is done: a line that is written over on a
-// terminal, one line in 10 s elsewhere.
+// progress prints how the jobs do until ctx is done: one line that is written over on a
+// terminal, a line per job in 10 s elsewhere.
 func (s *status) progress(ctx context.Context, w io.Writer) {
-	every, end := 10*time.Second, "\n"
-	if isTerminal(w) {
-		every, end = time.Second, "\r"
+	every, width := 10*time.Second, 0
+	if f, ok := w.(*os.File); ok && isTerminal(w) {
+		every, width = time.Second, 80
+		if n, _, err := term.GetSize(int(f.Fd())); err == nil && n > 0 {
+			width = n
+		}
 	}
 	t := time.NewTicker(every)
 	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
+			if width > 0 {
+				fmt.Fprintln(w)
+			}
 			return
 		case <-t.C:
-			for _, j := range s.snapshot() {
-				fmt.Fprintf(w, "%s%s", j.line(), end)
+			var lines []string
+			jobs := s.snapshot()
+			for _, j := range jobs {
+				if width > 0 && len(jobs) > 1 {
+					lines = append(lines, j.brief())
+					continue
+				}
+				lines = append(lines, j.line())
 			}
+			if width == 0 {
+				fmt.Fprintln(w, strings.Join(lines, "\n"))
+				continue
+			}
+			// Back to the start of the line, and what was there is gone.
+			one := strings.Join(lines, " | ")
+			fmt.Fprintf(w, "\r\x1b[K%s", one[:min(len(one), width-1)])
 		}
 	}
 }

@@ -136,6 +136,11 @@ func (s *status) snapshot() []jobStatus {
 	return out
 }
 
+// brief is a job in a third of a line.
+func (j jobStatus) brief() string {
+	return fmt.Sprintf("%s %d (%.0f/s)", j.Job, j.counts[pipeline.Read], j.PerSec)
+}
+
 // line is a job in one line.
 func (j jobStatus) line() string {
 	mark := "no mark yet"
