@@ -98,13 +98,9 @@ func (d *Dedupe) Process(in pipeline.Batch, out pipeline.Emitter) error {
 		if in.Rows != nil {
 			r = in.Rows[i]
 		}
-		mark := in.Passed
-		if in.Behind != nil {
-			mark = max(mark, in.Behind[r])
-		}
 		// Judged by the row's own split, which the merged mark never passes: so what the row
 		// could be a duplicate of is still there, however far the other splits are.
-		unjudged := pipeline.AddTicks(times[r], d.cfg.Horizon) <= mark
+		unjudged := pipeline.AddTicks(times[r], d.cfg.Horizon) <= in.Verdict(r)
 		if unjudged || d.first(times[r], keys.Hash[r], keys.At(r), pipeline.Group(in.Keys.Hash[r])) {
 			d.rows = append(d.rows, r)
 		}
@@ -257,21 +253,4 @@ func (d *Dedupe) Restore(p pipeline.Piece, keep func(group uint8) bool) error {
 		row[dedupeTime], row[dedupeGroup] = uint64(times[i]), uint64(g)
 	}
 	return nil
-}
-
-// lookup returns the row of a key without making one.
-func (t *table) lookup(hash uint64, key []byte) (uint32, bool) {
-	mask := uint64(len(t.index) - 1)
-	var scratch [16]byte
-	for at := hash & mask; t.index[at] != 0; at = (at + 1) & mask {
-		slot := t.index[at]
-		if slot>>32 != hash&0xFFFFFFFF {
-			continue
-		}
-		id := uint32(slot) - 1
-		if string(t.key(t.store.row(id), &scratch)) == string(key) {
-			return id, true
-		}
-	}
-	return 0, false
 }

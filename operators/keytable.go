@@ -121,8 +121,8 @@ func (t *table) find(hash uint64, key []byte) (id uint32, added bool) {
 	return id, true
 }
 
-// has tells whether the table holds the key.
-func (t *table) has(hash uint64, key []byte) bool {
+// lookup returns the row of a key without making one.
+func (t *table) lookup(hash uint64, key []byte) (id uint32, ok bool) {
 	var lo, hi uint64
 	short := len(key) <= inlineKey
 	if short {
@@ -133,12 +133,13 @@ func (t *table) has(hash uint64, key []byte) bool {
 		if t.index[at]&^0xFFFFFFFF != hash<<32 {
 			continue
 		}
-		row := t.store.row(uint32(t.index[at]) - 1)
+		id := uint32(t.index[at]) - 1
+		row := t.store.row(id)
 		if short && row[0] == lo && row[1] == hi || !short && row[1]&longKey == longKey && string(t.long(row)) == string(key) {
-			return true
+			return id, true
 		}
 	}
-	return false
+	return 0, false
 }
 
 // bytes returns the memory that the table holds outside of the store.

@@ -294,16 +294,6 @@ func (w *Session) own(r int32) Bounds {
 	return Bounds{t, pipeline.AddTicks(t, gap)}
 }
 
-// verdict returns the mark by which row r is judged: its split's own just before it, or
-// the mark given away while the split was quiet; MinTicks when the row is ahead of both.
-func (w *Session) verdict(in pipeline.Batch, r int32) int64 {
-	v := in.Passed
-	if in.Behind != nil {
-		v = max(v, in.Behind[r])
-	}
-	return v
-}
-
 // cleanup is the mark at which a session that ends at end is freed.
 func (w *Session) cleanup(end int64) int64 {
 	if w.cfg.Touch == TouchMerge {
@@ -367,7 +357,7 @@ func (w *Session) join(cands []uint32, own Bounds) ([]uint32, Bounds) {
 
 // take puts one row into its session.
 func (w *Session) take(in pipeline.Batch, r int32, out pipeline.Emitter) error {
-	own, v := w.own(r), w.verdict(in, r)
+	own, v := w.own(r), in.Verdict(r)
 	hash, key := in.Keys.Hash[r], in.Keys.At(r)
 	head, _ := w.ses.lookup(hash, key)
 	joined, win := w.join(w.candidates(head, own, v), own)
@@ -794,7 +784,7 @@ func (w *Session) emitLate(in pipeline.Batch, out pipeline.Emitter) error {
 		} else {
 			reason.Append(reasonQuietSplit)
 		}
-		by.Append(pipeline.SubTicks(w.verdict(in, r), own.Start))
+		by.Append(pipeline.SubTicks(in.Verdict(r), own.Start))
 		ws.Append(arrow.Timestamp(own.Start))
 		we.Append(arrow.Timestamp(own.End))
 	}

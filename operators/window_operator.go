@@ -310,8 +310,10 @@ func (w *Window) Open() int {
 				if win == nil || w.merged(b) || !added && b.Start <= before {
 					continue
 				}
-				if win.tab.rows > 0 && win.tab.has(hash, k) {
-					continue
+				if win.tab.rows > 0 {
+					if _, held := win.tab.lookup(hash, k); held {
+						continue
+					}
 				}
 				n++
 			}
@@ -403,7 +405,7 @@ func (w *Window) assign(in pipeline.Batch, from, to int) (outside int) {
 		v := pipeline.MinTicks
 		missed := 0
 		if judged {
-			v = w.verdict(in, r)
+			v = in.Verdict(r)
 			for missed < len(sp.bounds) && w.cleanup(sp.bounds[missed].End) <= v {
 				missed++
 			}
@@ -511,16 +513,6 @@ func (w *Window) touch(in pipeline.Batch, block []assigned) {
 		}
 	}
 	w.touched = sum
-}
-
-// verdict returns the mark by which row r is judged: its split's own just before it, or
-// the mark given away while the split was quiet.
-func (w *Window) verdict(in pipeline.Batch, r int32) int64 {
-	v := in.Passed
-	if in.Behind != nil {
-		v = max(v, in.Behind[r])
-	}
-	return v
 }
 
 func (w *Window) fold(rec arrow.RecordBatch) {
@@ -972,7 +964,7 @@ func (w *Window) emitLate(in pipeline.Batch, late []int32, out pipeline.Emitter)
 		} else {
 			reason.Append(reasonQuietSplit)
 		}
-		by.Append(pipeline.SubTicks(w.verdict(in, r), times[r]))
+		by.Append(pipeline.SubTicks(in.Verdict(r), times[r]))
 		ws.Append(arrow.Timestamp(missed.Start))
 		we.Append(arrow.Timestamp(missed.End))
 	}

@@ -71,6 +71,15 @@ func (b Batch) NumRows() int {
 	return int(b.Rec.NumRows())
 }
 
+// Verdict returns the mark by which row r is judged: its split's own just before it, or
+// the mark given away while the split was quiet, whichever is higher.
+func (b Batch) Verdict(r int32) int64 {
+	if b.Behind == nil {
+		return b.Passed
+	}
+	return max(b.Passed, b.Behind[r])
+}
+
 // Retain keeps the batch beyond the call that lent it.
 func (b Batch) Retain() { b.Rec.Retain() }
 
