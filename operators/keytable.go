@@ -67,6 +67,13 @@ func newTable(s *store, expect int) *table {
 	return &table{store: s, index: make([]uint64, size)}
 }
 
+// reserve makes an empty table large enough for rows.
+func (t *table) reserve(rows int) {
+	for t.rows == 0 && len(t.index)*3 < rows*4 {
+		t.index = make([]uint64, 2*len(t.index))
+	}
+}
+
 // packKey returns the two key words of a short key: its bytes, and its length in the top
 // byte.
 func packKey(key []byte) (lo, hi uint64) {

@@ -83,7 +83,10 @@ type WindowConfig struct {
 	Retract bool
 	// SkipUnchanged leaves out a result whose aggregates are those of the one before.
 	SkipUnchanged bool
-	Keys          []string
+	// Clock gives every key a clock of its own, by which its rows are late and its windows
+	// are freed; nil for the marks of the splits.
+	Clock      *KeyClock
+	Keys       []string
 	Aggregates    []Aggregate
 	// Seed of the key hash.
 	Seed uint64
@@ -125,6 +128,9 @@ func (c WindowConfig) Validate() error {
 	}
 	if c.Discard && (c.Retract || c.SkipUnchanged) {
 		add("results that are discarded when shown cannot be compared or withdrawn")
+	}
+	if c.Clock != nil {
+		errs = append(errs, c.Clock.Validate())
 	}
 	if len(c.Aggregates) == 0 {
 		add("a window without aggregates")
@@ -168,6 +174,8 @@ type Window struct {
 	order   []int64           // ends of the windows, ascending
 	slices  map[int64]*slice  // by start
 	starts  []int64           // starts of the slices, ascending
+	stacks  stacks            // where a window has many slices
+	clocks  *keyClocks        // nil: the marks of the splits decide
 	mark    int64
 	now     int64
 	expect  int  // rows of the window fired last, to size the next
@@ -177,6 +185,7 @@ type Window struct {
 	missed    int64
 	// scratch of one Process call
 	late    []int32
+	lateBy  []int64 // the clock by which each of them is late
 	block   []assigned
 	at      []int32
 	ids     []uint32
@@ -191,6 +200,7 @@ type window struct {
 	fired   bool   // the mark has passed its end
 	pending []wait // rows with something that no pane has shown, the one due first in front
 	changed bool   // since the last snapshot
+	again   int64  // the mark at which keys that outlive the window are looked at again
 }
 
 // wait is a row that is shown at a time of the wall clock at the latest.
@@ -212,6 +222,7 @@ type slice struct {
 const (
 	headPending = 1 << 0 // on window.pending
 	headNew     = 1 << 1 // has rows that no pane has shown; kept with early rules and after the end
+	headGone    = 1 << 7 // has moved to another table
 	headPanes   = 8      // shifts
 	headWaiting = 24
 	headLate    = 32
@@ -232,6 +243,9 @@ func NewWindow(cfg WindowConfig, rows *arrow.Schema, mem memory.Allocator) (*Win
 		mark: pipeline.MinTicks, now: pipeline.MinTicks, settled: true,
 		shares: cfg.Overlap() > 1 && (cfg.Trigger == OnMark && !cfg.early() || cfg.Trigger == OnClose),
 		keeps:  cfg.Retract || cfg.SkipUnchanged}
+	if cfg.Clock != nil {
+		w.clocks = newKeyClocks(*cfg.Clock)
+	}
 	w.store.width = prog.width
 	if w.keeps {
 		w.store.width += prog.width - rowAcc + 1 // the last word is the late count shown
@@ -331,6 +345,12 @@ func (w *Window) Bytes() int64 {
 	for _, sl := range w.slices {
 		n += sl.tab.bytes()
 	}
+	if w.stacks.back != nil {
+		n += w.stacks.back.bytes()
+	}
+	if w.clocks != nil {
+		n += w.clocks.bytes()
+	}
 	return n
 }
 
@@ -348,7 +368,7 @@ const blockRows = 256
 // (between windows, before MinStart) are counted as filtered.
 func (w *Window) Process(in pipeline.Batch, out pipeline.Emitter) error {
 	w.settle()
-	w.late = w.late[:0]
+	w.late, w.lateBy = w.late[:0], w.lateBy[:0]
 	n := in.NumRows()
 	outside := 0
 	for from := 0; from < n; from += blockRows {
@@ -391,6 +411,10 @@ type cover struct {
 func (w *Window) assign(in pipeline.Batch, from, to int) (outside int) {
 	times := pipeline.TicksOf(in.Rec.Column(pipeline.ColTime).(*array.Timestamp))
 	judged := in.Behind != nil || in.Passed != pipeline.MinTicks
+	var ingest []int64
+	if w.clocks != nil {
+		ingest = pipeline.TicksOf(in.Rec.Column(pipeline.ColIngest).(*array.Timestamp))
+	}
 	w.block = w.block[:0]
 	sp := &w.span
 	sp.Bounds = Bounds{math.MaxInt64, math.MinInt64}
@@ -406,6 +430,11 @@ func (w *Window) assign(in pipeline.Batch, from, to int) (outside int) {
 		missed := 0
 		if judged {
 			v = in.Verdict(r)
+		}
+		if w.clocks != nil {
+			v = w.clocks.judge(in.Keys.Hash[r], in.Keys.At(r), v, times[r], ingest[r], in.Split)
+		}
+		if judged {
 			for missed < len(sp.bounds) && w.cleanup(sp.bounds[missed].End) <= v {
 				missed++
 			}
@@ -416,7 +445,7 @@ func (w *Window) assign(in pipeline.Batch, from, to int) (outside int) {
 				outside++
 				continue
 			}
-			w.late = append(w.late, r)
+			w.late, w.lateBy = append(w.late, r), append(w.lateBy, v)
 			continue
 		}
 		if w.shares && missed == 0 && last(sp.bounds[0].End) > max(v, w.mark) {
@@ -532,7 +561,7 @@ func (w *Window) open(b Bounds) *window {
 	if w.shares {
 		expect = 0 // it gets its rows when it takes in its slices
 	}
-	win := &window{Bounds: b, tab: newTable(&w.store, expect), fired: last(b.End) <= w.mark}
+	win := &window{Bounds: b, tab: newTable(&w.store, expect), fired: last(b.End) <= w.mark, again: pipeline.MinTicks}
 	w.wins[b.End] = win
 	at, _ := slices.BinarySearch(w.order, b.End)
 	w.order = slices.Insert(w.order, at, b.End)
@@ -577,6 +606,7 @@ func (w *Window) settle() {
 		win.fired = win.fired || last(win.End) <= w.mark
 		slices.SortStableFunc(win.pending, func(a, b wait) int { return cmp.Compare(a.due, b.due) })
 	}
+	w.resumeStacks()
 }
 
 // accepted handles a row of a window that may show rows before its end, or has fired.
@@ -630,51 +660,120 @@ func (w *Window) Advance(m pipeline.Mark, out pipeline.Emitter) error {
 	}
 	before := w.mark
 	w.mark = m.Event
-	freed := 0
-	for _, end := range w.order {
+	kept := w.order[:0]
+	for i, end := range w.order {
 		win := w.wins[end]
-		if last(end) > w.mark {
-			if w.cfg.EarlyEvery == 0 {
-				break
-			}
-			if err := w.passing(win, before, out); err != nil {
-				return err
-			}
-			continue
+		if last(end) > w.mark && w.cfg.EarlyEvery == 0 {
+			kept = append(kept, w.order[i:]...)
+			break
 		}
-		now := !win.fired
-		if now {
-			if err := w.fire(win, out); err != nil {
-				return err
-			}
-		}
-		if w.cleanup(end) > w.mark {
-			continue
-		}
-		var err error
-		switch {
-		case w.cfg.Trigger == OnClose:
-			w.mergeSlices(win)
-			err = w.emitAll(win, paneFinal, false, out)
-		case w.cfg.Trigger == OnRule && now:
-			err = w.emitAll(win, paneOnTime, true, out)
-		case w.cfg.Trigger == OnRule:
-			err = w.emitAll(win, paneLate, true, out)
-		default:
-			err = w.emitPending(win, pipeline.MaxTicks, out)
-		}
+		rest, err := w.pass(win, before, out)
 		if err != nil {
 			return err
 		}
-		w.free(win)
-		freed++
+		if rest != win {
+			w.free(win)
+		}
+		if rest != nil {
+			w.wins[end] = rest
+			kept = append(kept, end)
+		}
 	}
-	w.order = w.order[freed:]
-	if freed > 0 && cap(w.order) > 4*len(w.order)+64 {
+	w.order = kept
+	if cap(w.order) > 4*len(w.order)+64 {
 		w.order = slices.Clone(w.order)
 	}
 	w.freeSlices()
+	if w.clocks != nil {
+		w.clocks.sweep(w.mark, w.keyer.Hash)
+	}
 	return nil
+}
+
+// pass does what becomes due in a window when the mark rises from before to w.mark. It
+// returns what is left of the window: itself, nil when it is done with, or a window of the
+// keys whose own clock has not passed it.
+func (w *Window) pass(win *window, before int64, out pipeline.Emitter) (rest *window, err error) {
+	if last(win.End) > w.mark {
+		return win, w.passing(win, before, out)
+	}
+	now := !win.fired
+	if now {
+		if err := w.fire(win, out); err != nil {
+			return nil, err
+		}
+	}
+	if w.cleanup(win.End) > w.mark || w.mark < win.again {
+		return win, nil
+	}
+	if w.cfg.Trigger == OnClose && w.cleanup(win.End) > before {
+		w.mergeSlices(win)
+	}
+	if w.clocks != nil {
+		if rest = w.outliving(win); rest == win {
+			return win, nil
+		}
+	}
+	switch {
+	case w.cfg.Trigger == OnClose:
+		err = w.emitAll(win, paneFinal, false, out)
+	case w.cfg.Trigger == OnRule && now:
+		err = w.emitAll(win, paneOnTime, true, out)
+	case w.cfg.Trigger == OnRule:
+		err = w.emitAll(win, paneLate, true, out)
+	default:
+		err = w.emitPending(win, pipeline.MaxTicks, out)
+	}
+	return rest, err
+}
+
+// outliving takes the keys out of a window whose own clock has not passed it, and returns
+// a window with them: nil when there is none, the window itself when there is no other.
+// Keys are looked at again whenever the time since the window's cleanup has doubled, so
+// that one costs O(log MaxOffline), and at the latest when MaxOffline has passed.
+func (w *Window) outliving(win *window) *window {
+	cleanup := w.cleanup(win.End)
+	var scratch [16]byte
+	var stay []uint32
+	for i := range win.tab.rows {
+		id := win.tab.id(i)
+		key := win.tab.key(w.store.row(id), &scratch)
+		if w.clocks.of(w.keyer.Hash(key), key, w.mark) < cleanup {
+			stay = append(stay, id)
+		}
+	}
+	again := pipeline.AddTicks(w.mark, max(pipeline.SubTicks(w.mark, cleanup), w.clocks.Bound+1))
+	if end := pipeline.AddTicks(cleanup, w.clocks.MaxOffline); w.mark < end {
+		again = min(again, end)
+	}
+	switch len(stay) {
+	case 0:
+		return nil
+	case win.tab.rows:
+		win.again = again
+		return win
+	}
+	rest := &window{Bounds: win.Bounds, tab: newTable(&w.store, len(stay)), fired: true, changed: true, again: again}
+	moved := make(map[uint32]uint32, len(stay))
+	for _, id := range stay {
+		from := w.store.row(id)
+		key := win.tab.key(from, &scratch)
+		to, _ := rest.tab.find(w.keyer.Hash(key), key)
+		copy(w.store.row(to)[rowHead:], from[rowHead:])
+		w.prog.init(from) // its lists have moved
+		from[rowHead] = headGone
+		moved[id] = to
+	}
+	var leave []wait
+	for _, p := range win.pending {
+		if to, ok := moved[p.id]; ok {
+			rest.pending = append(rest.pending, wait{to, p.due})
+		} else {
+			leave = append(leave, p)
+		}
+	}
+	win.pending = leave
+	return rest
 }
 
 // passing emits the rows of an open window when the mark has passed a multiple of
@@ -704,23 +803,34 @@ func (w *Window) mergeSlices(win *window) {
 	if !w.shares {
 		return
 	}
+	if w.stacked() {
+		w.mergeStacks(win)
+		return
+	}
+	w.eachSlice(win.Start, win.End, func(sl *slice) { w.mergeTable(win.tab, sl.tab) })
+}
+
+// eachSlice calls yield with the slices that start in [from, to), earliest first.
+func (w *Window) eachSlice(from, to int64, yield func(*slice)) {
+	at, _ := slices.BinarySearch(w.starts, from)
+	for ; at < len(w.starts) && w.starts[at] < to; at++ {
+		yield(w.slices[w.starts[at]])
+	}
+}
+
+// mergeTable folds the rows of src into dst.
+func (w *Window) mergeTable(dst, src *table) {
 	var scratch [16]byte
-	at, _ := slices.BinarySearch(w.starts, win.Start)
-	for ; at < len(w.starts) && w.starts[at] < win.End; at++ {
-		sl := w.slices[w.starts[at]]
-		if win.tab.rows == 0 {
-			win.tab = newTable(&w.store, sl.tab.rows)
+	dst.reserve(src.rows)
+	for i := range src.rows {
+		from := w.store.row(src.id(i))
+		key := src.key(from, &scratch)
+		id, added := dst.find(w.keyer.Hash(key), key)
+		to := w.store.row(id)
+		if added {
+			w.prog.init(to)
 		}
-		for i := range sl.tab.rows {
-			src := w.store.row(sl.tab.id(i))
-			key := sl.tab.key(src, &scratch)
-			id, added := win.tab.find(w.keyer.Hash(key), key)
-			dst := w.store.row(id)
-			if added {
-				w.prog.init(dst)
-			}
-			w.prog.merge(dst, src, &w.nodes)
-		}
+		w.prog.merge(to, from, &w.nodes)
 	}
 }
 
@@ -736,6 +846,9 @@ func (w *Window) freeSlices() {
 		freed++
 	}
 	w.starts = slices.Delete(w.starts, 0, freed)
+	if len(w.starts) == 0 {
+		w.dropBack()
+	}
 }
 
 func (w *Window) free(win *window) {
@@ -795,7 +908,8 @@ func (w *Window) emitAll(win *window, pane string, unshown bool, out pipeline.Em
 	ids := make([]uint32, 0, win.tab.rows)
 	for i := range win.tab.rows {
 		id := win.tab.id(i)
-		if unshown && w.store.row(id)[rowHead]&headNew == 0 {
+		head := w.store.row(id)[rowHead]
+		if head&headGone != 0 || unshown && head&headNew == 0 {
 			continue
 		}
 		ids = append(ids, id)
