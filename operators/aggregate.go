@@ -228,7 +228,7 @@ func fromOrderedBits(b int64) float64 {
 
 // init sets the accumulators of a new or purged row to "nothing seen".
 func (p *program) init(row []uint64) {
-	clear(row[rowAcc:])
+	clear(row[rowAcc:p.width])
 	for _, a := range p.accs {
 		switch a.op {
 		case accMin:
@@ -411,6 +411,14 @@ func (p *program) dropLists(row []uint64, nodes *nodes) {
 			nodes.drop(row[a.word : a.word+2])
 		}
 	}
+}
+
+// show makes shown, the copy of a row that stays as it is while the row goes on, equal to
+// the row.
+func (p *program) show(shown, row []uint64, nodes *nodes) {
+	p.dropLists(shown, nodes)
+	p.init(shown)
+	p.merge(shown, row, nodes)
 }
 
 // place orders rows of equal event time: by split, then by offset. Offsets below 2^48 and

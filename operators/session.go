@@ -677,10 +677,8 @@ func (w *Session) pane(b *array.RecordBuilder, id uint32, pane string) error {
 	}
 	if w.cfg.Retract {
 		shown := w.ses.shown(row)
-		w.prog.dropLists(shown, &w.nodes)
-		w.prog.init(shown)
 		copy(shown[:rowAcc], row[:rowAcc])
-		w.prog.merge(shown, w.ses.prog(row), &w.nodes)
+		w.prog.show(shown, w.ses.prog(row), &w.nodes)
 	}
 	return nil
 }

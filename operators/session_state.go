@@ -74,16 +74,7 @@ func (w *Session) stateSchema() *arrow.Schema {
 // wordFields are the columns of a row of the program: header and accumulators.
 func (w *Session) wordFields(prefix string) []arrow.Field {
 	fields := []arrow.Field{{Name: prefix + "head", Type: arrow.PrimitiveTypes.Int64}}
-	for _, a := range w.prog.accs {
-		if a.op.list() {
-			fields = append(fields, arrow.Field{Name: prefix + a.name, Type: arrow.ListOf(arrow.PrimitiveTypes.Int64)})
-			continue
-		}
-		for i := range a.op.words() {
-			fields = append(fields, arrow.Field{Name: fmt.Sprintf("%s%s_%d", prefix, a.name, i), Type: arrow.PrimitiveTypes.Int64})
-		}
-	}
-	return fields
+	return append(fields, w.prog.stateFields(prefix)...)
 }
 
 func (w *Session) pieceOf(group uint8, ids []uint32) arrow.RecordBatch {
@@ -99,35 +90,20 @@ func (w *Session) pieceOf(group uint8, ids []uint32) arrow.RecordBatch {
 		b.Field(stEnd).(*array.Int64Builder).Append(w.ses.end(row))
 		b.Field(stSince).(*array.Int64Builder).Append(int64(row[w.ses.acc+sesSince]))
 		b.Field(stMark).(*array.Int64Builder).Append(w.mark)
-		rest := w.appendWords(b.Fields()[stAcc:], w.ses.prog(row))
-		if w.cfg.Retract {
-			w.appendWords(rest, w.ses.shown(row))
-		}
+	}
+	rest := w.appendWords(b.Fields()[stAcc:], len(ids), func(i int) []uint64 { return w.ses.prog(w.ses.row(ids[i])) })
+	if w.cfg.Retract {
+		w.appendWords(rest, len(ids), func(i int) []uint64 { return w.ses.shown(w.ses.row(ids[i])) })
 	}
 	return b.NewRecordBatch()
 }
 
-// appendWords appends a row of the program and returns the builders that follow.
-func (w *Session) appendWords(cols []array.Builder, row []uint64) []array.Builder {
-	cols[0].(*array.Int64Builder).Append(int64(row[rowHead] &^ (headEnds | headFrees)))
-	cols = cols[1:]
-	for _, a := range w.prog.accs {
-		if a.op.list() {
-			l := cols[0].(*array.ListBuilder)
-			v := l.ValueBuilder().(*array.Int64Builder)
-			l.Append(true)
-			w.nodes.each(row[a.word:a.word+2], func(x node) {
-				v.AppendValues([]int64{x.val, x.at, int64(x.place)}, nil)
-			})
-			cols = cols[1:]
-			continue
-		}
-		for i := range a.op.words() {
-			cols[i].(*array.Int64Builder).Append(int64(row[a.word+i]))
-		}
-		cols = cols[a.op.words():]
+// appendWords appends rows of the program and returns the builders that follow.
+func (w *Session) appendWords(cols []array.Builder, n int, row func(int) []uint64) []array.Builder {
+	for i := range n {
+		cols[0].(*array.Int64Builder).Append(int64(row(i)[rowHead] &^ (headEnds | headFrees)))
 	}
-	return cols
+	return w.prog.appendState(cols[1:], n, row, &w.nodes)
 }
 
 // Restore takes back the rows of a piece that keep accepts.
@@ -173,28 +149,7 @@ func (w *Session) Restore(p pipeline.Piece, keep func(group uint8) bool) error {
 
 // restoreWords reads a row of the program and returns the column that follows.
 func (w *Session) restoreWords(rec arrow.RecordBatch, col, i int, row []uint64) int {
-	word := func() uint64 {
-		col++
-		return uint64(rec.Column(col - 1).(*array.Int64).Value(i))
-	}
-	w.prog.init(row)
-	row[rowHead] = word()
-	for _, a := range w.prog.accs {
-		if !a.op.list() {
-			for k := range a.op.words() {
-				row[a.word+k] = word()
-			}
-			continue
-		}
-		l := rec.Column(col).(*array.List)
-		col++
-		from, to := l.ValueOffsets(i)
-		for v := l.ListValues().(*array.Int64).Int64Values()[from:to]; len(v) >= 3; v = v[3:] {
-			w.nodes.add(row[a.word:a.word+2], node{val: v[0], at: v[1], place: uint64(v[2])})
-			if a.op == accCollect {
-				w.nodes.arrived = max(w.nodes.arrived, v[1]+1)
-			}
-		}
-	}
-	return col
+	rest := w.prog.restoreState(rec, col+1, i, row, &w.nodes)
+	row[rowHead] = uint64(rec.Column(col).(*array.Int64).Value(i))
+	return rest
 }

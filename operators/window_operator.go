@@ -859,7 +859,11 @@ func (w *Window) free(win *window) {
 func (w *Window) dropRows(tab *table) {
 	if w.prog.collect {
 		for i := range tab.rows {
-			w.prog.dropLists(w.store.row(tab.id(i)), &w.nodes)
+			row := w.store.row(tab.id(i))
+			w.prog.dropLists(row, &w.nodes)
+			if w.keeps {
+				w.prog.dropLists(w.shown(row), &w.nodes)
+			}
 		}
 	}
 	tab.release()
@@ -972,7 +976,7 @@ func (w *Window) results(win *window, ids []uint32, pane string) (arrow.RecordBa
 		}
 		row[rowHead] = head>>headLate<<headLate | panes<<headPanes
 		if w.keeps {
-			copy(w.shown(row)[rowAcc:], row[rowAcc:w.prog.width])
+			w.prog.show(w.shown(row), row, &w.nodes)
 			row[len(row)-1] = head >> headLate
 		}
 		if w.cfg.Discard {

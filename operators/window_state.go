@@ -93,21 +93,9 @@ func (w *Window) stateSchema() *arrow.Schema {
 		{Name: "due", Type: arrow.PrimitiveTypes.Int64},
 		{Name: "head", Type: arrow.PrimitiveTypes.Int64},
 	}
-	for _, a := range w.prog.accs {
-		if a.op.list() {
-			fields = append(fields, arrow.Field{Name: a.name, Type: arrow.ListOf(arrow.PrimitiveTypes.Int64)})
-			continue
-		}
-		for i := range a.op.words() {
-			fields = append(fields, arrow.Field{Name: fmt.Sprintf("%s_%d", a.name, i), Type: arrow.PrimitiveTypes.Int64})
-		}
-	}
+	fields = append(fields, w.prog.stateFields("")...)
 	if w.keeps {
-		for _, a := range w.prog.accs {
-			for i := range a.op.words() {
-				fields = append(fields, arrow.Field{Name: fmt.Sprintf("shown_%s_%d", a.name, i), Type: arrow.PrimitiveTypes.Int64})
-			}
-		}
+		fields = append(fields, w.prog.stateFields("shown_")...)
 		fields = append(fields, arrow.Field{Name: "shown_late", Type: arrow.PrimitiveTypes.Int64})
 	}
 	return arrow.NewSchema(fields, nil)
@@ -131,37 +119,17 @@ func (w *Window) pieceOf(b *array.RecordBuilder, tab *table, win *window) {
 		b.Field(2).(*array.BooleanBuilder).UnsafeAppend(win != nil && win.fired)
 		b.Field(3).(*array.Int64Builder).UnsafeAppend(due[id])
 	}
-	f := 4
-	words := func(word int) {
-		c := b.Field(f).(*array.Int64Builder)
+	row := func(i int) []uint64 { return w.store.row(tab.id(i)) }
+	words := func(c array.Builder, word int) {
 		for i := range tab.rows {
-			c.UnsafeAppend(int64(w.store.row(tab.id(i))[word]))
-		}
-		f++
-	}
-	words(rowHead)
-	for _, a := range w.prog.accs {
-		if a.op.list() {
-			l := b.Field(f).(*array.ListBuilder)
-			v := l.ValueBuilder().(*array.Int64Builder)
-			for i := range tab.rows {
-				l.Append(true)
-				w.nodes.each(w.store.row(tab.id(i))[a.word:a.word+2], func(x node) {
-					v.AppendValues([]int64{x.val, x.at, int64(x.place)}, nil)
-				})
-			}
-			f++
-			continue
-		}
-		for i := range a.op.words() {
-			words(a.word + i)
+			c.(*array.Int64Builder).UnsafeAppend(int64(row(i)[word]))
 		}
 	}
+	words(b.Field(4), rowHead)
+	rest := w.prog.appendState(b.Fields()[5:], tab.rows, row, &w.nodes)
 	if w.keeps {
-		for word := rowAcc; word < w.prog.width; word++ {
-			words(w.prog.width - rowAcc + word)
-		}
-		words(w.store.width - 1)
+		rest = w.prog.appendState(rest, tab.rows, func(i int) []uint64 { return w.shown(row(i)) }, &w.nodes)
+		words(rest[0], w.store.width-1)
 	}
 }
 
@@ -215,41 +183,10 @@ func (w *Window) Restore(p pipeline.Piece, keep func(group uint8) bool) error {
 }
 
 func (w *Window) restoreRow(rec arrow.RecordBatch, i int, head uint64, row []uint64) {
-	w.prog.init(row)
+	rest := w.prog.restoreState(rec, 5, i, row, &w.nodes)
 	row[rowHead] = head
-	f := 5
-	word := func() uint64 {
-		f++
-		return uint64(rec.Column(f - 1).(*array.Int64).Value(i))
-	}
-	for _, a := range w.prog.accs {
-		if a.op.list() {
-			l := rec.Column(f).(*array.List)
-			from, to := l.ValueOffsets(i)
-			v := l.ListValues().(*array.Int64).Int64Values()[from:to]
-			for ; len(v) >= 3; v = v[3:] {
-				w.nodes.add(row[a.word:a.word+2], node{val: v[0], at: v[1], place: uint64(v[2])})
-				if a.op == accCollect {
-					w.nodes.arrived = max(w.nodes.arrived, v[1]+1)
-				}
-			}
-			f++
-			continue
-		}
-		for k := range a.op.words() {
-			row[a.word+k] = word()
-		}
-	}
-	if !w.keeps {
-		return
-	}
-	for at := rowAcc; at < w.prog.width; at++ {
-		w.shown(row)[at] = word()
-	}
-	row[len(row)-1] = word()
-	for _, a := range w.prog.accs {
-		if a.op.list() { // the first nodes of the list: the head is another one now
-			w.shown(row)[a.word] = row[a.word]
-		}
+	if w.keeps {
+		rest = w.prog.restoreState(rec, rest, i, w.shown(row), &w.nodes)
+		row[len(row)-1] = uint64(rec.Column(rest).(*array.Int64).Value(i))
 	}
 }
