@@ -79,38 +79,12 @@ func (c SessionConfig) Validate() error {
 	default:
 		errs = append(errs, fmt.Errorf("touch %q: known are %s, %s", c.Touch, TouchSplit, TouchMerge))
 	}
-	if c.Lateness < 0 {
-		errs = append(errs, fmt.Errorf("lateness %v: must not be negative", ticks(c.Lateness)))
-	}
-	switch c.Trigger {
-	case OnMark, OnClose, OnUpdate, OnRule:
-	default:
-		errs = append(errs, fmt.Errorf("trigger %q: known are %s, %s, %s, %s", c.Trigger, OnMark, OnClose, OnUpdate, OnRule))
-	}
-	switch {
-	case c.EarlyEvery < 0:
-		errs = append(errs, fmt.Errorf("early every %v: must not be negative", ticks(c.EarlyEvery)))
-	case c.early() && (c.Trigger == OnClose || c.Trigger == OnUpdate):
-		errs = append(errs, fmt.Errorf("trigger %s: early rows and early every belong to %s and %s", c.Trigger, OnMark, OnRule))
-	case !c.early() && c.Trigger == OnRule:
-		errs = append(errs, fmt.Errorf("trigger %s: needs early rows or early every", c.Trigger))
-	}
-	if c.EarlyRows < 0 || c.EarlyRows > maxSessionRows {
-		errs = append(errs, fmt.Errorf("early rows %d: must be 0 to %d", c.EarlyRows, maxSessionRows))
-	}
-	if c.LateRows < 0 || c.LateRows > maxSessionRows {
-		errs = append(errs, fmt.Errorf("late rows %d: must be 0 to %d", c.LateRows, maxSessionRows))
-	}
-	if c.LateDelay < 0 {
-		errs = append(errs, fmt.Errorf("late delay %v: must not be negative", ticks(c.LateDelay)))
-	}
-	if c.Discard && c.Retract {
-		errs = append(errs, errors.New("discard and retract: a session does one or the other"))
-	}
-	if len(c.Aggregates) == 0 {
-		errs = append(errs, errors.New("a session without aggregates"))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.emission().problems()...)...)
+}
+
+func (c SessionConfig) emission() emission {
+	return emission{lateness: c.Lateness, trigger: c.Trigger, earlyRows: c.EarlyRows, earlyEvery: c.EarlyEvery,
+		lateRows: c.LateRows, lateDelay: c.LateDelay, discard: c.Discard, retract: c.Retract, aggregates: len(c.Aggregates)}
 }
 
 // paneRetracted is the pane of a row that takes back what was shown of a session.
@@ -118,8 +92,6 @@ const paneRetracted = "retracted"
 
 // kindDelete is the kind of that row with Retract.
 const kindDelete = "-D"
-
-func (c SessionConfig) early() bool { return c.EarlyRows > 0 || c.EarlyEvery > 0 }
 
 // Session folds rows into sessions by key. It is pipeline.Stateful.
 //
@@ -180,9 +152,6 @@ const (
 	headEnds  = 1 << 4 // filed in ends
 	headFrees = 1 << 5 // filed in frees
 )
-
-// maxSessionRows bounds LateRows: the header counts the rows that wait in 8 bits.
-const maxSessionRows = math.MaxUint8
 
 // calendarBuckets is into how many buckets the gap, or the lateness, is divided.
 const calendarBuckets = 256
@@ -438,7 +407,7 @@ func (w *Session) merge(rec arrow.RecordBatch, hash uint64, key []byte, joined [
 // the sums of late rows.
 func mergeHeads(into, from uint64) uint64 {
 	panes := max(into>>headPanes&math.MaxUint16, from>>headPanes&math.MaxUint16)
-	waits := min(into>>headWaiting&maxSessionRows+from>>headWaiting&maxSessionRows, maxSessionRows)
+	waits := min(into>>headWaiting&maxLateRows+from>>headWaiting&maxLateRows, maxLateRows)
 	lates := min(into>>headLate+from>>headLate, math.MaxUint32)
 	return lates<<headLate | waits<<headWaiting | panes<<headPanes | into&(1<<headPanes-1) | from&headNew
 }
@@ -477,10 +446,10 @@ func (w *Session) accepted(rec arrow.RecordBatch, id uint32, out pipeline.Emitte
 
 // waits counts one more row that no pane has shown and returns how many there are.
 func (w *Session) waits(row []uint64) int {
-	if row[rowHead]>>headWaiting&maxSessionRows < maxSessionRows {
+	if row[rowHead]>>headWaiting&maxLateRows < maxLateRows {
 		row[rowHead] += 1 << headWaiting
 	}
-	return int(row[rowHead] >> headWaiting & maxSessionRows)
+	return int(row[rowHead] >> headWaiting & maxLateRows)
 }
 
 // emitNow emits a session in the middle of a batch: the rows before are folded first.
@@ -754,42 +723,12 @@ func startText(t int64) string {
 
 // emitLate sends the late rows of a batch with the windows that they asked for.
 func (w *Session) emitLate(in pipeline.Batch, out pipeline.Emitter) error {
-	cols := make([]arrow.Array, 0, w.lates.NumFields())
-	defer func() {
-		for _, c := range cols {
-			c.Release()
-		}
-	}()
-	for i := range int(in.Rec.NumCols()) {
-		c, err := pipeline.GatherColumn(w.mem, in.Rec.Column(i), w.late)
-		if err != nil {
-			return fmt.Errorf("late rows, column %s: %w", in.Rec.ColumnName(i), err)
-		}
-		cols = append(cols, c)
-	}
-	reason := array.NewStringBuilder(w.mem)
-	defer reason.Release()
-	by := array.NewInt64Builder(w.mem)
-	defer by.Release()
-	ws := array.NewTimestampBuilder(w.mem, pipeline.Timestamp)
-	defer ws.Release()
-	we := array.NewTimestampBuilder(w.mem, pipeline.Timestamp)
-	defer we.Release()
-	for _, r := range w.late {
+	rows := make([]lateRow, len(w.late))
+	for i, r := range w.late {
 		own := w.own(r)
-		if in.Behind != nil && w.latest(own.End) <= in.Behind[r] {
-			reason.Append(reasonLate)
-		} else {
-			reason.Append(reasonQuietSplit)
-		}
-		by.Append(pipeline.SubTicks(in.Verdict(r), own.Start))
-		ws.Append(arrow.Timestamp(own.Start))
-		we.Append(arrow.Timestamp(own.End))
+		rows[i] = lateRow{r, own, w.latest(own.End)}
 	}
-	cols = append(cols, reason.NewArray(), by.NewArray(), ws.NewArray(), we.NewArray())
-	rec := array.NewRecordBatch(w.lates, cols, int64(len(w.late)))
-	defer rec.Release()
-	return out.Emit(pipeline.Late, pipeline.Batch{Rec: rec, Split: in.Split, Passed: pipeline.MinTicks})
+	return emitLate(w.mem, w.lates, in, rows, out)
 }
 
 // MergeSessions merges half-open windows [start, end) that overlap, or touch when touch is

@@ -94,48 +94,16 @@ type WindowConfig struct {
 
 // Validate returns every problem.
 func (c WindowConfig) Validate() error {
-	errs := []error{c.Shape.Validate()}
-	add := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if c.Lateness < 0 {
-		add("lateness %v: must not be negative", ticks(c.Lateness))
-	}
-	switch c.Trigger {
-	case OnMark, OnClose, OnUpdate, OnRule:
-	default:
-		add("trigger %q: known are %s, %s, %s, %s", c.Trigger, OnMark, OnClose, OnUpdate, OnRule)
-	}
-	for _, r := range []struct {
-		name string
-		n    int
-	}{{"early", c.EarlyRows}, {"late", c.LateRows}} {
-		if r.n < 0 || r.n > maxLateRows {
-			add("%s rows %d: must be 0 to %d", r.name, r.n, maxLateRows)
-		}
-	}
-	for _, d := range []struct {
-		name string
-		d    int64
-	}{{"early delay", c.EarlyDelay}, {"early every", c.EarlyEvery}, {"late delay", c.LateDelay}} {
-		if d.d < 0 {
-			add("%s %v: must not be negative", d.name, ticks(d.d))
-		}
-	}
-	if (c.Trigger == OnClose || c.Trigger == OnUpdate) && c.early() {
-		add("trigger %s: early rows, early delay and early every belong to %s and %s", c.Trigger, OnMark, OnRule)
-	}
-	if c.Trigger == OnRule && !c.early() {
-		add("trigger %s: needs early rows, early delay or early every", c.Trigger)
-	}
-	if c.Discard && (c.Retract || c.SkipUnchanged) {
-		add("results that are discarded when shown cannot be compared or withdrawn")
-	}
+	errs := append([]error{c.Shape.Validate()}, c.emission().problems()...)
 	if c.Clock != nil {
 		errs = append(errs, c.Clock.Validate())
 	}
-	if len(c.Aggregates) == 0 {
-		add("a window without aggregates")
-	}
 	return errors.Join(errs...)
+}
+
+func (c WindowConfig) emission() emission {
+	return emission{lateness: c.Lateness, trigger: c.Trigger, earlyRows: c.EarlyRows, earlyDelay: c.EarlyDelay, earlyEvery: c.EarlyEvery,
+		lateRows: c.LateRows, lateDelay: c.LateDelay, discard: c.Discard, retract: c.Retract, skipUnchanged: c.SkipUnchanged, aggregates: len(c.Aggregates)}
 }
 
 func ticks(t int64) time.Duration {
@@ -146,7 +114,7 @@ func ticks(t int64) time.Duration {
 }
 
 // early tells whether windows may show rows before their end.
-func (c WindowConfig) early() bool { return c.EarlyRows > 0 || c.EarlyDelay > 0 || c.EarlyEvery > 0 }
+func (c WindowConfig) early() bool { return c.emission().early() }
 
 // Window folds rows into windows by key. It is pipeline.Stateful.
 //
@@ -1046,48 +1014,14 @@ func (b Bounds) name() string {
 }
 
 func (w *Window) emitLate(in pipeline.Batch, late []int32, out pipeline.Emitter) error {
-	cols := make([]arrow.Array, 0, w.lates.NumFields())
-	defer func() {
-		for _, c := range cols {
-			c.Release()
-		}
-	}()
-	for i := range int(in.Rec.NumCols()) {
-		c, err := pipeline.GatherColumn(w.mem, in.Rec.Column(i), late)
-		if err != nil {
-			return fmt.Errorf("late rows, column %s: %w", in.Rec.ColumnName(i), err)
-		}
-		cols = append(cols, c)
-	}
 	times := pipeline.TicksOf(in.Rec.Column(pipeline.ColTime).(*array.Timestamp))
-	reason := array.NewStringBuilder(w.mem)
-	defer reason.Release()
-	by := array.NewInt64Builder(w.mem)
-	defer by.Release()
-	ws := array.NewTimestampBuilder(w.mem, pipeline.Timestamp)
-	defer ws.Release()
-	we := array.NewTimestampBuilder(w.mem, pipeline.Timestamp)
-	defer we.Release()
-	for _, r := range late {
+	rows := make([]lateRow, len(late))
+	for i, r := range late {
 		if t := times[r]; t < w.span.Start || t >= w.span.End {
 			w.moveTo(t)
 		}
 		missed := w.span.bounds[len(w.span.bounds)-1] // the last of them
-		own := pipeline.MinTicks
-		if in.Behind != nil {
-			own = in.Behind[r]
-		}
-		if w.cleanup(missed.End) <= own {
-			reason.Append(reasonLate)
-		} else {
-			reason.Append(reasonQuietSplit)
-		}
-		by.Append(pipeline.SubTicks(in.Verdict(r), times[r]))
-		ws.Append(arrow.Timestamp(missed.Start))
-		we.Append(arrow.Timestamp(missed.End))
+		rows[i] = lateRow{r, missed, w.cleanup(missed.End)}
 	}
-	cols = append(cols, reason.NewArray(), by.NewArray(), ws.NewArray(), we.NewArray())
-	rec := array.NewRecordBatch(w.lates, cols, int64(len(late)))
-	defer rec.Release()
-	return out.Emit(pipeline.Late, pipeline.Batch{Rec: rec, Split: in.Split, Passed: pipeline.MinTicks})
+	return emitLate(w.mem, w.lates, in, rows, out)
 }

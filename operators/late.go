@@ -1,0 +1,63 @@
+package operators
+
+import (
+	"fmt"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/tidemark/tidemark/pipeline"
+)
+
+// lateRow is a row of a batch and the window that it missed.
+type lateRow struct {
+	row    int32
+	missed Bounds
+	// latest is the mark from which on a row of that window is late.
+	latest int64
+}
+
+// emitLate sends late rows of a batch in the given schema, one of LateSchema.
+func emitLate(mem memory.Allocator, lates *arrow.Schema, in pipeline.Batch, late []lateRow, out pipeline.Emitter) error {
+	cols := make([]arrow.Array, 0, lates.NumFields())
+	defer func() {
+		for _, c := range cols {
+			c.Release()
+		}
+	}()
+	rows := make([]int32, len(late))
+	for i, l := range late {
+		rows[i] = l.row
+	}
+	for i := range int(in.Rec.NumCols()) {
+		c, err := pipeline.GatherColumn(mem, in.Rec.Column(i), rows)
+		if err != nil {
+			return fmt.Errorf("late rows, column %s: %w", in.Rec.ColumnName(i), err)
+		}
+		cols = append(cols, c)
+	}
+	times := pipeline.TicksOf(in.Rec.Column(pipeline.ColTime).(*array.Timestamp))
+	reason := array.NewStringBuilder(mem)
+	defer reason.Release()
+	by := array.NewInt64Builder(mem)
+	defer by.Release()
+	start := array.NewTimestampBuilder(mem, pipeline.Timestamp)
+	defer start.Release()
+	end := array.NewTimestampBuilder(mem, pipeline.Timestamp)
+	defer end.Release()
+	for _, l := range late {
+		if in.Behind != nil && l.latest <= in.Behind[l.row] {
+			reason.Append(reasonLate)
+		} else {
+			reason.Append(reasonQuietSplit)
+		}
+		by.Append(pipeline.SubTicks(in.Verdict(l.row), times[l.row]))
+		start.Append(arrow.Timestamp(l.missed.Start))
+		end.Append(arrow.Timestamp(l.missed.End))
+	}
+	cols = append(cols, reason.NewArray(), by.NewArray(), start.NewArray(), end.NewArray())
+	rec := array.NewRecordBatch(lates, cols, int64(len(late)))
+	defer rec.Release()
+	return out.Emit(pipeline.Late, pipeline.Batch{Rec: rec, Split: in.Split, Passed: pipeline.MinTicks})
+}
