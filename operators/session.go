@@ -45,6 +45,11 @@ type SessionConfig struct {
 	// EarlyRows emits an early pane of a session whenever that many of its rows wait that no
 	// pane has shown. 0: none.
 	EarlyRows int
+	// EarlyDelay emits an early pane of a session that much wall time after the first of its
+	// rows that wait, or with EarlyAligned at the next multiple of EarlyDelay. Of sessions
+	// that become one, the row that waits longest counts. 0: none.
+	EarlyDelay   int64
+	EarlyAligned bool
 	// EarlyEvery emits an early pane of the open sessions that have something new
 	// whenever the mark passes a multiple of it. 0: none.
 	EarlyEvery int64
@@ -59,9 +64,12 @@ type SessionConfig struct {
 	OnTimeIfNew bool
 	// Retract adds column _tm_kind: +I for a new result, -U and +U for the old and the new
 	// values of one that changes, -D for a withdrawal.
-	Retract    bool
-	Keys       []string
-	Aggregates []Aggregate
+	Retract bool
+	// SkipUnchanged leaves out a pane whose aggregates are those of the one before; one with
+	// another window is never left out.
+	SkipUnchanged bool
+	Keys          []string
+	Aggregates    []Aggregate
 	// Seed of the key hash.
 	Seed uint64
 }
@@ -83,8 +91,8 @@ func (c SessionConfig) Validate() error {
 }
 
 func (c SessionConfig) emission() emission {
-	return emission{lateness: c.Lateness, trigger: c.Trigger, earlyRows: c.EarlyRows, earlyEvery: c.EarlyEvery,
-		lateRows: c.LateRows, lateDelay: c.LateDelay, discard: c.Discard, retract: c.Retract, aggregates: len(c.Aggregates)}
+	return emission{lateness: c.Lateness, trigger: c.Trigger, earlyRows: c.EarlyRows, earlyDelay: c.EarlyDelay, earlyEvery: c.EarlyEvery,
+		lateRows: c.LateRows, lateDelay: c.LateDelay, discard: c.Discard, retract: c.Retract, skipUnchanged: c.SkipUnchanged, aggregates: len(c.Aggregates)}
 }
 
 // paneRetracted is the pane of a row that takes back what was shown of a session.
@@ -118,11 +126,14 @@ type Session struct {
 	lates *arrow.Schema
 	state *arrow.Schema
 
+	keeps bool // rows hold what was shown last
+
 	ses     *sessions
 	nodes   nodes
 	ends    *calendar
 	frees   *calendar
-	pending []waiting
+	before  waitings // sessions with rows that wait for an early pane, and
+	after   waitings // for a late one
 	mark    int64
 	now     int64
 	longest int64 // no session was ever longer
@@ -137,12 +148,6 @@ type Session struct {
 	at    []int32
 	ids   []uint32
 	cands []uint32
-}
-
-// waiting is a session with rows that no pane has shown, after it fired.
-type waiting struct {
-	id    uint32
-	since int64
 }
 
 // Flags in the header word of a session, beside headPending and headNew.
@@ -175,8 +180,9 @@ func NewSession(cfg SessionConfig, rows *arrow.Schema, mem memory.Allocator) (*S
 	if err := errors.Join(kerr, perr, gerr); err != nil {
 		return nil, err
 	}
+	keeps := cfg.Retract || cfg.SkipUnchanged
 	w := &Session{cfg: cfg, mem: mem, keyer: keyer, prog: prog, gap: gap, lates: LateSchema(rows),
-		ses: newSessions(prog.width, cfg.Retract), mark: pipeline.MinTicks, now: pipeline.MinTicks}
+		keeps: keeps, ses: newSessions(prog.width, keeps), mark: pipeline.MinTicks, now: pipeline.MinTicks}
 	w.ends = newCalendar(cfg.Gap/calendarBuckets, headEnds)
 	w.frees = newCalendar(max(cfg.Gap, cfg.Lateness)/calendarBuckets, headFrees)
 	fields := slices.Clone(keyer.Fields())
@@ -195,6 +201,9 @@ func NewSession(cfg SessionConfig, rows *arrow.Schema, mem memory.Allocator) (*S
 	if cfg.Retract {
 		fields = append(fields, arrow.Field{Name: "_tm_kind", Type: arrow.BinaryTypes.String})
 	}
+	if !cfg.Discard { // panes that add up are never withdrawn
+		fields = append(fields, arrow.Field{Name: "_tm_del", Type: arrow.FixedWidthTypes.Boolean})
+	}
 	seen := map[string]bool{}
 	for _, f := range fields {
 		if seen[f.Name] {
@@ -209,8 +218,9 @@ func NewSession(cfg SessionConfig, rows *arrow.Schema, mem memory.Allocator) (*S
 
 // Schema is the schema of the results: key columns, window_start (time of the first row),
 // window_end (of the last row plus its gap), the aggregates, late_count (rows that were
-// accepted after their split's mark had completed the session), _tm_pane, _tm_revision and,
-// with Retract, _tm_kind.
+// accepted after their split's mark had completed the session), _tm_pane, _tm_revision, with
+// Retract _tm_kind, and without Discard _tm_del: true for a row that withdraws the results
+// of its key and window, and gives null aggregates.
 func (w *Session) Schema() *arrow.Schema { return w.out }
 
 // Open returns the number of open sessions.
@@ -218,7 +228,7 @@ func (w *Session) Open() int { return w.ses.rows }
 
 // Bytes returns the memory of the state.
 func (w *Session) Bytes() int64 {
-	return w.ses.bytes() + w.ends.bytes() + w.frees.bytes() + int64(cap(w.nodes.all))*nodeBytes + int64(cap(w.pending))*16
+	return w.ses.bytes() + w.ends.bytes() + w.frees.bytes() + int64(cap(w.nodes.all))*nodeBytes + w.before.bytes() + w.after.bytes()
 }
 
 // Overflows returns how many sums did not fit int64.
@@ -355,17 +365,16 @@ func (w *Session) take(in pipeline.Batch, r int32, out pipeline.Emitter) error {
 	fired := last(win.End) <= w.mark
 	if fired {
 		row[rowHead] |= headFired
-	} else if row[rowHead]&headFired != 0 { // revived: it fires again when the mark gets there
-		row[rowHead] &^= headFired | headPending
+	} else { // one that had fired is revived: it fires again when the mark gets there
+		row[rowHead] &^= headFired
 	}
 	w.schedule(id, row)
 	switch {
 	case w.cfg.Trigger == OnUpdate:
-		return w.emitNow(in.Rec, id, paneUpdate, out)
-	case w.fires() && fired:
+		w.fold(in.Rec)
+		return w.emit([]uint32{id}, paneUpdate, out)
+	case w.fires():
 		return w.accepted(in.Rec, id, out)
-	case w.cfg.EarlyRows > 0 && w.waits(row) >= w.cfg.EarlyRows:
-		return w.emitNow(in.Rec, id, paneEarly, out)
 	}
 	return nil
 }
@@ -389,6 +398,7 @@ func (w *Session) merge(rec arrow.RecordBatch, hash uint64, key []byte, joined [
 	if len(joined) > 1 {
 		w.fold(rec) // before rows go
 	}
+	due := w.dueOf(joined, win)
 	into := w.ses.row(keep)
 	for _, id := range joined {
 		if id == keep {
@@ -400,7 +410,27 @@ func (w *Session) merge(rec arrow.RecordBatch, hash uint64, key []byte, joined [
 		w.drop(hash, key, id)
 	}
 	w.ses.move(hash, key, keep, win.Start, win.End)
+	if into[rowHead]&headPending == 0 || int64(into[w.ses.acc+sesDue]) != due {
+		into[rowHead] &^= headPending
+		if due < pipeline.MaxTicks {
+			w.await(keep, due, last(win.End) <= w.mark)
+		}
+	}
 	return keep, nil
+}
+
+// dueOf returns until when the rows of sessions that become one with the window win wait,
+// MaxTicks for no time. The mark has passed the end of that window or not, and what waits
+// for the other case waits no more: a late pane does not come before the end.
+func (w *Session) dueOf(joined []uint32, win Bounds) int64 {
+	fired, due := last(win.End) <= w.mark, pipeline.MaxTicks
+	for _, id := range joined {
+		row := w.ses.row(id)
+		if row[rowHead]&headPending != 0 && row[rowHead]&headFired != 0 == fired {
+			due = min(due, int64(row[w.ses.acc+sesDue]))
+		}
+	}
+	return due
 }
 
 // mergeHeads adds the header of a session that is absorbed: the larger number of panes,
@@ -416,7 +446,7 @@ func mergeHeads(into, from uint64) uint64 {
 func (w *Session) drop(hash uint64, key []byte, id uint32) {
 	row := w.ses.row(id)
 	w.prog.dropLists(w.ses.prog(row), &w.nodes)
-	if w.cfg.Retract {
+	if w.keeps {
 		w.prog.dropLists(w.ses.shown(row), &w.nodes)
 	}
 	w.ses.remove(hash, key, id)
@@ -430,32 +460,51 @@ func (w *Session) fold(rec arrow.RecordBatch) {
 	w.at, w.ids = w.at[:0], w.ids[:0]
 }
 
-// accepted handles a row of a session that has fired.
+// accepted handles a row of a session by the early rules, or by the late ones when the
+// session has fired.
 func (w *Session) accepted(rec arrow.RecordBatch, id uint32, out pipeline.Emitter) error {
 	row := w.ses.row(id)
-	if w.cfg.LateRows > 0 && w.waits(row) >= w.cfg.LateRows {
-		return w.emitNow(rec, id, paneLate, out)
+	fired := row[rowHead]&headFired != 0
+	pane, rows, delay := paneEarly, w.cfg.EarlyRows, w.cfg.EarlyDelay
+	if fired {
+		pane, rows, delay = paneLate, w.cfg.LateRows, w.cfg.LateDelay
 	}
-	if row[rowHead]&headPending == 0 {
-		row[rowHead] |= headPending
-		row[w.ses.acc+sesSince] = uint64(w.now)
-		w.pending = append(w.pending, waiting{id, w.now})
+	if rows > 0 {
+		if row[rowHead]>>headWaiting&maxLateRows < maxLateRows {
+			row[rowHead] += 1 << headWaiting
+		}
+		if int(row[rowHead]>>headWaiting&maxLateRows) >= rows {
+			w.fold(rec) // this row and those before it
+			return w.emit([]uint32{id}, pane, out)
+		}
 	}
+	if row[rowHead]&headPending != 0 || !fired && delay == 0 {
+		return nil
+	}
+	due := pipeline.AddTicks(w.now, delay)
+	if !fired && w.cfg.EarlyAligned {
+		due = pipeline.AddTicks(FloorStart(w.now, delay, 0), delay)
+	}
+	w.await(id, due, fired)
 	return nil
 }
 
-// waits counts one more row that no pane has shown and returns how many there are.
-func (w *Session) waits(row []uint64) int {
-	if row[rowHead]>>headWaiting&maxLateRows < maxLateRows {
-		row[rowHead] += 1 << headWaiting
+// await makes a session emit at a time of the wall clock at the latest.
+func (w *Session) await(id uint32, due int64, fired bool) {
+	row := w.ses.row(id)
+	row[rowHead] |= headPending
+	row[w.ses.acc+sesDue] = uint64(due)
+	queue := &w.before
+	if fired {
+		queue = &w.after
 	}
-	return int(row[rowHead] >> headWaiting & maxLateRows)
+	queue.put(waiting{id, due}, w.waits)
 }
 
-// emitNow emits a session in the middle of a batch: the rows before are folded first.
-func (w *Session) emitNow(rec arrow.RecordBatch, id uint32, pane string, out pipeline.Emitter) error {
-	w.fold(rec)
-	return w.emit([]uint32{id}, pane, out)
+// waits tells whether an entry still is the one that its session waits for.
+func (w *Session) waits(p waiting) bool {
+	row := w.ses.row(p.id)
+	return row[rowHead]&headPending != 0 && int64(row[w.ses.acc+sesDue]) == p.due
 }
 
 // fires tells whether the end of a session, or what comes after it, emits.
@@ -576,21 +625,28 @@ func (w *Session) free(ids []uint32, out pipeline.Emitter) error {
 	return nil
 }
 
-// Tick emits late rows that have waited for LateDelay.
+// Tick emits the sessions with rows that have waited long enough.
 func (w *Session) Tick(now int64, out pipeline.Emitter) error {
 	w.now = max(w.now, now)
-	var ids []uint32
-	n := 0
-	for ; n < len(w.pending) && w.now >= pipeline.AddTicks(w.pending[n].since, w.cfg.LateDelay); n++ {
-		p := w.pending[n]
-		row := w.ses.row(p.id)
-		if row[rowHead]&headPending != 0 && int64(row[w.ses.acc+sesSince]) == p.since {
+	for _, queue := range []*waitings{&w.before, &w.after} {
+		var early, late []uint32
+		for _, p := range queue.take(w.now) {
+			row := w.ses.row(p.id)
+			switch {
+			case !w.waits(p):
+				continue
+			case row[rowHead]&headFired != 0: // by now, with OnRule
+				late = append(late, p.id)
+			default:
+				early = append(early, p.id)
+			}
 			row[rowHead] &^= headPending
-			ids = append(ids, p.id)
+		}
+		if err := errors.Join(w.emit(early, paneEarly, out), w.emit(late, paneLate, out)); err != nil {
+			return err
 		}
 	}
-	w.pending = slices.Delete(w.pending, 0, n)
-	return w.emit(ids, paneLate, out)
+	return nil
 }
 
 // emit sends a pane of sessions.
@@ -615,6 +671,9 @@ func (w *Session) send(b *array.RecordBuilder, out pipeline.Emitter) error {
 	rec := b.NewRecordBatch()
 	b.Release()
 	defer rec.Release()
+	if rec.NumRows() == 0 {
+		return nil
+	}
 	return out.Emit(pipeline.Out, pipeline.Result(rec))
 }
 
@@ -624,6 +683,11 @@ func (w *Session) pane(b *array.RecordBuilder, id uint32, pane string) error {
 	win := Bounds{w.ses.start(row), w.ses.end(row)}
 	head := row[rowHead]
 	panes := head >> headPanes & math.MaxUint16
+	if w.cfg.SkipUnchanged && head&headShown != 0 && w.prog.same(w.ses.prog(row), w.ses.shown(row), &w.nodes) {
+		row[rowHead] = head &^ (headNew | headPending | maxLateRows<<headWaiting)
+		w.changed[w.ses.group(row)] = true
+		return nil
+	}
 	if panes == math.MaxUint16 {
 		return fmt.Errorf("session %s: it has emitted %d revisions, the most that fit; raise late_delay", startText(win.Start), panes)
 	}
@@ -644,7 +708,7 @@ func (w *Session) pane(b *array.RecordBuilder, id uint32, pane string) error {
 		w.prog.init(w.ses.prog(row))
 		row[rowHead] &^= headShown // nothing to withdraw: panes add up
 	}
-	if w.cfg.Retract {
+	if w.keeps {
 		shown := w.ses.shown(row)
 		copy(shown[:rowAcc], row[:rowAcc])
 		w.prog.show(shown, w.ses.prog(row), &w.nodes)
@@ -712,8 +776,13 @@ func (w *Session) labels(cols []array.Builder, lates int64, pane string, revisio
 	cols[0].(*array.Int64Builder).Append(lates)
 	cols[1].(*array.StringBuilder).Append(pane)
 	cols[2].(*array.Int32Builder).Append(int32(revision))
+	cols = cols[3:]
 	if w.cfg.Retract {
-		cols[3].(*array.StringBuilder).Append(kind)
+		cols[0].(*array.StringBuilder).Append(kind)
+		cols = cols[1:]
+	}
+	if !w.cfg.Discard {
+		cols[0].(*array.BooleanBuilder).Append(kind == kindDelete)
 	}
 }
 

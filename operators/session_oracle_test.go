@@ -68,6 +68,7 @@ type sessionRun struct {
 	kept   map[string]pipeline.Piece // of the last snapshot; none after a restart
 	next   []int
 	final  map[string]string
+	revs   map[string]int64 // the largest revision of each key and window
 	sums   map[string]int64 // by key: what discarding panes add up to
 	late   []string
 	counts pipeline.Counts
@@ -104,6 +105,7 @@ func (r *sessionRun) build(shards int) {
 func (r *sessionRun) run(shards int) {
 	checked := memory.NewCheckedAllocator(memory.NewGoAllocator())
 	r.mem, r.next, r.final, r.sums = checked, make([]int, len(r.input)), map[string]string{}, map[string]int64{}
+	r.revs = map[string]int64{}
 	r.build(shards)
 	for s := range r.input {
 		r.front.Announce(pipeline.Split{Topic: "t", Partition: int32(s)}, pipeline.Position{})
@@ -115,6 +117,7 @@ func (r *sessionRun) run(shards int) {
 		r.next[s] += len(rows)
 		r.feed(int32(s), rows)
 		done += len(rows)
+		r.must(r.front.Tick(int64(done)))
 		if at := done * 12 / (oracleSplits * oracleRows); at > snap {
 			snap = at
 			r.snapshot()
@@ -245,6 +248,16 @@ func (r *sessionRun) take(p pipeline.Port, b pipeline.Batch) error {
 			kind = text("_tm_kind", i)
 		} else if text("_tm_pane", i) == "retracted" {
 			kind = "-D"
+		}
+		// What a table that keeps the largest revision needs: each new row of a key and window
+		// has a larger one, a withdrawal and what comes back after it too.
+		rev := int64(b.Rec.Column(b.Rec.Schema().FieldIndices("_tm_revision")[0]).(*array.Int32).Value(i))
+		if kind != "-U" && rev <= r.revs[at] {
+			r.t.Errorf("%s %s has revision %d after %d", at, kind, rev, r.revs[at])
+		}
+		r.revs[at] = max(r.revs[at], rev)
+		if del := b.Rec.Schema().FieldIndices("_tm_del"); len(del) > 0 && b.Rec.Column(del[0]).(*array.Boolean).Value(i) != (kind == "-D") {
+			r.t.Errorf("%s %s: _tm_del is not that", at, kind)
 		}
 		switch kind {
 		case "-D":
@@ -393,6 +406,15 @@ func TestSessionOracle(t *testing.T) {
 		"early":     func(c *operators.SessionConfig) { c.EarlyEvery, c.Lateness = 30, 50 },
 		"retract": func(c *operators.SessionConfig) {
 			c.Retract, c.Lateness, c.EarlyEvery = true, 150, 50
+		},
+		"early delay": func(c *operators.SessionConfig) {
+			c.EarlyDelay, c.LateRows, c.LateDelay, c.Lateness = 3, 0, 5, 150
+		},
+		"early aligned": func(c *operators.SessionConfig) {
+			c.EarlyDelay, c.EarlyAligned, c.EarlyRows, c.Lateness, c.Trigger = 8, true, 4, 150, operators.OnRule
+		},
+		"unchanged": func(c *operators.SessionConfig) {
+			c.SkipUnchanged, c.Retract, c.EarlyEvery, c.EarlyDelay, c.Lateness = true, true, 30, 3, 50
 		},
 		"on update": func(c *operators.SessionConfig) { c.Trigger, c.Lateness = operators.OnUpdate, 50 },
 		"on close":  func(c *operators.SessionConfig) { c.Trigger, c.Lateness = operators.OnClose, 50 },

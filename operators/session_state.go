@@ -1,9 +1,7 @@
 package operators
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -12,8 +10,8 @@ import (
 )
 
 // Snapshot lends one piece per key group that has sessions, with the group as its id. Its
-// columns are the key group, the key, the bounds, since when rows wait, the mark, the
-// header, and the accumulators' words by name; with Retract the header and the words that
+// columns are the key group, the key, the bounds, until when rows wait, the mark, the
+// header, and the accumulators' words by name; with Retract or SkipUnchanged the header and the words that
 // were shown last follow, as shown_*.
 func (w *Session) Snapshot(full bool, piece func(pipeline.Piece) error) error {
 	var rows [pipeline.NumGroups][]uint32
@@ -49,7 +47,7 @@ const (
 	stKey
 	stStart
 	stEnd
-	stSince
+	stDue
 	stMark
 	stAcc
 )
@@ -61,11 +59,11 @@ func (w *Session) stateSchema() *arrow.Schema {
 		{Name: "key", Type: arrow.BinaryTypes.Binary},
 		{Name: "start", Type: i64},
 		{Name: "end", Type: i64},
-		{Name: "since", Type: i64},
+		{Name: "due", Type: i64},
 		{Name: "mark", Type: i64},
 	}
 	fields = append(fields, w.wordFields("")...)
-	if w.cfg.Retract {
+	if w.keeps {
 		fields = append(fields, w.wordFields("shown_")...)
 	}
 	return arrow.NewSchema(fields, nil)
@@ -88,11 +86,11 @@ func (w *Session) pieceOf(group uint8, ids []uint32) arrow.RecordBatch {
 		b.Field(stKey).(*array.BinaryBuilder).Append(w.ses.key(row, &scratch))
 		b.Field(stStart).(*array.Int64Builder).Append(w.ses.start(row))
 		b.Field(stEnd).(*array.Int64Builder).Append(w.ses.end(row))
-		b.Field(stSince).(*array.Int64Builder).Append(int64(row[w.ses.acc+sesSince]))
+		b.Field(stDue).(*array.Int64Builder).Append(int64(row[w.ses.acc+sesDue]))
 		b.Field(stMark).(*array.Int64Builder).Append(w.mark)
 	}
 	rest := w.appendWords(b.Fields()[stAcc:], len(ids), func(i int) []uint64 { return w.ses.prog(w.ses.row(ids[i])) })
-	if w.cfg.Retract {
+	if w.keeps {
 		w.appendWords(rest, len(ids), func(i int) []uint64 { return w.ses.shown(w.ses.row(ids[i])) })
 	}
 	return b.NewRecordBatch()
@@ -114,7 +112,6 @@ func (w *Session) Restore(p pipeline.Piece, keep func(group uint8) bool) error {
 	}
 	keys := p.Rec.Column(stKey).(*array.Binary)
 	ints := func(col, i int) int64 { return p.Rec.Column(col).(*array.Int64).Value(i) }
-	waited := len(w.pending)
 	for i := range int(p.Rec.NumRows()) {
 		key := keys.Value(i)
 		hash := w.keyer.Hash(key)
@@ -129,20 +126,17 @@ func (w *Session) Restore(p pipeline.Piece, keep func(group uint8) bool) error {
 		row := w.ses.row(id)
 		w.longest = max(w.longest, pipeline.SubTicks(end, start))
 		w.mark = max(w.mark, ints(stMark, i))
-		row[w.ses.acc+sesSince] = uint64(ints(stSince, i))
+		row[w.ses.acc+sesDue] = uint64(ints(stDue, i))
 		rest := w.restoreWords(p.Rec, stAcc, i, w.ses.prog(row))
-		if w.cfg.Retract {
+		if w.keeps {
 			shown := w.ses.shown(row)
 			copy(shown[:rowHead], row[:rowHead])
 			w.restoreWords(p.Rec, rest, i, shown)
 		}
 		if row[rowHead]&headPending != 0 {
-			w.pending = append(w.pending, waiting{id, ints(stSince, i)})
+			w.await(id, ints(stDue, i), row[rowHead]&headFired != 0)
 		}
 		w.schedule(id, row)
-	}
-	if len(w.pending) > waited {
-		slices.SortStableFunc(w.pending, func(a, b waiting) int { return cmp.Compare(a.since, b.since) })
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package operators
 
 import (
+	"cmp"
 	"math"
 	"slices"
 
@@ -13,7 +14,7 @@ import (
 // ends at a time of its own.
 //
 // A row is a row of the program (key, header, accumulators), then five words of the
-// session, then, when results are retracted, a copy of the row of the program as it was
+// session, then, when results are compared or withdrawn, a copy of the row of the program as it was
 // shown last.
 type sessions struct {
 	store store
@@ -36,7 +37,7 @@ const (
 	sesEnd          // half open
 	sesLink         // next row of the list + 1 (32 bits), key group (8 bits)
 	sesFiled        // calendar bucket the row is in
-	sesSince        // when the first row that no pane has shown came, by Tick
+	sesDue          // until when rows that no pane has shown wait, by Tick
 	sesWords
 )
 
@@ -271,6 +272,43 @@ func (s *sessions) each(yield func(id uint32)) {
 func (s *sessions) bytes() int64 {
 	return s.store.bytes() + int64(len(s.index))*8 + int64(cap(s.arena))
 }
+
+// waiting is a session that emits at a time of the wall clock at the latest.
+type waiting struct {
+	id  uint32
+	due int64
+}
+
+// waitings is a queue of them, the one due first in front. The entry of a session that
+// emits before or is given back stays behind until it is due or the queue is full.
+type waitings []waiting
+
+// put adds an entry. Where the queue would grow, entries of which live is false go first,
+// so that it is at most a few times as long as there are sessions that wait.
+func (q *waitings) put(p waiting, live func(waiting) bool) {
+	if len(*q) == cap(*q) {
+		*q = slices.DeleteFunc(*q, func(p waiting) bool { return !live(p) })
+		*q = slices.Grow(*q, len(*q)+1)
+	}
+	at := len(*q)
+	if at > 0 && (*q)[at-1].due > p.due { // of a session that was joined, or restored
+		at, _ = slices.BinarySearchFunc(*q, p.due+1, func(p waiting, due int64) int { return cmp.Compare(p.due, due) })
+	}
+	*q = slices.Insert(*q, at, p)
+}
+
+// take removes the entries that are due.
+func (q *waitings) take(now int64) []waiting {
+	n := 0
+	for n < len(*q) && (*q)[n].due <= now {
+		n++
+	}
+	taken := slices.Clone((*q)[:n])
+	*q = slices.Delete(*q, 0, n)
+	return taken
+}
+
+func (q *waitings) bytes() int64 { return int64(cap(*q)) * 16 }
 
 // A calendar files rows under the tick at which something is due for them, in buckets of
 // width ticks. It is lazy: a row whose deadline has moved away stays where it is and is

@@ -60,6 +60,12 @@ func openSession(mem memory.Allocator, d *datadriven.TestData) (pipelinetest.Win
 			duration(&cfg.MaxLength)
 		case "early-every":
 			duration(&cfg.EarlyEvery)
+		case "early-delay":
+			duration(&cfg.EarlyDelay)
+		case "aligned":
+			cfg.EarlyAligned = true
+		case "skip-unchanged":
+			cfg.SkipUnchanged = true
 		case "early-rows":
 			cfg.EarlyRows, err = strconv.Atoi(v)
 		case "late-delay":
@@ -121,11 +127,11 @@ func TestSessionConfig(t *testing.T) {
 	if err := good.Validate(); err != nil {
 		t.Error(err)
 	}
-	bad := operators.SessionConfig{Gap: -1, Touch: "kiss", Lateness: -1, Trigger: "whim", EarlyEvery: -1, LateRows: 256, EarlyRows: -1, LateDelay: -1, Discard: true, Retract: true}
+	bad := operators.SessionConfig{Gap: -1, Touch: "kiss", Lateness: -1, Trigger: "whim", EarlyEvery: -1, EarlyDelay: -1, SkipUnchanged: true, LateRows: 256, EarlyRows: -1, LateDelay: -1, Discard: true, Retract: true}
 	err := bad.Validate()
 	var all interface{ Unwrap() []error }
-	if !errors.As(err, &all) || len(all.Unwrap()) != 10 {
-		t.Errorf("of ten problems: %v", err)
+	if !errors.As(err, &all) || len(all.Unwrap()) != 11 {
+		t.Errorf("of eleven problems: %v", err)
 	}
 	short := good
 	short.MaxLength = 9

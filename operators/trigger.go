@@ -57,3 +57,13 @@ func (e emission) problems() []error {
 	}
 	return errs
 }
+
+// same tells whether two rows of accumulators give the same results.
+func (p *program) same(a, b []uint64, nodes *nodes) bool {
+	for i := range p.outs {
+		if !p.outs[i].same(a, b, nodes) {
+			return false
+		}
+	}
+	return true
+}

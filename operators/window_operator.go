@@ -923,7 +923,7 @@ func (w *Window) results(win *window, ids []uint32, pane string) (arrow.RecordBa
 		panes := head >> headPanes & math.MaxUint16
 		row[rowHead] = head>>headLate<<headLate | panes<<headPanes
 		var kind string
-		if w.cfg.SkipUnchanged && panes > 0 && w.unchanged(row) {
+		if w.cfg.SkipUnchanged && panes > 0 && w.prog.same(row, w.shown(row), &w.nodes) {
 			continue
 		}
 		if w.cfg.Retract {
@@ -995,16 +995,6 @@ func (w *Window) result(l line, win *window, row, values []uint64, late uint64, 
 // shown returns the values that a row's last pane had, at the words of the accumulators.
 // The words before rowAcc are of no use.
 func (w *Window) shown(row []uint64) []uint64 { return row[w.prog.width-rowAcc:] }
-
-func (w *Window) unchanged(row []uint64) bool {
-	shown := w.shown(row)
-	for i := range w.prog.outs {
-		if !w.prog.outs[i].same(row, shown, &w.nodes) {
-			return false
-		}
-	}
-	return true
-}
 
 func (b Bounds) name() string {
 	if b.Start == pipeline.MinTicks {

@@ -124,14 +124,10 @@ func window(s pipelinetest.Spec, mem memory.Allocator) (pipelinetest.Window, err
 
 // session builds sessions that emit as cfg says.
 func session(cfg operators.WindowConfig, s pipelinetest.Spec, mem memory.Allocator) (pipelinetest.Window, error) {
-	c := operators.SessionConfig{Touch: operators.TouchSplit, Lateness: cfg.Lateness, MaxLength: pipeline.MaxTicks, Trigger: cfg.Trigger, EarlyEvery: cfg.EarlyEvery,
-		LateRows: cfg.LateRows, LateDelay: cfg.LateDelay, Discard: cfg.Discard, Retract: cfg.Retract, Keys: cfg.Keys, Aggregates: cfg.Aggregates}
-	switch {
-	case cfg.EarlyRows > 0 || cfg.EarlyDelay > 0:
-		return nil, pipelinetest.ErrNotBuilt("not built yet: sessions that emit by rows or by the wall clock before their end")
-	case cfg.SkipUnchanged || cfg.OnTimeIfNew:
-		return nil, pipelinetest.ErrNotBuilt("not built yet: sessions that leave out what they have shown")
-	}
+	c := operators.SessionConfig{Touch: operators.TouchSplit, Lateness: cfg.Lateness, MaxLength: pipeline.MaxTicks, Trigger: cfg.Trigger,
+		EarlyRows: cfg.EarlyRows, EarlyDelay: cfg.EarlyDelay, EarlyAligned: cfg.EarlyAligned, EarlyEvery: cfg.EarlyEvery,
+		LateRows: cfg.LateRows, LateDelay: cfg.LateDelay, Discard: cfg.Discard, OnTimeIfNew: cfg.OnTimeIfNew, Retract: cfg.Retract,
+		SkipUnchanged: cfg.SkipUnchanged, Keys: cfg.Keys, Aggregates: cfg.Aggregates}
 	if s.GapPerElement() {
 		c.Gap, c.GapColumn = 1, "gap"
 	} else {
