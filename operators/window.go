@@ -84,9 +84,6 @@ type Shape struct {
 	Size, Slide int64
 	// Offset moves all windows, within one Slide either way (Size for Cumulate).
 	Offset int64
-	// MinStart: windows that would start before it do not exist, MinTicks for all. It is
-	// not for Global.
-	MinStart int64
 	// Zone makes Size, Slide and Offset lengths of local time: a day has 23 to 25 hours
 	// where clocks are moved. nil for lengths of real time.
 	//
@@ -98,7 +95,7 @@ type Shape struct {
 
 // TumblingShape places windows of one size, one after the other.
 func TumblingShape(size, offset int64) Shape {
-	return Shape{Kind: Hopping, Size: size, Slide: size, Offset: offset, MinStart: pipeline.MinTicks}
+	return Shape{Kind: Hopping, Size: size, Slide: size, Offset: offset}
 }
 
 // Validate returns every problem.
@@ -180,28 +177,23 @@ func (s Shape) Span(t int64) Bounds {
 
 // Windows appends the windows that hold the times of a span, by end.
 func (s Shape) Windows(to []Bounds, span Bounds) []Bounds {
-	add := func(b Bounds) {
-		if b.Start >= s.MinStart {
-			to = append(to, b)
-		}
-	}
 	switch {
 	case s.Kind == Global:
 		to = append(to, span)
 	case s.Zone != nil:
-		add(span)
+		to = append(to, span)
 	case s.Kind == Cumulate:
 		base := FloorStart(span.Start, s.Size, s.Offset)
 		end := pipeline.AddTicks(base, s.Size)
 		for e := span.End; ; e = pipeline.AddTicks(e, s.Slide) {
-			add(Bounds{base, min(e, end)})
+			to = append(to, Bounds{base, min(e, end)})
 			if e >= end {
 				break
 			}
 		}
 	default:
 		Windows(span.Start, s.Size, s.Slide, s.Offset, func(start int64) {
-			add(Bounds{start, pipeline.AddTicks(start, s.Size)})
+			to = append(to, Bounds{start, pipeline.AddTicks(start, s.Size)})
 		})
 	}
 	return to

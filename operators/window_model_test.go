@@ -23,15 +23,14 @@ import (
 func TestWindowModel(t *testing.T) {
 	shapes := map[string]operators.Shape{
 		"tumbling": operators.TumblingShape(10, 3),
-		"even":     {Kind: operators.Hopping, Size: 10, Slide: 5, MinStart: pipeline.MinTicks},
-		"odd":      {Kind: operators.Hopping, Size: 10, Slide: 4, Offset: -1, MinStart: pipeline.MinTicks},
-		"dense":    {Kind: operators.Hopping, Size: 6, Slide: 1, MinStart: pipeline.MinTicks},
-		"stacked":  {Kind: operators.Hopping, Size: 40, Slide: 2, Offset: 1, MinStart: pipeline.MinTicks},
-		"odder":    {Kind: operators.Hopping, Size: 52, Slide: 3, MinStart: pipeline.MinTicks},
-		"growing":  {Kind: operators.Cumulate, Size: 36, Slide: 2, MinStart: pipeline.MinTicks},
-		"holes":    {Kind: operators.Hopping, Size: 3, Slide: 7, MinStart: pipeline.MinTicks},
-		"from":     {Kind: operators.Hopping, Size: 10, Slide: 5, MinStart: 0},
-		"cumulate": {Kind: operators.Cumulate, Size: 12, Slide: 3, Offset: 1, MinStart: pipeline.MinTicks},
+		"even":     {Kind: operators.Hopping, Size: 10, Slide: 5},
+		"odd":      {Kind: operators.Hopping, Size: 10, Slide: 4, Offset: -1},
+		"dense":    {Kind: operators.Hopping, Size: 6, Slide: 1},
+		"stacked":  {Kind: operators.Hopping, Size: 40, Slide: 2, Offset: 1},
+		"odder":    {Kind: operators.Hopping, Size: 52, Slide: 3},
+		"growing":  {Kind: operators.Cumulate, Size: 36, Slide: 2},
+		"holes":    {Kind: operators.Hopping, Size: 3, Slide: 7},
+		"cumulate": {Kind: operators.Cumulate, Size: 12, Slide: 3, Offset: 1},
 		"global":   {Kind: operators.Global},
 	}
 	base := operators.WindowConfig{Trigger: operators.OnMark, Keys: []string{"key"}, Seed: 5,
@@ -227,7 +226,7 @@ func (m *model) windows(t int64) (out []operators.Bounds) {
 			out = append(out, operators.Bounds{Start: c.Offset + k*c.Slide, End: c.Offset + k*c.Slide + c.Size})
 		}
 	}
-	return slices.DeleteFunc(out, func(b operators.Bounds) bool { return t < b.Start || t >= b.End || b.Start < c.MinStart })
+	return slices.DeleteFunc(out, func(b operators.Bounds) bool { return t < b.Start || t >= b.End })
 }
 
 func (m *model) open(shards int) {

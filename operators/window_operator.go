@@ -333,7 +333,7 @@ func (w *Window) Missed() int64 { return w.missed }
 const blockRows = 256
 
 // Process folds a batch. Rows keep their order within a key. Rows that lie in no window
-// (between windows, before MinStart) are counted as filtered.
+// (between windows) are counted as filtered.
 func (w *Window) Process(in pipeline.Batch, out pipeline.Emitter) error {
 	w.settle()
 	w.late, w.lateBy = w.late[:0], w.lateBy[:0]

@@ -56,8 +56,6 @@ func openWindow(mem memory.Allocator, d *datadriven.TestData) (pipelinetest.Wind
 			cfg.Kind = operators.Global
 		case "offset":
 			duration(&cfg.Offset)
-		case "min-start":
-			duration(&cfg.MinStart)
 		case "zone":
 			cfg.Zone, err = time.LoadLocation(v)
 		case "lateness":

@@ -30,6 +30,7 @@ const (
 type FrontConfig struct {
 	Bound      int64 // disorder bound of every split
 	QuietAfter int64 // MaxTicks: never
+	OnAllQuiet OnAllQuiet
 	// Align is by how much event time a split may be ahead of the merged mark before it is
 	// not read for a while; MaxTicks for any. It bounds the open windows when splits are read
 	// at different speeds, as in a replay, and decides nothing.
@@ -94,8 +95,10 @@ func (c *Counts) Add(other Counts) {
 
 // NewFront makes a front that sends to shards through send. Batches in messages are lent.
 func NewFront(cfg FrontConfig, send func(shard int, m Message) error) *Front {
-	return &Front{cfg: cfg, marks: NewMarks(cfg.Bound, cfg.QuietAfter), index: map[Split]int32{},
+	f := &Front{cfg: cfg, marks: NewMarks(cfg.Bound, cfg.QuietAfter), index: map[Split]int32{},
 		sent: Mark{MinTicks, MinTicks}, send: send}
+	f.marks.OnAllQuiet = cfg.OnAllQuiet
+	return f
 }
 
 // Restore takes the front's part of a checkpoint and sends the merged mark to the shards.

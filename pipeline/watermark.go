@@ -4,12 +4,25 @@ import "slices"
 
 // Valve merges the marks of several inputs: the minimum over the inputs that count. An
 // idle input does not count and its marks are ignored; one that returns counts again once
-// its mark has reached the merged one. The merged mark never falls; while all inputs are
-// idle it holds.
+// its mark has reached the merged one. The merged mark never falls; what it does when all
+// inputs are idle, OnAllQuiet says.
 type Valve struct {
+	OnAllQuiet OnAllQuiet
+
 	in     []input
 	merged Mark
 }
+
+// OnAllQuiet says what becomes of the merged mark when the last input falls idle.
+type OnAllQuiet uint8
+
+const (
+	// HoldMark leaves it where it is: nobody has said that time went on.
+	HoldMark OnAllQuiet = iota
+	// FlushMark raises it to the maximum of the inputs' marks, as Flink does: what was read
+	// comes out without waiting for the slowest. An input that returns behind it trails.
+	FlushMark
+)
 
 type input struct {
 	mark Mark
@@ -68,6 +81,9 @@ func (v *Valve) SetIdle(i int, idle bool) bool {
 func (v *Valve) Trailing(i int) bool { return v.in[i].mark.Event < v.merged.Event }
 
 func (v *Valve) merge() bool {
+	if v.OnAllQuiet == FlushMark && v.AllIdle() {
+		return v.flush()
+	}
 	next := Mark{MaxTicks, MaxTicks}
 	counting := false
 	for i := range v.in {
@@ -88,6 +104,16 @@ func (v *Valve) merge() bool {
 	before := v.merged
 	v.merged.Event = max(before.Event, next.Event)
 	v.merged.Ingest = max(before.Ingest, next.Ingest)
+	return v.merged != before
+}
+
+// flush raises the merged mark to the largest of the inputs' marks.
+func (v *Valve) flush() bool {
+	before := v.merged
+	for _, in := range v.in {
+		v.merged.Event = max(v.merged.Event, in.mark.Event)
+		v.merged.Ingest = max(v.merged.Ingest, in.mark.Ingest)
+	}
 	return v.merged != before
 }
 
@@ -118,7 +144,7 @@ type Marks struct {
 }
 
 // Move is one advance of the merged event mark that no row caused: a split fell quiet and
-// let it go.
+// let it go, or it was the last and OnAllQuiet flushed.
 type Move struct {
 	Split    int32
 	From, To int64

@@ -138,3 +138,37 @@ func TestTicksSaturate(t *testing.T) {
 		}
 	}
 }
+
+// TestFlushMark: with FlushMark the last split that falls quiet raises the mark to the
+// largest of the splits' marks, which is noted among the moves; one that comes back trails.
+func TestFlushMark(t *testing.T) {
+	for _, rule := range []OnAllQuiet{HoldMark, FlushMark} {
+		m := NewMarks(0, 60)
+		m.OnAllQuiet = rule
+		a, b := m.Add(), m.Add()
+		m.Arrive(a, Mark{Event: 100, Ingest: 1000}, 1000)
+		m.Arrive(b, Mark{Event: 90, Ingest: 1000}, 1000)
+		m.LogEnd(a, 1100, false)
+		rose := m.LogEnd(b, 1100, false)
+		if rule == HoldMark {
+			if rose || m.Merged().Event != 90 || len(m.Moves()) != 0 {
+				t.Errorf("held mark: rose %v, %d, moves %v", rose, m.Merged().Event, m.Moves())
+			}
+			continue
+		}
+		if want := []Move{{Split: b, From: 90, To: 100, Seen: 1100}}; !rose || m.Merged().Event != 100 || !slices.Equal(m.Moves(), want) {
+			t.Errorf("flushed mark: rose %v, %d, moves %v, want %v", rose, m.Merged().Event, m.Moves(), want)
+		}
+		if _, _, passed := m.Stamp(b, []int64{95}, nil); passed != 100 {
+			t.Errorf("the split that returns is judged by %d, want 100", passed)
+		}
+		m.Arrive(b, Mark{Event: 94, Ingest: 1101}, 1101)
+		if m.Merged().Event != 100 || m.Holder() >= 0 {
+			t.Errorf("mark %d, held by %d: a split that trails holds nobody", m.Merged().Event, m.Holder())
+		}
+		m.Arrive(b, Mark{Event: 120, Ingest: 1102}, 1102)
+		if m.Merged().Event != 120 || m.Holder() != int(b) {
+			t.Errorf("mark %d, held by %d: it has caught up", m.Merged().Event, m.Holder())
+		}
+	}
+}

@@ -39,9 +39,6 @@ func shape(w pipelinetest.WindowSpec) (operators.Shape, error) {
 	default:
 		return s, pipelinetest.ErrNotBuilt("not built yet: " + w.Type + " windows")
 	}
-	if w.MinStart != nil {
-		s.MinStart = int64(*w.MinStart)
-	}
 	var err error
 	if w.TZ != "" {
 		s.Zone, err = time.LoadLocation(w.TZ)
@@ -58,9 +55,6 @@ func assign(w pipelinetest.WindowSpec, t int64) ([][2]int64, error) {
 	if s.Zone != nil { // a case by zone is in true milliseconds
 		unit = 1000
 		s.Size, s.Slide, s.Offset = s.Size*unit, s.Slide*unit, s.Offset*unit
-		if s.MinStart != pipeline.MinTicks {
-			s.MinStart *= unit
-		}
 	}
 	out := [][2]int64{}
 	for _, b := range s.Windows(nil, s.Span(t*unit)) {
@@ -88,8 +82,6 @@ func window(s pipelinetest.Spec, mem memory.Allocator) (pipelinetest.Window, err
 		return nil, pipelinetest.ErrNotBuilt("not adopted: on-time panes of no rows")
 	case s.Closing == "fire_always":
 		return nil, pipelinetest.ErrNotBuilt("not adopted: last panes of no rows")
-	case s.Watermark.Per == "key" && s.Watermark.Policy == "bounded" && s.Watermark.Bound > 0:
-		return nil, pipelinetest.ErrNotBuilt("not built yet: marks by key")
 	}
 	cfg := operators.WindowConfig{Shape: sh, Lateness: int64(s.AllowedLateness), Trigger: operators.OnMark,
 		OnTimeIfNew: s.OnTime == "fire_if_non_empty", Keys: []string{"key"}}
@@ -146,10 +138,16 @@ func session(cfg operators.WindowConfig, s pipelinetest.Spec, mem memory.Allocat
 	return operators.NewSession(c, s.Rows(), mem)
 }
 
-// trigger sets when the windows of a case emit.
+// trigger sets when the windows of a case emit. What has no end that the mark reaches, and
+// what fires once and then closes its window, is not adopted.
 func trigger(cfg *operators.WindowConfig, s pipelinetest.Spec) error {
 	late := func(t *pipelinetest.TriggerSpec) error {
 		cfg.LateRows, cfg.LateDelay = 0, pipeline.MaxTicks
+		if t != nil {
+			if of, ok := t.Repeated(); ok {
+				t = &of
+			}
+		}
 		switch {
 		case t == nil:
 		case t.Type == "every_element":
@@ -168,6 +166,9 @@ func trigger(cfg *operators.WindowConfig, s pipelinetest.Spec) error {
 	early := func(t *pipelinetest.TriggerSpec) error {
 		if t == nil {
 			return nil
+		}
+		if of, ok := t.Repeated(); ok {
+			t = &of
 		}
 		switch t.Type {
 		case "every_element":
@@ -189,7 +190,8 @@ func trigger(cfg *operators.WindowConfig, s pipelinetest.Spec) error {
 	if e, l, ok := t.InOrder(); ok {
 		t = pipelinetest.TriggerSpec{Type: "after_watermark", Early: e, Late: l}
 	}
-	if once, ok := t.Repeated(); ok {
+	once, repeats := t.Repeated()
+	if repeats {
 		t = once
 	}
 	if s.BundleAtomic && t.Type != "default" {
@@ -221,12 +223,42 @@ func trigger(cfg *operators.WindowConfig, s pipelinetest.Spec) error {
 			return err
 		}
 		return late(t.Late)
+	case "watermark":
+		if cfg.Lateness > 0 && !repeats {
+			break // it would close its window with rows to come
+		}
+		cfg.LateRows = 1
+		return nil
 	case "count", "every_element", "processing_delay", "processing_time_every":
 		cfg.Trigger = operators.OnRule
 		if err := early(&t); err != nil {
 			return err
 		}
 		return late(&t)
+	case "first_of":
+		parts, err := t.Parts()
+		if err != nil || !repeats {
+			break
+		}
+		cfg.Trigger, cfg.LateDelay = operators.OnRule, pipeline.MaxTicks
+		for _, p := range parts {
+			if p.Type == "watermark" {
+				cfg.Trigger, cfg.LateRows = operators.OnMark, 1
+				continue
+			}
+			rows, delay := cfg.LateRows, cfg.LateDelay
+			if err := early(&p); err != nil {
+				return err
+			}
+			if err := late(&p); err != nil {
+				return err
+			}
+			if rows > 0 { // the mark has passed: nothing comes before it
+				cfg.LateRows = rows
+			}
+			cfg.LateDelay = min(cfg.LateDelay, delay)
+		}
+		return nil
 	}
 	return pipelinetest.ErrNotBuilt("not adopted: trigger " + t.Type)
 }
