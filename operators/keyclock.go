@@ -4,6 +4,10 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
 	"github.com/tidemark/tidemark/pipeline"
 )
 
@@ -17,7 +21,7 @@ import (
 // MaxOffline.
 //
 // A verdict is a function of the split's content alone only while a key stays in one
-// split: key the topic by the window's key. KeyClocks.Moved counts the rows that did not.
+// split: key the topic by the window's key. Window.Moved counts the rows that did not.
 type KeyClock struct {
 	Bound      int64 // disorder bound of the rows of one key
 	MaxOffline int64 // by how much a key may be behind its split
@@ -128,3 +132,46 @@ func (k *keyClocks) sweep(mark int64, hash func([]byte) uint64) {
 }
 
 func (k *keyClocks) bytes() int64 { return k.store.bytes() + k.tab.bytes() }
+
+// record returns the clocks as rows of a checkpoint.
+func (k *keyClocks) record(mem memory.Allocator, hash func([]byte) uint64) arrow.RecordBatch {
+	b := array.NewRecordBuilder(mem, clocksSchema)
+	defer b.Release()
+	b.Reserve(k.tab.rows)
+	var scratch [16]byte
+	for i := range k.tab.rows {
+		row := k.store.row(k.tab.id(i))
+		key := k.tab.key(row, &scratch)
+		b.Field(0).(*array.Uint8Builder).Append(pipeline.Group(hash(key)))
+		b.Field(1).(*array.BinaryBuilder).Append(key)
+		b.Field(2).(*array.Int32Builder).Append(int32(row[rowHead]))
+		b.Field(3).(*array.Int64Builder).Append(int64(row[clockNewest]))
+	}
+	return b.NewRecordBatch()
+}
+
+var clocksSchema = arrow.NewSchema([]arrow.Field{
+	{Name: "_group", Type: arrow.PrimitiveTypes.Uint8},
+	{Name: "key", Type: arrow.BinaryTypes.Binary},
+	{Name: "split", Type: arrow.PrimitiveTypes.Int32},
+	{Name: "newest", Type: arrow.PrimitiveTypes.Int64},
+}, nil)
+
+func (k *keyClocks) restore(rec arrow.RecordBatch, hash func([]byte) uint64, keep func(uint8) bool) error {
+	if !rec.Schema().Equal(clocksSchema) {
+		return fmt.Errorf("window state %s: its columns are %v, want %v", clocksPiece, rec.Schema().Fields(), clocksSchema.Fields())
+	}
+	keys := rec.Column(1).(*array.Binary)
+	for i := range int(rec.NumRows()) {
+		key := keys.Value(i)
+		h := hash(key)
+		if !keep(pipeline.Group(h)) {
+			continue
+		}
+		id, _ := k.tab.find(h, key)
+		row := k.store.row(id)
+		row[rowHead] = uint64(rec.Column(2).(*array.Int32).Value(i))
+		row[clockNewest] = uint64(rec.Column(3).(*array.Int64).Value(i))
+	}
+	return nil
+}

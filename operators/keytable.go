@@ -40,7 +40,11 @@ func (s *store) newChunk() uint32 {
 	return uint32(len(s.chunks) - 1)
 }
 
-// bytes returns the memory held, used or pooled.
+// used returns the memory of the chunks in use; bytes that held, used or pooled.
+func (s *store) used() int64 {
+	return int64(len(s.chunks)-len(s.free)) * chunkRows * int64(s.width) * 8
+}
+
 func (s *store) bytes() int64 { return int64(len(s.chunks)) * chunkRows * int64(s.width) * 8 }
 
 // A table finds the row of a key in one slice: open addressing over (32 bits of the hash,

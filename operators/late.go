@@ -10,12 +10,22 @@ import (
 	"github.com/tidemark/tidemark/pipeline"
 )
 
-// lateRow is a row of a batch and the window that it missed.
+// lateRow is a row of a batch, the window that it missed, the mark that was behind its end
+// by then, and why.
 type lateRow struct {
 	row    int32
 	missed Bounds
-	// latest is the mark from which on a row of that window is late.
-	latest int64
+	mark   int64
+	reason string
+}
+
+// reasonOf says why a row is late for a window, of which latest is the mark from which on
+// rows are: by its own split, or because that split was quiet.
+func reasonOf(in pipeline.Batch, row int32, latest int64) string {
+	if in.Behind != nil && latest <= in.Behind[row] {
+		return reasonLate
+	}
+	return reasonQuietSplit
 }
 
 // emitLate sends late rows of a batch in the given schema, one of LateSchema.
@@ -47,12 +57,8 @@ func emitLate(mem memory.Allocator, lates *arrow.Schema, in pipeline.Batch, late
 	end := array.NewTimestampBuilder(mem, pipeline.Timestamp)
 	defer end.Release()
 	for _, l := range late {
-		if in.Behind != nil && l.latest <= in.Behind[l.row] {
-			reason.Append(reasonLate)
-		} else {
-			reason.Append(reasonQuietSplit)
-		}
-		by.Append(pipeline.SubTicks(in.Verdict(l.row), times[l.row]))
+		reason.Append(l.reason)
+		by.Append(pipeline.SubTicks(l.mark, times[l.row]))
 		start.Append(arrow.Timestamp(l.missed.Start))
 		end.Append(arrow.Timestamp(l.missed.End))
 	}

@@ -795,7 +795,7 @@ func (w *Session) emitLate(in pipeline.Batch, out pipeline.Emitter) error {
 	rows := make([]lateRow, len(w.late))
 	for i, r := range w.late {
 		own := w.own(r)
-		rows[i] = lateRow{r, own, w.latest(own.End)}
+		rows[i] = lateRow{r, own, in.Verdict(r), reasonOf(in, r, w.latest(own.End))}
 	}
 	return emitLate(w.mem, w.lates, in, rows, out)
 }

@@ -1,6 +1,9 @@
 package operators
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // emission is what windows and sessions share of their configurations.
 type emission struct {
@@ -10,6 +13,7 @@ type emission struct {
 	earlyDelay, earlyEvery, lateDelay int64
 	discard, retract, skipUnchanged   bool
 	aggregates                        int
+	ingest                            bool // OnIngest is possible
 }
 
 // early tells whether windows may show rows before their end.
@@ -22,10 +26,12 @@ func (e emission) problems() []error {
 	if e.lateness < 0 {
 		add("lateness %v: must not be negative", ticks(e.lateness))
 	}
-	switch e.trigger {
-	case OnMark, OnClose, OnUpdate, OnRule:
-	default:
-		add("trigger %q: known are %s, %s, %s, %s", e.trigger, OnMark, OnClose, OnUpdate, OnRule)
+	known := []Trigger{OnMark, OnClose, OnUpdate, OnRule}
+	if e.ingest {
+		known = append(known, OnIngest)
+	}
+	if !slices.Contains(known, e.trigger) {
+		add("trigger %q: known are %v", e.trigger, known)
 	}
 	for _, r := range []struct {
 		name string

@@ -29,6 +29,9 @@ const (
 	// OnRule emits when the early rules, and after the window's end the late rules, say so;
 	// the end itself emits nothing. Freeing the window emits the rest.
 	OnRule Trigger = "on_rule"
+	// OnIngest emits by ingest time: EmitDelay after the first row that no pane has shown,
+	// until MaxAge after the window's end, and what comes later as an addition.
+	OnIngest Trigger = "on_ingest"
 )
 
 // Panes: what made a window emit.
@@ -73,6 +76,8 @@ type WindowConfig struct {
 	// freed.
 	LateRows  int
 	LateDelay int64
+	// EmitDelay and MaxAge belong to OnIngest, which has no lateness.
+	EmitDelay, MaxAge int64
 	// Discard starts the aggregates anew after each pane; a pane without rows is left out.
 	Discard bool
 	// OnTimeIfNew leaves out, at the end of the window, keys without rows that no pane has
@@ -85,9 +90,11 @@ type WindowConfig struct {
 	SkipUnchanged bool
 	// Clock gives every key a clock of its own, by which its rows are late and its windows
 	// are freed; nil for the marks of the splits.
-	Clock      *KeyClock
+	Clock *KeyClock
+	// Limit bounds the state.
+	Limit      Limit
 	Keys       []string
-	Aggregates    []Aggregate
+	Aggregates []Aggregate
 	// Seed of the key hash.
 	Seed uint64
 }
@@ -98,12 +105,40 @@ func (c WindowConfig) Validate() error {
 	if c.Clock != nil {
 		errs = append(errs, c.Clock.Validate())
 	}
+	errs = append(errs, c.Limit.Validate())
+	if c.Kind == Global && c.Limit.Policy == LimitShed {
+		errs = append(errs, fmt.Errorf("limit policy %s: the global window is the only one there is; take %s", LimitShed, LimitStop))
+	}
+	errs = append(errs, c.validateIngest()...)
 	return errors.Join(errs...)
+}
+
+func (c WindowConfig) validateIngest() []error {
+	if c.Trigger != OnIngest {
+		if c.EmitDelay != 0 || c.MaxAge != 0 {
+			return []error{fmt.Errorf("emit delay and max age belong to trigger %s", OnIngest)}
+		}
+		return nil
+	}
+	var errs []error
+	if c.EmitDelay <= 0 {
+		errs = append(errs, fmt.Errorf("emit delay %v: must be above 0", ticks(c.EmitDelay)))
+	}
+	if c.MaxAge < 0 {
+		errs = append(errs, fmt.Errorf("max age %v: must not be negative", ticks(c.MaxAge)))
+	}
+	if c.Kind == Global {
+		errs = append(errs, fmt.Errorf("trigger %s: the global window has no age", OnIngest))
+	}
+	if c.Lateness != 0 || c.emission().early() || c.LateRows != 0 || c.LateDelay != 0 || c.Retract || c.SkipUnchanged || c.Clock != nil {
+		errs = append(errs, fmt.Errorf("trigger %s: knows emit delay, max age and discard; lateness, early and late rules, retract, skip unchanged and key clocks go with the others", OnIngest))
+	}
+	return errs
 }
 
 func (c WindowConfig) emission() emission {
 	return emission{lateness: c.Lateness, trigger: c.Trigger, earlyRows: c.EarlyRows, earlyDelay: c.EarlyDelay, earlyEvery: c.EarlyEvery,
-		lateRows: c.LateRows, lateDelay: c.LateDelay, discard: c.Discard, retract: c.Retract, skipUnchanged: c.SkipUnchanged, aggregates: len(c.Aggregates)}
+		lateRows: c.LateRows, lateDelay: c.LateDelay, discard: c.Discard, retract: c.Retract, skipUnchanged: c.SkipUnchanged, aggregates: len(c.Aggregates), ingest: true}
 }
 
 func ticks(t int64) time.Duration {
@@ -126,34 +161,42 @@ func (c WindowConfig) early() bool { return c.emission().early() }
 // windows may have to do without it: so a slice holds nothing that any of its windows must
 // not have.
 type Window struct {
-	cfg    WindowConfig
-	mem    memory.Allocator
-	keyer  *pipeline.Keyer
-	prog   *program
-	in     *arrow.Schema
-	out    *arrow.Schema
-	lates  *arrow.Schema
-	shares bool // rows are folded into slices
-	keeps  bool // state rows hold the values shown last behind the accumulators
+	cfg     WindowConfig
+	mem     memory.Allocator
+	keyer   *pipeline.Keyer
+	prog    *program
+	in      *arrow.Schema
+	out     *arrow.Schema
+	lates   *arrow.Schema
+	shares  bool // rows are folded into slices
+	limited bool // rows may be shed
+	keeps   bool // state rows hold the values shown last behind the accumulators
 
-	store   store
-	nodes   nodes
-	wins    map[int64]*window // by end
-	order   []int64           // ends of the windows, ascending
-	slices  map[int64]*slice  // by start
-	starts  []int64           // starts of the slices, ascending
-	stacks  stacks            // where a window has many slices
-	clocks  *keyClocks        // nil: the marks of the splits decide
-	mark    int64
-	now     int64
-	expect  int  // rows of the window fired last, to size the next
-	settled bool // windows of restored slices are there
+	store  store
+	nodes  nodes
+	wins   map[int64]*window // by end
+	order  []int64           // ends of the windows, ascending
+	slices map[int64]*slice  // by start
+	starts []int64           // starts of the slices, ascending
+	stacks stacks            // where a window has many slices
+	clocks *keyClocks        // nil: the marks of the splits decide
+	deltas map[int64]*window // of OnIngest, by end
+	due    int64             // of OnIngest: no timer is due before
+	shed   int64             // windows that end by then were shed
+	// shedByAll: so were those that end by then in every shard before the restore. In
+	// between a window may be there whose keys come from several shards: it is emitted
+	// (once more), so that nothing is lost.
+	shedByAll int64
+	fault     error // a limit was reached
+	mark      int64
+	now       int64
+	expect    int  // rows of the window fired last, to size the next
+	settled   bool // windows of restored slices are there
 
 	overflows int64
 	missed    int64
 	// scratch of one Process call
-	late    []int32
-	lateBy  []int64 // the clock by which each of them is late
+	late    []lateRow
 	block   []assigned
 	at      []int32
 	ids     []uint32
@@ -168,6 +211,7 @@ type window struct {
 	fired   bool   // the mark has passed its end
 	pending []wait // rows with something that no pane has shown, the one due first in front
 	changed bool   // since the last snapshot
+	delta   bool   // of OnIngest: collects rows that came after the window was closed
 	again   int64  // the mark at which keys that outlive the window are looked at again
 }
 
@@ -208,13 +252,19 @@ func NewWindow(cfg WindowConfig, rows *arrow.Schema, mem memory.Allocator) (*Win
 		return nil, err
 	}
 	w := &Window{cfg: cfg, mem: mem, keyer: keyer, prog: prog, in: rows, wins: map[int64]*window{}, slices: map[int64]*slice{},
-		mark: pipeline.MinTicks, now: pipeline.MinTicks, settled: true,
+		mark: pipeline.MinTicks, now: pipeline.MinTicks, shed: pipeline.MinTicks, shedByAll: pipeline.MaxTicks, settled: true, limited: cfg.Limit != (Limit{}),
 		shares: cfg.Overlap() > 1 && (cfg.Trigger == OnMark && !cfg.early() || cfg.Trigger == OnClose),
 		keeps:  cfg.Retract || cfg.SkipUnchanged}
+	if cfg.Trigger == OnIngest {
+		w.deltas, w.due = map[int64]*window{}, pipeline.MaxTicks
+	}
 	if cfg.Clock != nil {
 		w.clocks = newKeyClocks(*cfg.Clock)
 	}
 	w.store.width = prog.width
+	if cfg.Trigger == OnIngest {
+		w.store.width++ // the largest event time
+	}
 	if w.keeps {
 		w.store.width += prog.width - rowAcc + 1 // the last word is the late count shown
 	}
@@ -229,7 +279,12 @@ func NewWindow(cfg WindowConfig, rows *arrow.Schema, mem memory.Allocator) (*Win
 	fields = append(fields,
 		arrow.Field{Name: "late_count", Type: arrow.PrimitiveTypes.Int64},
 		arrow.Field{Name: "_tm_pane", Type: arrow.BinaryTypes.String},
-		arrow.Field{Name: "_tm_revision", Type: arrow.PrimitiveTypes.Int32})
+		arrow.Field{Name: "_tm_revision", Type: arrow.PrimitiveTypes.Int32, Nullable: cfg.Trigger == OnIngest})
+	if cfg.Trigger == OnIngest {
+		fields = append(fields,
+			arrow.Field{Name: "max_event_time", Type: pipeline.Timestamp},
+			arrow.Field{Name: "_tm_emitted_at", Type: pipeline.Timestamp})
+	}
 	if cfg.Retract {
 		fields = append(fields, arrow.Field{Name: "_tm_kind", Type: arrow.BinaryTypes.String})
 	}
@@ -265,6 +320,9 @@ func (w *Window) Schema() *arrow.Schema { return w.out }
 // every key of every slice up once.
 func (w *Window) Open() int {
 	w.settle()
+	if w.cfg.Trigger == OnIngest {
+		return w.openIngest()
+	}
 	n := 0
 	for _, win := range w.wins {
 		n += win.tab.rows
@@ -313,9 +371,10 @@ func (w *Window) Bytes() int64 {
 	for _, sl := range w.slices {
 		n += sl.tab.bytes()
 	}
-	if w.stacks.back != nil {
-		n += w.stacks.back.bytes()
+	for _, win := range w.deltas {
+		n += win.tab.bytes()
 	}
+	n += w.stacks.bytes()
 	if w.clocks != nil {
 		n += w.clocks.bytes()
 	}
@@ -329,6 +388,15 @@ func (w *Window) Overflows() int64 { return w.overflows }
 // windows of a late row, and those that a row missed while a later one took it.
 func (w *Window) Missed() int64 { return w.missed }
 
+// Moved returns how many rows had a key that came through another split before, counted
+// where keys have clocks.
+func (w *Window) Moved() int64 {
+	if w.clocks == nil {
+		return 0
+	}
+	return w.clocks.moved
+}
+
 // blockRows is how many rows are looked up together, so that their cache misses overlap.
 const blockRows = 256
 
@@ -336,11 +404,18 @@ const blockRows = 256
 // (between windows) are counted as filtered.
 func (w *Window) Process(in pipeline.Batch, out pipeline.Emitter) error {
 	w.settle()
-	w.late, w.lateBy = w.late[:0], w.lateBy[:0]
+	w.late = w.late[:0]
+	if w.cfg.Trigger == OnIngest {
+		return w.processIngest(in, out)
+	}
 	n := in.NumRows()
 	outside := 0
-	for from := 0; from < n; from += blockRows {
-		outside += w.assign(in, from, min(from+blockRows, n))
+	block := blockRows
+	if w.cfg.Limit.KeyWindows > 0 {
+		block = 1 // a row must see what the one before it has opened
+	}
+	for from := 0; from < n; from += block {
+		outside += w.assign(in, from, min(from+block, n))
 		for part := range slices.Chunk(w.block, blockRows) {
 			if err := w.take(in, part, out); err != nil {
 				return err
@@ -352,10 +427,17 @@ func (w *Window) Process(in pipeline.Batch, out pipeline.Emitter) error {
 	if outside > 0 {
 		out.Count(pipeline.Filtered, in.Split, int64(outside))
 	}
+	return w.finish(in, out)
+}
+
+// finish sends the late rows of a batch and sees to the limit.
+func (w *Window) finish(in pipeline.Batch, out pipeline.Emitter) error {
 	if len(w.late) > 0 {
-		return w.emitLate(in, w.late, out)
+		if err := emitLate(w.mem, w.lates, in, w.late, out); err != nil {
+			return err
+		}
 	}
-	return nil
+	return w.bound(out)
 }
 
 // assigned is a row with a table that takes it.
@@ -374,6 +456,9 @@ type cover struct {
 	slice  *slice
 }
 
+// leave forgets the span, since a window that it names has gone.
+func (c *cover) leave() { c.Bounds = Bounds{pipeline.MaxTicks, pipeline.MinTicks} }
+
 // assign finds the tables of every row of a block and puts aside the rows that are late.
 // It returns how many rows lie in no window.
 func (w *Window) assign(in pipeline.Batch, from, to int) (outside int) {
@@ -385,7 +470,7 @@ func (w *Window) assign(in pipeline.Batch, from, to int) (outside int) {
 	}
 	w.block = w.block[:0]
 	sp := &w.span
-	sp.Bounds = Bounds{math.MaxInt64, math.MinInt64}
+	sp.leave()
 	for i := from; i < to; i++ {
 		r := int32(i)
 		if in.Rows != nil {
@@ -408,12 +493,17 @@ func (w *Window) assign(in pipeline.Batch, from, to int) (outside int) {
 			}
 			w.missed += int64(missed)
 		}
+		if w.limited {
+			if missed = w.admit(in, r, v, missed); missed < 0 {
+				continue
+			}
+		}
 		if missed == len(sp.bounds) {
 			if missed == 0 {
 				outside++
 				continue
 			}
-			w.late, w.lateBy = append(w.late, r), append(w.lateBy, v)
+			w.late = append(w.late, w.lateRow(in, r, v))
 			continue
 		}
 		if w.shares && missed == 0 && last(sp.bounds[0].End) > max(v, w.mark) {
@@ -435,6 +525,12 @@ func (w *Window) assign(in pipeline.Batch, from, to int) (outside int) {
 	return outside
 }
 
+// lateRow judges a row that came when all windows of w.span were passed by mark.
+func (w *Window) lateRow(in pipeline.Batch, r int32, mark int64) lateRow {
+	missed := w.span.bounds[len(w.span.bounds)-1] // the last of them
+	return lateRow{r, missed, mark, reasonOf(in, r, w.cleanup(missed.End))}
+}
+
 // moveTo makes w.span the span around t.
 func (w *Window) moveTo(t int64) {
 	sp := &w.span
@@ -454,7 +550,10 @@ func (w *Window) moveTo(t int64) {
 func (w *Window) cleanup(end int64) int64 { return pipeline.AddTicks(last(end), w.cfg.Lateness) }
 
 // merged tells whether a window has taken in its slices, as far as the mark has come.
-func (w *Window) merged(b Bounds) bool {
+func (w *Window) merged(b Bounds) bool { return b.End <= w.shed || w.passed(b) }
+
+// passed tells whether the mark has come far enough for a window to take in its slices.
+func (w *Window) passed(b Bounds) bool {
 	if w.cfg.Trigger == OnClose {
 		return w.cleanup(b.End) <= w.mark
 	}
@@ -547,14 +646,15 @@ func (w *Window) openSlice(b Bounds) *slice {
 	at, _ := slices.BinarySearch(w.starts, b.Start)
 	w.starts = slices.Insert(w.starts, at, b.Start)
 	if w.settled {
-		w.openWindows(bounds)
+		w.openWindows(bounds, w.shed)
 	}
 	return sl
 }
 
-func (w *Window) openWindows(bounds []Bounds) {
+// openWindows makes those windows that have not taken in their slices and end after shed.
+func (w *Window) openWindows(bounds []Bounds, shed int64) {
 	for _, b := range bounds {
-		if !w.merged(b) {
+		if b.End > shed && !w.passed(b) {
 			w.open(b)
 		}
 	}
@@ -568,13 +668,22 @@ func (w *Window) settle() {
 	}
 	w.settled = true
 	for _, start := range w.starts {
-		w.openWindows(w.cfg.Windows(nil, w.slices[start].Bounds))
+		w.openWindows(w.cfg.Windows(nil, w.slices[start].Bounds), w.shedByAll)
+	}
+	for _, win := range w.deltas {
+		w.settleWaits(win)
 	}
 	for _, win := range w.wins {
 		win.fired = win.fired || last(win.End) <= w.mark
-		slices.SortStableFunc(win.pending, func(a, b wait) int { return cmp.Compare(a.due, b.due) })
+		w.settleWaits(win)
 	}
-	w.resumeStacks()
+}
+
+func (w *Window) settleWaits(win *window) {
+	slices.SortStableFunc(win.pending, func(a, b wait) int { return cmp.Compare(a.due, b.due) })
+	if len(win.pending) > 0 {
+		w.due = min(w.due, win.pending[0].due)
+	}
 }
 
 // accepted handles a row of a window that may show rows before its end, or has fired.
@@ -623,6 +732,9 @@ func (w *Window) accepted(rec arrow.RecordBatch, win *window, id uint32, out pip
 // has passed.
 func (w *Window) Advance(m pipeline.Mark, out pipeline.Emitter) error {
 	w.settle()
+	if w.cfg.Trigger == OnIngest {
+		return w.advanceIngest(m.Ingest, out)
+	}
 	if m.Event <= w.mark {
 		return nil
 	}
@@ -641,6 +753,7 @@ func (w *Window) Advance(m pipeline.Mark, out pipeline.Emitter) error {
 		}
 		if rest != win {
 			w.free(win)
+			w.span.leave()
 		}
 		if rest != nil {
 			w.wins[end] = rest
@@ -656,6 +769,37 @@ func (w *Window) Advance(m pipeline.Mark, out pipeline.Emitter) error {
 		w.clocks.sweep(w.mark, w.keyer.Hash)
 	}
 	return nil
+}
+
+// Overdue returns how many rows of state are there though nothing would ever free them: 0
+// unless there is a leak.
+func (w *Window) Overdue() int {
+	n := 0
+	for _, win := range w.wins {
+		due := w.cleanup(win.End)
+		switch {
+		case w.cfg.Trigger == OnIngest && len(win.pending) > 0:
+			continue
+		case w.cfg.Trigger == OnIngest:
+			due = w.closing(win.End)
+		case w.clocks != nil:
+			due = pipeline.AddTicks(due, w.clocks.MaxOffline)
+		}
+		if due <= w.mark {
+			n += win.tab.rows
+		}
+	}
+	for _, win := range w.deltas {
+		if len(win.pending) == 0 {
+			n += win.tab.rows
+		}
+	}
+	for _, sl := range w.slices {
+		if w.merged(Bounds{End: sl.until}) {
+			n += sl.tab.rows
+		}
+	}
+	return n
 }
 
 // pass does what becomes due in a window when the mark rises from before to w.mark. It
@@ -810,12 +954,13 @@ func (w *Window) freeSlices() {
 			break
 		}
 		w.dropRows(sl.tab)
+		w.dropFront(start)
 		delete(w.slices, start)
 		freed++
 	}
 	w.starts = slices.Delete(w.starts, 0, freed)
 	if len(w.starts) == 0 {
-		w.dropBack()
+		w.dropStacks()
 	}
 }
 
@@ -841,6 +986,9 @@ func (w *Window) dropRows(tab *table) {
 func (w *Window) Tick(now int64, out pipeline.Emitter) error {
 	w.settle()
 	w.now = max(w.now, now)
+	if w.cfg.Trigger == OnIngest {
+		return nil
+	}
 	for _, end := range w.order {
 		win := w.wins[end]
 		if !win.fired && w.cfg.EarlyDelay == 0 {
@@ -985,7 +1133,11 @@ func (w *Window) result(l line, win *window, row, values []uint64, late uint64, 
 	tail := cols[2+len(w.prog.outs):]
 	tail[0].(*array.Int64Builder).Append(int64(late))
 	tail[1].(*array.StringBuilder).Append(l.pane)
-	tail[2].(*array.Int32Builder).Append(int32(panes))
+	if win.delta {
+		tail[2].AppendNull()
+	} else {
+		tail[2].(*array.Int32Builder).Append(int32(panes))
+	}
 	if w.cfg.Retract {
 		tail[3].(*array.StringBuilder).Append(kind)
 	}
@@ -1001,17 +1153,4 @@ func (b Bounds) name() string {
 		return "of all time"
 	}
 	return arrow.Timestamp(b.Start).ToTime(arrow.Microsecond).Format(time.RFC3339Nano)
-}
-
-func (w *Window) emitLate(in pipeline.Batch, late []int32, out pipeline.Emitter) error {
-	times := pipeline.TicksOf(in.Rec.Column(pipeline.ColTime).(*array.Timestamp))
-	rows := make([]lateRow, len(late))
-	for i, r := range late {
-		if t := times[r]; t < w.span.Start || t >= w.span.End {
-			w.moveTo(t)
-		}
-		missed := w.span.bounds[len(w.span.bounds)-1] // the last of them
-		rows[i] = lateRow{r, missed, w.cleanup(missed.End)}
-	}
-	return emitLate(w.mem, w.lates, in, rows, out)
 }

@@ -2,6 +2,8 @@ package operators
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -11,8 +13,12 @@ import (
 	"github.com/tidemark/tidemark/pipeline"
 )
 
-// markPiece is the id of the piece that holds the operator's mark.
+// markPiece is the id of the piece that holds the operator's mark, how its windows lie, and
+// up to where they were shed.
 const markPiece = "mark"
+
+// clocksPiece is the id of the piece that holds the clocks of the keys.
+const clocksPiece = "clocks"
 
 // Snapshot lends one piece per window, START_END, and one per slice, slice_START_END. The
 // columns are the key group, the key, whether the window has fired, until when of the wall
@@ -50,28 +56,58 @@ func (w *Window) Snapshot(full bool, piece func(pipeline.Piece) error) error {
 		}
 		sl.changed = false
 	}
-	if !w.shares && w.cfg.EarlyEvery == 0 || w.mark == pipeline.MinTicks {
-		return nil
+	for _, end := range slices.Sorted(maps.Keys(w.deltas)) {
+		win := w.deltas[end]
+		err := lend(deltaPiece+pieceID(win.Bounds), win.changed, func(b *array.RecordBuilder) { w.pieceOf(b, win.tab, win) })
+		if err != nil {
+			return err
+		}
+		win.changed = false
+	}
+	if w.clocks != nil && w.clocks.tab.rows > 0 {
+		rec := w.clocks.record(w.mem, w.keyer.Hash)
+		err := piece(pipeline.Piece{ID: clocksPiece, Rec: rec})
+		rec.Release()
+		if err != nil {
+			return err
+		}
 	}
 	return lend(markPiece, true, func(b *array.RecordBuilder) {
 		for i, f := range b.Fields() {
-			if i == 3 {
+			switch i {
+			case 1:
+				f.(*array.BinaryBuilder).Append([]byte(w.cfg.Shape.String()))
+			case 2:
+				f.(*array.BooleanBuilder).Append(w.shed != pipeline.MinTicks)
+			case 3:
 				f.(*array.Int64Builder).Append(w.mark)
-				continue
+			case 4:
+				f.(*array.Int64Builder).Append(w.shed)
+			default:
+				f.AppendEmptyValue()
 			}
-			f.AppendEmptyValue()
 		}
 	})
 }
 
-const slicePiece = "slice_"
+const (
+	slicePiece = "slice_"
+	deltaPiece = "delta_"
+)
 
 func pieceID(b Bounds) string {
 	return strconv.FormatInt(b.Start, 10) + "_" + strconv.FormatInt(b.End, 10)
 }
 
-func parsePieceID(id string) (b Bounds, shared bool, err error) {
-	rest, shared := strings.CutPrefix(id, slicePiece)
+// parsePieceID returns the window or slice of a piece, and which of them it is: slicePiece,
+// deltaPiece, or nothing for a window.
+func parsePieceID(id string) (b Bounds, of string, err error) {
+	rest := id
+	for _, prefix := range []string{slicePiece, deltaPiece} {
+		if after, ok := strings.CutPrefix(id, prefix); ok {
+			rest, of = after, prefix
+		}
+	}
 	from, to, ok := strings.Cut(rest, "_")
 	if ok {
 		b.Start, err = strconv.ParseInt(from, 10, 64)
@@ -80,9 +116,9 @@ func parsePieceID(id string) (b Bounds, shared bool, err error) {
 		b.End, err = strconv.ParseInt(to, 10, 64)
 	}
 	if !ok || err != nil {
-		return b, shared, fmt.Errorf("window state %q: its id is no window", id)
+		return b, of, fmt.Errorf("window state %q: its id is no window", id)
 	}
-	return b, shared, nil
+	return b, of, nil
 }
 
 func (w *Window) stateSchema() *arrow.Schema {
@@ -94,6 +130,9 @@ func (w *Window) stateSchema() *arrow.Schema {
 		{Name: "head", Type: arrow.PrimitiveTypes.Int64},
 	}
 	fields = append(fields, w.prog.stateFields("")...)
+	if w.cfg.Trigger == OnIngest {
+		fields = append(fields, arrow.Field{Name: "max_event", Type: arrow.PrimitiveTypes.Int64})
+	}
 	if w.keeps {
 		fields = append(fields, w.prog.stateFields("shown_")...)
 		fields = append(fields, arrow.Field{Name: "shown_late", Type: arrow.PrimitiveTypes.Int64})
@@ -127,6 +166,10 @@ func (w *Window) pieceOf(b *array.RecordBuilder, tab *table, win *window) {
 	}
 	words(b.Field(4), rowHead)
 	rest := w.prog.appendState(b.Fields()[5:], tab.rows, row, &w.nodes)
+	if w.cfg.Trigger == OnIngest {
+		words(rest[0], w.maxEventWord())
+		rest = rest[1:]
+	}
 	if w.keeps {
 		rest = w.prog.appendState(rest, tab.rows, func(i int) []uint64 { return w.shown(row(i)) }, &w.nodes)
 		words(rest[0], w.store.width-1)
@@ -134,48 +177,83 @@ func (w *Window) pieceOf(b *array.RecordBuilder, tab *table, win *window) {
 }
 
 // Restore takes back the rows of a piece that keep accepts.
+//
+// Windows of the same size may come back with a slide that is a multiple of the old one:
+// their slices become one, and windows that are no more go. Any other change is refused.
 func (w *Window) Restore(p pipeline.Piece, keep func(group uint8) bool) error {
+	w.settled = false
+	if p.ID == clocksPiece && w.clocks != nil {
+		return w.clocks.restore(p.Rec, w.keyer.Hash, keep)
+	}
 	if !p.Rec.Schema().Equal(w.stateSchema()) {
 		return fmt.Errorf("window state %s: its columns are %v, this job's aggregates need %v; start a new lineage or restore the old aggregates",
 			p.ID, p.Rec.Schema().Fields(), w.stateSchema().Fields())
 	}
-	w.settled = false
 	due := p.Rec.Column(3).(*array.Int64).Int64Values()
+	keys := p.Rec.Column(1).(*array.Binary)
+	flags := p.Rec.Column(2).(*array.Boolean)
+	heads := p.Rec.Column(4).(*array.Int64).Int64Values()
 	if p.ID == markPiece {
 		w.mark = max(w.mark, due[0])
+		shed := pipeline.MinTicks
+		if flags.Value(0) {
+			shed = heads[0]
+		}
+		w.shed, w.shedByAll = max(w.shed, shed), min(w.shedByAll, shed)
+		if old := string(keys.Value(0)); old != "" { // older checkpoints do not say
+			return w.cfg.takes(old)
+		}
 		return nil
 	}
-	b, shared, err := parsePieceID(p.ID)
+	b, of, err := parsePieceID(p.ID)
 	if err != nil {
 		return err
 	}
-	if shared && (!w.shares || w.cfg.Span(b.Start) != b) || !shared && !w.cfg.has(b) {
+	switch span := w.cfg.Span(b.Start); {
+	case of == slicePiece && (!w.shares || b.Start < span.Start || b.End > span.End):
+		return fmt.Errorf("window state %s: this job's windows have no such slice; start a new lineage or restore the old sizes and trigger", p.ID)
+	case of == slicePiece:
+		b = span
+	case of == deltaPiece && w.cfg.Trigger != OnIngest:
+		return fmt.Errorf("window state %s: this job's trigger has no additions; start a new lineage or restore trigger %s", p.ID, OnIngest)
+	case !w.cfg.has(b) && w.cfg.Kind == Hopping && w.cfg.Zone == nil && pipeline.SubTicks(b.End, b.Start) == w.cfg.Size:
+		return nil // the slide has changed; the piece "mark" says whether that can be
+	case !w.cfg.has(b):
 		return fmt.Errorf("window state %s: this job has no such window; start a new lineage or restore the old sizes and trigger", p.ID)
 	}
-	keys := p.Rec.Column(1).(*array.Binary)
-	fired := p.Rec.Column(2).(*array.Boolean)
-	heads := p.Rec.Column(4).(*array.Int64).Int64Values()
 	for i := range int(p.Rec.NumRows()) {
 		key := keys.Value(i)
 		hash := w.keyer.Hash(key)
-		if !keep(pipeline.Group(hash)) {
+		head := uint64(heads[i])
+		if !keep(pipeline.Group(hash)) || of == deltaPiece && head&headPending == 0 {
 			continue
 		}
 		var tab *table
 		var win *window
-		if shared {
+		switch of {
+		case slicePiece:
 			tab = w.openSlice(b).tab
-		} else {
+		case deltaPiece:
+			win = w.openDelta(b)
+			tab = win.tab
+		default:
 			win = w.open(b)
-			win.fired = fired.Value(i)
+			win.fired = flags.Value(i)
 			tab = win.tab
 		}
 		id, added := tab.find(hash, key)
-		if !added {
+		switch {
+		case added:
+			w.restoreRow(p.Rec, i, head, w.store.row(id))
+		case of == slicePiece:
+			row := make([]uint64, w.store.width)
+			w.restoreRow(p.Rec, i, head, row)
+			w.prog.merge(w.store.row(id), row, &w.nodes)
+			w.prog.dropLists(row, &w.nodes)
+		default:
 			return fmt.Errorf("window state %s: key %q is there twice", p.ID, key)
 		}
-		w.restoreRow(p.Rec, i, uint64(heads[i]), w.store.row(id))
-		if win != nil && heads[i]&headPending != 0 {
+		if win != nil && head&headPending != 0 {
 			win.pending = append(win.pending, wait{id, due[i]})
 		}
 	}
@@ -185,6 +263,9 @@ func (w *Window) Restore(p pipeline.Piece, keep func(group uint8) bool) error {
 func (w *Window) restoreRow(rec arrow.RecordBatch, i int, head uint64, row []uint64) {
 	rest := w.prog.restoreState(rec, 5, i, row, &w.nodes)
 	row[rowHead] = head
+	if w.cfg.Trigger == OnIngest {
+		row[w.maxEventWord()] = uint64(rec.Column(rest).(*array.Int64).Value(i))
+	}
 	if w.keeps {
 		rest = w.prog.restoreState(rec, rest, i, w.shown(row), &w.nodes)
 		row[len(row)-1] = uint64(rec.Column(rest).(*array.Int64).Value(i))

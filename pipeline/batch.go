@@ -61,7 +61,14 @@ type Batch struct {
 	// while its split was quiet; MinTicks otherwise. Rows at or behind it whose windows it
 	// closed are Late with reason quiet_split.
 	Passed int64
+	// Ingest holds for every row of Rec the ingest marks at that row; nil unless the front
+	// was asked for them.
+	Ingest *IngestMarks
 }
+
+// IngestMarks are the ingest marks at the rows of a record batch, the row itself included:
+// that of the rows' split, and the merged one. Neither depends on how rows are batched.
+type IngestMarks struct{ Own, Merged []int64 }
 
 // NumRows returns the number of selected rows.
 func (b Batch) NumRows() int {

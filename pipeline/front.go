@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
@@ -38,8 +39,10 @@ type FrontConfig struct {
 	// MaxAhead, when below MaxTicks, keeps rows further than that beyond their broker
 	// timestamp from moving a mark.
 	MaxAhead int64
-	Shards   int
-	Keyer    *Keyer
+	// Ingest asks for the ingest marks at every row.
+	Ingest bool
+	Shards int
+	Keyer  *Keyer
 }
 
 // Front is the single place where the streams of all splits meet: it stamps rows with
@@ -184,12 +187,36 @@ func (f *Front) Rows(w *Wire, rows *Batch, dead int64) error {
 		b.Split = w.Split
 		b.Behind, at.Event, b.Passed = f.marks.Stamp(w.Split, TicksOf(times), f.still(b))
 		b.Keys = f.cfg.Keyer.Keys(b.Rec)
+		if f.cfg.Ingest {
+			b.Ingest = f.ingest(w, b.Rec)
+		}
 		if err := f.deal(b); err != nil {
 			return err
 		}
 	}
 	f.marks.Arrive(w.Split, at, w.Ingest[n-1])
 	return f.sendMark()
+}
+
+// ingest returns the ingest marks at every row of a wire. Records that were refused move
+// them too.
+func (f *Front) ingest(w *Wire, rec arrow.RecordBatch) *IngestMarks {
+	offsets := rec.Column(ColOffset).(*array.Int64).Int64Values()
+	own, merged := f.marks.At(int(w.Split)).Ingest, f.marks.Merged().Ingest
+	others, counts := f.marks.Others(int(w.Split))
+	m := &IngestMarks{make([]int64, len(offsets)), make([]int64, len(offsets))}
+	next := 0
+	for i, offset := range offsets {
+		for next < len(w.Offset) && w.Offset[next] <= offset {
+			own = max(own, w.Ingest[next])
+			next++
+		}
+		if counts {
+			merged = max(merged, min(own, others))
+		}
+		m.Own[i], m.Merged[i] = own, merged
+	}
+	return m
 }
 
 // still tells which rows are too far ahead of their broker timestamp to move a mark.

@@ -10,11 +10,12 @@ type Port uint8
 const (
 	Out  Port = iota // results
 	Late             // well-formed rows whose windows are all closed
+	Delta            // results that add to what Out has said and that no revision replaces
 	Dead             // records that cannot be decoded, or rows outside the bounds of time
 	numPorts
 )
 
-func (p Port) String() string { return [...]string{"out", "late", "dead"}[p] }
+func (p Port) String() string { return [...]string{"out", "late", "delta", "dead"}[p] }
 
 // Fate says what became of a row.
 type Fate uint8

@@ -16,19 +16,22 @@ type Task struct {
 	counts []Counts // per split, since the last TakeCounts
 	panes  map[string]int64
 	links  []link
+	deltas []link // the same for what comes of a Delta
 }
 
 // link is the Emitter of one operator of the chain.
 type link struct {
-	t  *Task
-	at int
+	t   *Task
+	at  int
+	out Port // where results leave the chain
 }
 
 // NewTask makes a task whose chain sends what leaves it to out. Batches are lent.
 func NewTask(chain []Operator, out func(p Port, b Batch) error) *Task {
 	t := &Task{chain: chain, out: out}
 	for i := range chain {
-		t.links = append(t.links, link{t, i})
+		t.links = append(t.links, link{t, i, Out})
+		t.deltas = append(t.deltas, link{t, i, Delta})
 	}
 	return t
 }
@@ -140,12 +143,19 @@ func (t *Task) Restore(op int, p Piece, keep func(group uint8) bool) error {
 
 // Emit hands results to the next operator, and what leaves the chain to the task's out.
 func (l *link) Emit(p Port, b Batch) error {
-	if p == Out {
+	next := l.t.links
+	if p == Delta || l.out == Delta {
+		next = l.t.deltas
+	}
+	if p == Out || p == Delta {
 		l.t.countPanes(b.Rec)
 	}
 	switch {
-	case p == Out && l.at+1 < len(l.t.chain):
-		return l.t.chain[l.at+1].Process(b, &l.t.links[l.at+1])
+	case p == Out || p == Delta:
+		if l.at+1 < len(l.t.chain) {
+			return l.t.chain[l.at+1].Process(b, &next[l.at+1])
+		}
+		p = next[l.at].out
 	case p == Late:
 		l.Count(FateLate, b.Split, int64(b.NumRows()))
 	case p == Dead && b.Split >= 0: // a refused result is no row that was read

@@ -117,6 +117,18 @@ func (v *Valve) flush() bool {
 	return v.merged != before
 }
 
+// Others returns the smallest ingest mark of the counting inputs other than i, and whether i
+// counts itself.
+func (v *Valve) Others(i int) (ingest int64, counts bool) {
+	ingest = MaxTicks
+	for k, in := range v.in {
+		if k != i && !in.idle && !in.trailing {
+			ingest = min(ingest, in.mark.Ingest)
+		}
+	}
+	return ingest, !v.in[i].idle && !v.in[i].trailing
+}
+
 // Holder returns the counting input with the smallest mark, -1 for none.
 func (v *Valve) Holder() int {
 	holder := -1
