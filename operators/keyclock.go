@@ -21,7 +21,7 @@ import (
 // MaxOffline.
 //
 // A verdict is a function of the split's content alone only while a key stays in one
-// split: key the topic by the window's key. Window.Moved counts the rows that did not.
+// split: key the topic by the window's key. Window.Tally counts the rows that did not, as Moved.
 type KeyClock struct {
 	Bound      int64 // disorder bound of the rows of one key
 	MaxOffline int64 // by how much a key may be behind its split

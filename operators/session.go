@@ -234,6 +234,11 @@ func (w *Session) Bytes() int64 {
 // Overflows returns how many sums did not fit int64.
 func (w *Session) Overflows() int64 { return w.overflows }
 
+// Tally returns what was counted since the operator was made.
+func (w *Session) Tally() pipeline.Tally {
+	return pipeline.Tally{Missed: w.missed, Overflows: w.overflows}
+}
+
 // Missed returns how many rows were late since the operator was made.
 func (w *Session) Missed() int64 { return w.missed }
 

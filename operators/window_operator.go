@@ -195,6 +195,7 @@ type Window struct {
 
 	overflows int64
 	missed    int64
+	partly    int64
 	// scratch of one Process call
 	late    []lateRow
 	block   []assigned
@@ -388,13 +389,13 @@ func (w *Window) Overflows() int64 { return w.overflows }
 // windows of a late row, and those that a row missed while a later one took it.
 func (w *Window) Missed() int64 { return w.missed }
 
-// Moved returns how many rows had a key that came through another split before, counted
-// where keys have clocks.
-func (w *Window) Moved() int64 {
-	if w.clocks == nil {
-		return 0
+// Tally returns what was counted since the operator was made.
+func (w *Window) Tally() pipeline.Tally {
+	t := pipeline.Tally{Missed: w.missed, Partly: w.partly, Overflows: w.overflows}
+	if w.clocks != nil {
+		t.Moved = w.clocks.moved
 	}
-	return w.clocks.moved
+	return t
 }
 
 // blockRows is how many rows are looked up together, so that their cache misses overlap.
@@ -505,6 +506,9 @@ func (w *Window) assign(in pipeline.Batch, from, to int) (outside int) {
 			}
 			w.late = append(w.late, w.lateRow(in, r, v))
 			continue
+		}
+		if missed > 0 {
+			w.partly++
 		}
 		if w.shares && missed == 0 && last(sp.bounds[0].End) > max(v, w.mark) {
 			if sp.slice == nil {

@@ -32,6 +32,10 @@ type FrontConfig struct {
 	Bound      int64 // disorder bound of every split
 	QuietAfter int64 // MaxTicks: never
 	OnAllQuiet OnAllQuiet
+	// IdleAfter, unless 0, leaves a split out of the merged mark that was at its log end for
+	// that long by the wall clock. It is for live jobs whose topics are all slow,
+	// where QuietAfter has no other split to go by; a replay does not repeat it.
+	IdleAfter int64
 	// Align is by how much event time a split may be ahead of the merged mark before it is
 	// not read for a while; MaxTicks for any. It bounds the open windows when splits are read
 	// at different speeds, as in a replay, and decides nothing.
@@ -54,7 +58,11 @@ type Front struct {
 	marks  *Marks
 	splits []SplitState
 	index  map[Split]int32
-	atEnd  []bool // read to its log end, per split
+	atEnd  []bool  // read to its log end, per split
+	endAt  []int64 // since when, by Tick; MinTicks for before the first
+	now    int64   // by Tick
+	since  int64   // when the merged mark rose, by Tick
+	idles  int64
 	gaps   []Gap
 	sent   Mark
 	send   func(shard int, m Message) error
@@ -99,7 +107,7 @@ func (c *Counts) Add(other Counts) {
 // NewFront makes a front that sends to shards through send. Batches in messages are lent.
 func NewFront(cfg FrontConfig, send func(shard int, m Message) error) *Front {
 	f := &Front{cfg: cfg, marks: NewMarks(cfg.Bound, cfg.QuietAfter), index: map[Split]int32{},
-		sent: Mark{MinTicks, MinTicks}, send: send}
+		sent: Mark{MinTicks, MinTicks}, now: MinTicks, since: MinTicks, send: send}
 	f.marks.OnAllQuiet = cfg.OnAllQuiet
 	return f
 }
@@ -150,7 +158,7 @@ func (f *Front) Index(s Split) int32 {
 
 func (f *Front) add(s Split) int32 {
 	f.index[s] = int32(len(f.splits))
-	f.atEnd = append(f.atEnd, false)
+	f.atEnd, f.endAt = append(f.atEnd, false), append(f.endAt, MinTicks)
 	f.splits = append(f.splits, SplitState{Split: s, Position: Position{LastBatch: -1, LastIngest: MinTicks}})
 	return f.marks.Add()
 }
@@ -267,7 +275,9 @@ func (f *Front) Gaps() []Gap { return f.gaps }
 // LogEnd takes a LogEnd event.
 func (f *Front) LogEnd(s Split, seen int64, empty bool) error {
 	i := f.Index(s)
-	f.atEnd[i] = true
+	if !f.atEnd[i] {
+		f.atEnd[i], f.endAt[i] = true, f.now
+	}
 	f.marks.LogEnd(i, seen, empty)
 	return f.sendMark()
 }
@@ -298,8 +308,34 @@ func (f *Front) End(s Split) error {
 	return f.sendMark()
 }
 
-// Tick tells every shard the wall clock.
-func (f *Front) Tick(now int64) error { return f.broadcast(Message{Kind: TickMessage, Now: now}) }
+// Tick tells every shard the wall clock. It makes splits idle by IdleAfter.
+func (f *Front) Tick(now int64) error {
+	f.now = max(f.now, now)
+	for i := range f.splits {
+		switch {
+		case !f.atEnd[i] || f.cfg.IdleAfter == 0 || f.splits[i].Ended:
+		case f.endAt[i] == MinTicks:
+			f.endAt[i] = f.now
+		case SubTicks(f.now, f.endAt[i]) >= f.cfg.IdleAfter && f.marks.Leave(int32(i), MinTicks):
+			f.idles++
+		}
+	}
+	if err := f.sendMark(); err != nil {
+		return err
+	}
+	return f.broadcast(Message{Kind: TickMessage, Now: now})
+}
+
+// Since returns when the merged event mark rose last, by Tick; MinTicks for not since the
+// first Tick.
+func (f *Front) Since() int64 { return f.since }
+
+// TakeIdles returns how many splits fell idle by the wall clock since the last call.
+func (f *Front) TakeIdles() int64 {
+	n := f.idles
+	f.idles = 0
+	return n
+}
 
 // Barrier cuts the stream of every shard here.
 func (f *Front) Barrier(epoch int64) error {
@@ -309,6 +345,9 @@ func (f *Front) Barrier(epoch int64) error {
 // sendMark tells the shards the merged mark when it has risen.
 func (f *Front) sendMark() error {
 	if m := f.marks.Merged(); m != f.sent {
+		if m.Event > f.sent.Event || f.since == MinTicks {
+			f.since = f.now
+		}
 		f.sent = m
 		return f.broadcast(Message{Kind: MarkMessage, Mark: m})
 	}

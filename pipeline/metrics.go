@@ -32,6 +32,14 @@ type Metrics struct {
 	stageRows   *prometheus.GaugeVec
 	stateKeys   prometheus.Gauge
 	stateBytes  prometheus.Gauge
+	overdue     prometheus.Gauge
+	heldBy      *prometheus.GaugeVec
+	idles       prometheus.Counter
+	missed      prometheus.Counter
+	partly      prometheus.Counter
+	moved       prometheus.Counter
+	overflows   prometheus.Counter
+	capped      prometheus.Counter
 	mark        atomic.Int64 // merged event mark
 
 	reported map[int32]Counts
@@ -80,6 +88,19 @@ func NewMetrics(reg prometheus.Registerer, job string) (*Metrics, error) {
 		Help: "Open (key, window) pairs, as of the last barrier."})
 	m.stateBytes = prometheus.NewGauge(prometheus.GaugeOpts{Name: "tidemark_state_bytes", ConstLabels: labels,
 		Help: "Memory of the operators' state, as of the last barrier."})
+	m.overdue = prometheus.NewGauge(prometheus.GaugeOpts{Name: "tidemark_state_rows_without_deadline", ConstLabels: labels,
+		Help: "Rows of state that nothing would ever free; anything but 0 is a leak."})
+	m.heldBy = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tidemark_watermark_held_since_timestamp_seconds", ConstLabels: labels,
+		Help: "For the split that holds the merged event mark: when the mark rose last, by the wall clock."}, []string{"split"})
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, ConstLabels: labels, Help: help})
+	}
+	m.idles = counter("tidemark_idle_timeouts_total", "Splits left out of the merged mark by the wall clock (event_time.idle_after).")
+	m.missed = counter("tidemark_late_windows_total", "Windows missed by rows: one for each pair of a row and a window that was closed.")
+	m.partly = counter("tidemark_partly_late_rows_total", "Rows that missed a window and were taken by a later one; they are aggregated.")
+	m.moved = counter("tidemark_moved_keys_total", "Rows whose key had come through another split before, with event_time.scope key: their verdicts depend on the order of reading.")
+	m.overflows = counter("tidemark_aggregate_overflows_total", "Sums that did not fit and became null.")
+	m.capped = counter("tidemark_aggregate_dropped_total", "Values beyond the cap of a list.")
 	mark := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "tidemark_watermark_timestamp_seconds", ConstLabels: labels,
 		Help: "Merged event mark; 0 before the first."}, func() float64 { return seconds(m.mark.Load()) })
 	delay := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "tidemark_watermark_delay_seconds", ConstLabels: labels,
@@ -91,7 +112,7 @@ func NewMetrics(reg prometheus.Registerer, job string) (*Metrics, error) {
 	})
 	m.mark.Store(MinTicks)
 	for _, c := range []prometheus.Collector{m.rows, m.dropped, m.lateness, m.windows, m.records, m.lag, m.gapRecords, m.offset, m.splitMark, m.quiet, m.checkpoints, m.ckptBytes,
-		m.ckptTime, m.ckptFailed, m.sinkRows, m.publish, m.stageRows, m.stateKeys, m.stateBytes, mark, delay} {
+		m.ckptTime, m.ckptFailed, m.sinkRows, m.publish, m.stageRows, m.stateKeys, m.stateBytes, m.overdue, m.heldBy, m.idles, m.missed, m.partly, m.moved, m.overflows, m.capped, mark, delay} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}
@@ -129,6 +150,23 @@ func (m *Metrics) barrier(splits []SplitState) {
 		}
 		m.quiet.WithLabelValues(s.Split.Topic, part).Set(q)
 	}
+}
+
+func (m *Metrics) tally(t Tally) {
+	m.missed.Add(float64(t.Missed))
+	m.partly.Add(float64(t.Partly))
+	m.moved.Add(float64(t.Moved))
+	m.overflows.Add(float64(t.Overflows))
+	m.capped.Add(float64(t.Dropped))
+}
+
+// held says who holds the merged mark.
+func (m *Metrics) held(c cut) {
+	m.heldBy.Reset()
+	if c.holder >= 0 && int(c.holder) < len(c.splits) {
+		m.heldBy.WithLabelValues(c.splits[c.holder].Split.String()).Set(seconds(c.since))
+	}
+	m.idles.Add(float64(c.idles))
 }
 
 // resume sets the counts that a restored checkpoint had, so that counters start at 0 in

@@ -8,10 +8,10 @@ import (
 type Port uint8
 
 const (
-	Out  Port = iota // results
-	Late             // well-formed rows whose windows are all closed
-	Delta            // results that add to what Out has said and that no revision replaces
-	Dead             // records that cannot be decoded, or rows outside the bounds of time
+	Out   Port = iota // results
+	Late              // well-formed rows whose windows are all closed
+	Delta             // results that add to what Out has said and that no revision replaces
+	Dead              // records that cannot be decoded, or rows outside the bounds of time
 	numPorts
 )
 
@@ -55,6 +55,29 @@ type Operator interface {
 	// Tick tells the wall clock in ticks since the epoch. It may wake what was delayed; it
 	// never decides a window or a lateness.
 	Tick(now int64, out Emitter) error
+}
+
+// Tally counts what an operator that keeps state saw beside the fates of rows, since it was
+// made.
+type Tally struct {
+	Missed    int64 // (row, window) pairs that were late
+	Partly    int64 // rows that missed a window and were taken by another
+	Moved     int64 // rows whose key had come through another split, where keys have clocks
+	Overflows int64 // sums that did not fit
+	Dropped   int64 // values beyond the cap of a list
+}
+
+// Add adds the counts of other.
+func (t *Tally) Add(other Tally) {
+	t.Missed += other.Missed
+	t.Partly += other.Partly
+	t.Moved += other.Moved
+	t.Overflows += other.Overflows
+	t.Dropped += other.Dropped
+}
+
+func (t Tally) less(other Tally) Tally {
+	return Tally{t.Missed - other.Missed, t.Partly - other.Partly, t.Moved - other.Moved, t.Overflows - other.Overflows, t.Dropped - other.Dropped}
 }
 
 // Decoder turns wire batches into rows: one batch on Out, and one on Dead when records

@@ -58,10 +58,12 @@ type Published struct {
 	Splits []SplitState
 	Merged Mark
 	Holder int32
-	Rows   map[string]int64 // by output name, in this epoch
-	Open   int              // open windows: (key, window) pairs that the state holds
-	Took   time.Duration
-	Bytes  int64
+	// Since is when, by the wall clock, the merged mark rose last; MinTicks for not yet.
+	Since int64
+	Rows  map[string]int64 // by output name, in this epoch
+	Open  int              // open windows: (key, window) pairs that the state holds
+	Took  time.Duration
+	Bytes int64
 }
 
 // queue lengths, in messages.
@@ -92,8 +94,11 @@ type cut struct {
 	moves  []Move
 	gaps   []Gap
 	holder int32
+	since  int64
+	idles  int64 // idle timeouts since the last cut
 	final  bool
 	open   int   // windows, summed over the shards
+	due    int   // rows of state that nothing would free
 	state  int64 // bytes, summed over the shards
 }
 
@@ -104,7 +109,9 @@ type shardCut struct {
 	pieces []ShardPiece
 	counts []Counts
 	panes  map[string]int64
+	tally  Tally
 	open   int
+	due    int
 	state  int64
 }
 
@@ -512,7 +519,7 @@ func (r *runner) take(ctx context.Context, d *decoded) error {
 // so they come before the shards' barriers there.
 func (r *runner) barrier(ctx context.Context, final bool) error {
 	c := cut{epoch: r.epoch, splits: r.front.Cut(), merged: r.front.Merged(), moves: slices.Clone(r.front.Moves()),
-		gaps: slices.Clone(r.front.Gaps()), holder: r.front.Holder(), final: final}
+		gaps: slices.Clone(r.front.Gaps()), holder: r.front.Holder(), since: r.front.Since(), idles: r.front.TakeIdles(), final: final}
 	if err := r.front.Barrier(r.epoch); err != nil {
 		return err
 	}
@@ -566,6 +573,7 @@ func (r *runner) runShard(ctx context.Context, i int) error {
 		}
 		full = false
 		s.counts, s.panes, s.open, s.state = t.TakeCounts(), t.TakePanes(), t.Open(), t.Bytes()
+		s.tally, s.due = t.TakeTally(), t.Overdue()
 		if !sendTo(ctx, r.snaps, s) {
 			return ctx.Err()
 		}
@@ -807,10 +815,12 @@ func (r *runner) collect(ctx context.Context, c *cut) ([]ShardPiece, error) {
 		pieces = append(pieces, s.pieces...)
 		c.open += s.open
 		c.state += s.state
+		c.due += s.due
 		if m := r.job.Metrics; m != nil {
 			for pane, n := range s.panes {
 				m.windows.WithLabelValues(pane).Add(float64(n))
 			}
+			m.tally(s.tally)
 		}
 		for split, n := range s.counts {
 			c.splits[split].Counts.Add(n)
@@ -850,12 +860,14 @@ func (r *runner) report(cp *Checkpoint, c cut, rows map[string]int64, began time
 		m.barrier(cp.Splits)
 		m.stateKeys.Set(float64(c.open))
 		m.stateBytes.Set(float64(c.state))
+		m.overdue.Set(float64(c.due))
+		m.held(c)
 		m.checkpoints.Observe(took.Seconds())
 		m.ckptBytes.Set(float64(size))
 		m.ckptTime.Set(float64(time.Now().UnixMicro()) / 1e6)
 	}
 	r.job.Log.Debug("checkpoint", "epoch", cp.Epoch, "took", took, "bytes", size)
 	if r.job.OnCheckpoint != nil {
-		r.job.OnCheckpoint(Published{Epoch: cp.Epoch, Splits: cp.Splits, Merged: cp.Merged, Holder: c.holder, Rows: rows, Open: c.open, Took: took, Bytes: size})
+		r.job.OnCheckpoint(Published{Epoch: cp.Epoch, Splits: cp.Splits, Merged: cp.Merged, Holder: c.holder, Since: c.since, Rows: rows, Open: c.open, Took: took, Bytes: size})
 	}
 }

@@ -17,6 +17,7 @@ type Task struct {
 	panes  map[string]int64
 	links  []link
 	deltas []link // the same for what comes of a Delta
+	tally  Tally  // as of the last TakeTally
 }
 
 // link is the Emitter of one operator of the chain.
@@ -115,6 +116,30 @@ func (t *Task) Bytes() int64 {
 		}
 	}
 	return n
+}
+
+// Overdue returns how many rows of state nothing would ever free: a leak unless it is 0.
+func (t *Task) Overdue() int {
+	n := 0
+	for _, op := range t.chain {
+		if w, ok := op.(interface{ Overdue() int }); ok {
+			n += w.Overdue()
+		}
+	}
+	return n
+}
+
+// TakeTally returns what the chain's operators have counted since the last call.
+func (t *Task) TakeTally() Tally {
+	var now Tally
+	for _, op := range t.chain {
+		if w, ok := op.(interface{ Tally() Tally }); ok {
+			now.Add(w.Tally())
+		}
+	}
+	since := now.less(t.tally)
+	t.tally = now
+	return since
 }
 
 // Snapshot lends the state of the chain's stateful operators, by place in the chain.

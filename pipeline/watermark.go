@@ -160,7 +160,9 @@ type Marks struct {
 type Move struct {
 	Split    int32
 	From, To int64
-	Seen     int64 // the broker timestamp that proved the silence
+	// Seen is the broker timestamp that proved the silence; MinTicks when it was the wall
+	// clock.
+	Seen int64
 }
 
 // maxMoves bounds the history of moves; the oldest are forgotten first.
@@ -242,15 +244,25 @@ func (m *Marks) LogEnd(split int32, seen int64, empty bool) bool {
 	if !empty && (last == MinTicks || seen == MinTicks || SubTicks(seen, last) <= m.quietAfter) {
 		return false
 	}
+	before := m.merged
+	m.Leave(split, seen)
+	return m.merged != before
+}
+
+// Leave makes a split idle, as seen proves, and reports whether it was not.
+func (m *Marks) Leave(split int32, seen int64) bool {
+	if m.Idle(int(split)) {
+		return false
+	}
 	before := m.merged.Event
-	rose := m.SetIdle(int(split), true)
+	m.SetIdle(int(split), true)
 	if m.merged.Event > before {
 		if len(m.moves) == maxMoves {
 			m.moves = slices.Delete(m.moves, 0, 1)
 		}
 		m.moves = append(m.moves, Move{Split: split, From: before, To: m.merged.Event, Seen: seen})
 	}
-	return rose
+	return true
 }
 
 // End gives a bounded split its maximal mark and reports whether the merged mark rose.
