@@ -14,5 +14,7 @@
 //     took. Numbers with a fraction keep one digit behind the point at least (24.0).
 //   - metadata.uid and metadata.sequence are functions of operator, key, window and
 //     revision: the same in every replay.
-//   - Column _tm_revision of the results comes last, unchanged. Sinks need it.
+//   - Columns _tm_del, if the results have it, and _tm_revision come last, unchanged. Sinks
+//     need them. The event of a row with _tm_del withdraws the one with its uid; it is as
+//     complete as any, and its message begins with "withdrawn: ".
 package ocsf

@@ -78,6 +78,24 @@ func (c *Input) Int(row int) (int64, bool) {
 	return 0, false
 }
 
+// micros returns a time in microseconds; false for null.
+func (c *Input) micros(row int) (int64, bool) {
+	a, ok := c.arr.(*array.Timestamp)
+	if !ok || a.IsNull(row) {
+		return 0, false
+	}
+	return int64(a.Value(row)), true
+}
+
+// Bool tells whether the value is true; null is not.
+func (c *Input) Bool(row int) bool {
+	if c == nil || c.arr.IsNull(row) {
+		return false
+	}
+	a, ok := c.arr.(*array.Boolean)
+	return ok && a.Value(row)
+}
+
 // Float returns the value of a number, rounded; false for null and for what is no number.
 func (c *Input) Float(row int) (float64, bool) {
 	if c == nil || c.arr.IsNull(row) {

@@ -312,7 +312,7 @@ type Mapper struct {
 	inputs []*Input // the columns that attributes read
 	attrs  []Attr
 	schema *arrow.Schema
-	last   int // input column that is passed through as the last one
+	kept   []int // input columns that are passed through as the last ones
 }
 
 // Schema is the schema of the events.
@@ -333,7 +333,7 @@ func (m *Mapper) Map(_ memory.Allocator, rec arrow.RecordBatch) (arrow.RecordBat
 		}
 	}()
 	n := int(rec.NumRows())
-	cols := make([]arrow.Array, 0, len(m.attrs)+1)
+	cols := make([]arrow.Array, 0, len(m.attrs)+len(m.kept))
 	defer func() {
 		for _, c := range cols {
 			c.Release()
@@ -346,8 +346,10 @@ func (m *Mapper) Map(_ memory.Allocator, rec arrow.RecordBatch) (arrow.RecordBat
 		}
 		cols = append(cols, c)
 	}
-	rev := rec.Column(m.last)
-	rev.Retain()
-	cols = append(cols, rev)
+	for _, at := range m.kept {
+		c := rec.Column(at)
+		c.Retain()
+		cols = append(cols, c)
+	}
 	return array.NewRecordBatch(m.schema, cols, int64(n)), nil
 }

@@ -58,6 +58,8 @@ func results(t testing.TB, mem memory.Allocator, cols []col) arrow.RecordBatch {
 			f.Type = arrow.FixedWidthTypes.Boolean
 		case ms:
 			f.Type = timestamp
+		case arrow.Timestamp:
+			f.Type = timestamp
 		case []int64:
 			f.Type = arrow.ListOf(arrow.PrimitiveTypes.Int64)
 		case fixed:
@@ -87,6 +89,8 @@ func results(t testing.TB, mem memory.Allocator, cols []col) arrow.RecordBatch {
 				b.Field(i).(*array.BooleanBuilder).Append(v)
 			case ms:
 				b.Field(i).(*array.TimestampBuilder).Append(arrow.Timestamp(v * 1000))
+			case arrow.Timestamp:
+				b.Field(i).(*array.TimestampBuilder).Append(v)
 			case []int64:
 				b.Field(i).(*array.ListBuilder).Append(true)
 				b.Field(i).(*array.ListBuilder).ValueBuilder().(*array.Int64Builder).AppendValues(v, nil)
@@ -109,6 +113,8 @@ func value(a arrow.Array, i int) any {
 	case *array.Int64:
 		return json.Number(fmt.Sprint(a.Value(i)))
 	case *array.String:
+		return a.Value(i)
+	case *array.Boolean:
 		return a.Value(i)
 	case *array.Struct:
 		out := map[string]any{}
@@ -470,6 +476,63 @@ func TestUID(t *testing.T) {
 	ev := mapRows(t, f, cfg, append([]col{{"asset_id", []any{"a"}}}, tail(1)...))[0]
 	if uid(ev) != "agg:ble_5m:a:1000-11000" || ev["unmapped"].(map[string]any)["window"] != "session" {
 		t.Errorf("session %v", ev)
+	}
+}
+
+// Bounds that differ by less than a millisecond give uids that differ.
+func TestUIDBelowMillis(t *testing.T) {
+	f := feeds()[0]
+	cfg := f.config(ocsf.V130)
+	cfg.Kind = ocsf.Session
+	cols := []col{{"asset_id", []any{"a", "a", "a"}},
+		{"window_start", []any{arrow.Timestamp(1_000_001), arrow.Timestamp(-500), arrow.Timestamp(1_000_000)}},
+		{"window_end", []any{arrow.Timestamp(11_000_000), arrow.Timestamp(2_050), arrow.Timestamp(11_000_000)}},
+		{"_tm_pane", []any{"late", "late", "late"}}, {"_tm_revision", []any{int32(1), int32(1), int32(1)}}}
+	for i, ev := range mapRows(t, f, cfg, cols) {
+		if want := []string{"agg:ble_5m:a:1000.001-11000", "agg:ble_5m:a:-0.500-2.050", "agg:ble_5m:a:1000-11000"}[i]; uid(ev) != want {
+			t.Errorf("uid %v, want %s", uid(ev), want)
+		}
+	}
+}
+
+// A withdrawal has the uid of what it withdraws and every attribute that is required, and
+// the columns that sinks order and delete by come last.
+func TestWithdrawal(t *testing.T) {
+	for _, f := range feeds() {
+		for _, v := range ocsf.Versions() {
+			cfg := f.config(v)
+			cfg.Kind = ocsf.Session
+			cols := []col{{"_tm_del", []any{false, true}}, {"_tm_kind", []any{"+I", "-D"}}}
+			for _, c := range f.cols {
+				c.vals = []any{c.vals[0], nil}
+				switch {
+				case c.name == f.cols[0].name || strings.HasPrefix(c.name, "window_"):
+					c.vals[1] = c.vals[0]
+				case c.name == "_tm_pane":
+					c.vals[1] = "retracted"
+				case c.name == "_tm_revision":
+					c.vals = []any{int32(1), int32(2)}
+				}
+				cols = append(cols, c)
+			}
+			// The key columns stand in front of window_start.
+			slices.SortStableFunc(cols, func(a, b col) int {
+				return strings.Compare(fmt.Sprint(strings.HasPrefix(a.name, "_tm_")), fmt.Sprint(strings.HasPrefix(b.name, "_tm_")))
+			})
+			evs := mapRows(t, f, cfg, cols)
+			if uid(evs[0]) != uid(evs[1]) || evs[1]["metadata"].(map[string]any)["sequence"] != json.Number("1") {
+				t.Errorf("%s %s: %v\n%v", f.name, v, evs[0]["metadata"], evs[1]["metadata"])
+			}
+			if m := evs[1]["message"].(string); !strings.HasPrefix(m, "withdrawn: ") || strings.HasPrefix(evs[0]["message"].(string), "withdrawn") {
+				t.Errorf("%s %s: message %q", f.name, v, m)
+			}
+			if evs[0]["_tm_del"] != false || evs[1]["_tm_del"] != true || evs[1]["_tm_revision"] != json.Number("2") || evs[1]["unmapped"].(map[string]any)["firing"] != "retracted" {
+				t.Errorf("%s %s: %v", f.name, v, evs[1])
+			}
+			if _, taken := evs[0]["unmapped"].(map[string]any)["_tm_del"]; taken {
+				t.Errorf("%s %s: _tm_del is in unmapped too", f.name, v)
+			}
+		}
 	}
 }
 

@@ -60,6 +60,7 @@ const (
 	colCount    = "count"
 	colPane     = "_tm_pane"
 	colRevision = "_tm_revision"
+	colDeleted  = "_tm_del"
 )
 
 // Spec is what a feed adds to the attributes of every window event.
@@ -93,13 +94,16 @@ type Window struct {
 	count      *Input // nil when the results have none
 	pane       *Input
 	revision   *Input
+	deleted    *Input // nil when results are never withdrawn
 	taken      map[string]bool
 	rest       []*Input
 }
 
 // NewWindowMapper builds the mapper of one feed. The columns of in are the key columns,
 // window_start, window_end, and behind them in any order the aggregates, late_count,
-// _tm_pane and _tm_revision; the aggregate named count is the number of events.
+// _tm_pane and _tm_revision; the aggregate named count is the number of events. A row whose
+// _tm_del is true withdraws the event of its window: it becomes an event with the same uid
+// and the next sequence whose aggregates are null.
 func NewWindowMapper(cfg WindowConfig, spec Spec, in *arrow.Schema) (*Mapper, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -113,7 +117,10 @@ func NewWindowMapper(cfg WindowConfig, spec Spec, in *arrow.Schema) (*Mapper, er
 		return nil, fmt.Errorf("ocsf %s of %s: %w", spec.Class.Name, cfg.Op, err)
 	}
 	attrs := slices.Concat(w.head(spec), own, w.tail(spec))
-	m := &Mapper{in: in, attrs: attrs, last: w.revision.at}
+	m := &Mapper{in: in, attrs: attrs, kept: []int{w.revision.at}}
+	if w.deleted != nil {
+		m.kept = []int{w.deleted.at, w.revision.at}
+	}
 	for _, f := range in.Fields() {
 		m.inputs = append(m.inputs, w.byName[f.Name])
 		if !w.taken[f.Name] {
@@ -123,11 +130,14 @@ func NewWindowMapper(cfg WindowConfig, spec Spec, in *arrow.Schema) (*Mapper, er
 			w.rest = append(w.rest, w.byName[f.Name])
 		}
 	}
-	fields := make([]arrow.Field, len(attrs), len(attrs)+1)
+	fields := make([]arrow.Field, len(attrs), len(attrs)+len(m.kept))
 	for i := range attrs {
 		fields[i] = attrs[i].Field()
 	}
-	m.schema = arrow.NewSchema(append(fields, in.Field(m.last)), nil)
+	for _, at := range m.kept {
+		fields = append(fields, in.Field(at))
+	}
+	m.schema = arrow.NewSchema(fields, nil)
 	return m, nil
 }
 
@@ -156,6 +166,9 @@ func (w *Window) bind(entity string) error {
 	}
 	w.start, w.end = need(colStart, arrow.TIMESTAMP), need(colEnd, arrow.TIMESTAMP)
 	w.pane, w.revision = need(colPane, arrow.STRING), need(colRevision, arrow.INT32)
+	if w.byName[colDeleted] != nil {
+		w.deleted = need(colDeleted, arrow.BOOL)
+	}
 	if w.byName[colCount] != nil {
 		w.count = need(colCount, arrow.INT64)
 		if w.count.scale != 0 {
@@ -282,7 +295,12 @@ func (w *Window) head(spec Spec) []Attr {
 // tail has the attributes behind those of the class.
 func (w *Window) tail(spec Spec) []Attr {
 	message := spec.Message(w)
-	out := []Attr{{Name: "message", Text: func(dst []byte, row int) ([]byte, bool) { return message(dst, row), true }, Required: true}}
+	out := []Attr{{Name: "message", Text: func(dst []byte, row int) ([]byte, bool) {
+		if w.deleted.Bool(row) {
+			dst = append(dst, "withdrawn: "...)
+		}
+		return message(dst, row), true
+	}, Required: true}}
 	if spec.Observables {
 		typ := w.Config.Version.DeviceUID()
 		out = append(out, Attr{Name: "observables", List: true, Of: []Attr{
@@ -295,8 +313,9 @@ func (w *Window) tail(spec Spec) []Attr {
 	return append(out, Attr{Name: "unmapped", Map: func(m *Pairs, row int) { w.unmapped(m, row, spec.ShowKind) }})
 }
 
-// uid appends agg:<op>:<key>:<start ms>, with -<end ms> for sessions. Several key columns
-// are joined by |; a % or | inside a key is escaped as in URLs, and a null is %00, so that
+// uid appends agg:<op>:<key>:<start>, with -<end> where windows have no fixed size, in
+// milliseconds with three digits behind the point where that is not whole: a session may
+// give way to one that differs by less. Several key columns are joined by |; a % or | inside a key is escaped as in URLs, and a null is %00, so that
 // different keys never share a uid.
 func (w *Window) uid(dst []byte, row int) ([]byte, bool) {
 	dst = append(dst, "agg:"...)
@@ -314,13 +333,25 @@ func (w *Window) uid(dst []byte, row int) ([]byte, bool) {
 		}
 		dst = escapeKey(dst, from)
 	}
-	start, okS := w.start.Int(row)
-	dst = strconv.AppendInt(append(dst, ':'), start, 10)
-	end, okE := w.end.Int(row)
+	start, okS := w.start.micros(row)
+	dst = appendMillis(append(dst, ':'), start)
+	end, okE := w.end.micros(row)
 	if w.Config.Kind == Session || w.Config.Kind == Cumulate {
-		dst = strconv.AppendInt(append(dst, '-'), end, 10)
+		dst = appendMillis(append(dst, '-'), end)
 	}
 	return dst, okS && okE
+}
+
+// appendMillis appends a time in microseconds as milliseconds.
+func appendMillis(dst []byte, us int64) []byte {
+	if us%1000 == 0 {
+		return strconv.AppendInt(dst, us/1000, 10)
+	}
+	abs := uint64(us)
+	if us < 0 {
+		dst, abs = append(dst, '-'), -abs
+	}
+	return fmt.Appendf(dst, "%d.%03d", abs/1000, abs%1000)
 }
 
 // escapeKey escapes dst[from:].
