@@ -11,7 +11,8 @@ import (
 	"github.com/tidemark/tidemark/pipeline"
 )
 
-// Columns that the sink adds, and the one that it replaces.
+// Columns that the sink adds, and the one that it replaces. _tm_del is a column of rows that
+// can be withdrawn; the table always has it.
 const (
 	colRevision = "_tm_revision"
 	colVersion  = "_tm_ver"
@@ -51,34 +52,50 @@ type column struct {
 	sealed arrow.DataType
 }
 
-// columnsOf flattens a schema. revision is the index of _tm_revision, -1 for none.
-func columnsOf(cfg Config, schema *arrow.Schema) (cols []column, revision int, err error) {
-	revision = -1
+// ownColumns are the indexes of the columns that the sink reads itself, -1 for none.
+type ownColumns struct {
+	revision int // _tm_revision, int32
+	deleted  int // _tm_del, bool: the row withdraws those of its sort key
+}
+
+// columnsOf flattens a schema.
+func columnsOf(cfg Config, schema *arrow.Schema) (cols []column, own ownColumns, err error) {
+	own = ownColumns{-1, -1}
 	taken := map[string]bool{colVersion: true, colDeleted: true, colLineage: true, colEpoch: true, colBlock: true}
 	for i, f := range schema.Fields() {
 		if f.Name == colRevision {
 			if f.Type.ID() != arrow.INT32 {
-				return nil, 0, fmt.Errorf("column %s: type %s, want int32", f.Name, f.Type)
+				return nil, own, fmt.Errorf("column %s: type %s, want int32", f.Name, f.Type)
 			}
-			revision = i
+			own.revision = i
+			continue
+		}
+		if f.Name == colDeleted {
+			switch {
+			case f.Type.ID() != arrow.BOOL:
+				return nil, own, fmt.Errorf("column %s: type %s, want bool", f.Name, f.Type)
+			case cfg.Append:
+				return nil, own, fmt.Errorf("column %s: a table that only grows cannot delete: set append to false", f.Name)
+			}
+			own.deleted = i
 			continue
 		}
 		if cols, err = flatten(cols, cfg, column{name: f.Name, path: []int{i}, field: f}, false); err != nil {
-			return nil, 0, err
+			return nil, own, err
 		}
 	}
 	for _, c := range cols {
 		if taken[c.name] {
-			return nil, 0, fmt.Errorf("column %s: the name is taken, by another column or by the sink", c.name)
+			return nil, own, fmt.Errorf("column %s: the name is taken, by another column or by the sink", c.name)
 		}
 		taken[c.name] = true
 	}
 	for _, name := range cfg.LowCardinality {
 		if !slices.ContainsFunc(cols, func(c column) bool { return c.name == name && c.low }) {
-			return nil, 0, fmt.Errorf("low_cardinality: %q is not a string column of the table", name)
+			return nil, own, fmt.Errorf("low_cardinality: %q is not a string column of the table", name)
 		}
 	}
-	return cols, revision, nil
+	return cols, own, nil
 }
 
 // flatten appends the columns of one field. c comes with name, path and field.
@@ -213,12 +230,16 @@ func flatType(f arrow.Field) (typ string, scale int, err error) {
 	return "", 0, fmt.Errorf("type %s has no ClickHouse column here: convert it before the sink", f.Type)
 }
 
-// sealedSchema is the schema of the sealed blocks: the columns, then _tm_ver.
-func sealedSchema(cols []column) *arrow.Schema {
-	fields := make([]arrow.Field, 0, len(cols)+1)
+// sealedSchema is the schema of the sealed blocks: the columns, then _tm_ver, then _tm_del
+// when rows can be withdrawn.
+func sealedSchema(cols []column, own ownColumns) *arrow.Schema {
+	fields := make([]arrow.Field, 0, len(cols)+2)
 	for _, c := range cols {
 		fields = append(fields, arrow.Field{Name: c.name, Type: c.sealed, Nullable: c.nullable})
 	}
 	fields = append(fields, arrow.Field{Name: colVersion, Type: arrow.PrimitiveTypes.Uint64})
+	if own.deleted >= 0 {
+		fields = append(fields, arrow.Field{Name: colDeleted, Type: arrow.PrimitiveTypes.Uint8})
+	}
 	return arrow.NewSchema(fields, nil)
 }

@@ -131,6 +131,8 @@ func TestColumnRefusals(t *testing.T) {
 		{"letters, digits", []arrow.Field{{Name: "a.b", Type: p.Int64}, {Name: "", Type: p.Int64}}, nil},
 		{"name is taken", []arrow.Field{{Name: "_tm_block", Type: p.Int64}}, nil},
 		{"name is taken", []arrow.Field{{Name: "x", Type: p.Int64}, {Name: "x", Type: p.Int64}}, nil},
+		{"want bool", []arrow.Field{{Name: "_tm_del", Type: p.Uint8}}, nil},
+		{"only grows", []arrow.Field{{Name: "_tm_del", Type: arrow.FixedWidthTypes.Boolean}}, func(c *Config) { c.Append = true }},
 		{"want int32", []arrow.Field{{Name: "_tm_revision", Type: p.Int64}}, nil},
 		{"without fields", []arrow.Field{{Name: "s", Type: arrow.StructOf()}}, nil},
 		{"timestamp[us]", []arrow.Field{{Name: "s", Type: arrow.FixedWidthTypes.Timestamp_s}}, nil},
@@ -222,11 +224,11 @@ func wideBatch(mem memory.Allocator) arrow.RecordBatch {
 func TestValues(t *testing.T) {
 	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
 	defer mem.AssertSize(t, 0)
-	cols, revision, err := columnsOf(wideConfig(), wideSchema())
+	cols, own, err := columnsOf(wideConfig(), wideSchema())
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Sink{cfg: wideConfig(), cols: cols, revision: revision, sealedAs: sealedSchema(cols), mem: mem}
+	s := &Sink{cfg: wideConfig(), cols: cols, own: own, sealedAs: sealedSchema(cols, own), mem: mem}
 	rec := wideBatch(mem)
 	defer rec.Release()
 	// Row 1 comes first, and from a slice, so that offsets count.

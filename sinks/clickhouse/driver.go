@@ -128,9 +128,13 @@ func (c *conn) insert(ctx context.Context, in insertion) error {
 			}
 		}
 		at := len(c.cols)
+		deleted := make([]uint8, rows)
+		if at+1 < int(in.rec.NumCols()) {
+			deleted = in.rec.Column(at + 1).(*array.Uint8).Uint8Values()
+		}
 		return errors.Join(
 			b.Column(at).Append(in.rec.Column(at).(*array.Uint64).Uint64Values()),
-			b.Column(at+1).Append(make([]uint8, rows)),
+			b.Column(at+1).Append(deleted),
 			b.Column(at+2).Append(repeated(in.lineage, rows)),
 			b.Column(at+3).Append(repeated(uint64(in.epoch), rows)),
 			b.Column(at+4).Append(repeated(in.n, rows)))

@@ -282,7 +282,7 @@ func hashText(h *xxhash.Digest) string { return fmt.Sprintf("%016x", h.Sum64()) 
 
 // gather copies rows into one record of the sealed schema.
 func (s *Sink) gather(e pipeline.Epoch, recs []arrow.RecordBatch, rows []pipeline.RowRef) (arrow.RecordBatch, error) {
-	cols := make([]arrow.Array, 0, len(s.cols)+1)
+	cols := make([]arrow.Array, 0, len(s.cols)+2)
 	defer func() {
 		for _, c := range cols {
 			c.Release()
@@ -300,6 +300,13 @@ func (s *Sink) gather(e pipeline.Epoch, recs []arrow.RecordBatch, rows []pipelin
 		return nil, err
 	}
 	cols = append(cols, v)
+	if s.own.deleted >= 0 {
+		d, err := s.deletions(recs, rows)
+		if err != nil {
+			return nil, err
+		}
+		cols = append(cols, d)
+	}
 	return array.NewRecordBatch(s.sealedAs, cols, int64(len(rows))), nil
 }
 
@@ -310,8 +317,8 @@ func (s *Sink) versions(e pipeline.Epoch, recs []arrow.RecordBatch, rows []pipel
 	b.Reserve(len(rows))
 	for _, r := range rows {
 		revision := int32(0)
-		if s.revision >= 0 {
-			a, ok := recs[r.Rec].Column(s.revision).(*array.Int32)
+		if s.own.revision >= 0 {
+			a, ok := recs[r.Rec].Column(s.own.revision).(*array.Int32)
 			if !ok || a.IsNull(int(r.Row)) {
 				return nil, fmt.Errorf("column %s: null", colRevision)
 			}
@@ -322,6 +329,25 @@ func (s *Sink) versions(e pipeline.Epoch, recs []arrow.RecordBatch, rows []pipel
 			return nil, err
 		}
 		b.UnsafeAppend(v)
+	}
+	return b.NewArray(), nil
+}
+
+// deletions computes _tm_del.
+func (s *Sink) deletions(recs []arrow.RecordBatch, rows []pipeline.RowRef) (arrow.Array, error) {
+	b := array.NewUint8Builder(s.mem)
+	defer b.Release()
+	b.Reserve(len(rows))
+	for _, r := range rows {
+		a, ok := recs[r.Rec].Column(s.own.deleted).(*array.Boolean)
+		if !ok || a.IsNull(int(r.Row)) {
+			return nil, fmt.Errorf("column %s: null", colDeleted)
+		}
+		del := uint8(0)
+		if a.Value(int(r.Row)) {
+			del = 1
+		}
+		b.UnsafeAppend(del)
 	}
 	return b.NewArray(), nil
 }

@@ -35,7 +35,7 @@ type Sink struct {
 	schema   *arrow.Schema
 	sealedAs *arrow.Schema
 	cols     []column
-	revision int // index of _tm_revision, -1 for none
+	own      ownColumns
 	mem      memory.Allocator
 	log      *slog.Logger
 	server   server
@@ -65,7 +65,7 @@ func newSink(cfg Config, store pipeline.Store, schema *arrow.Schema, log *slog.L
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("clickhouse sink: %w", err)
 	}
-	cols, revision, err := columnsOf(cfg, schema)
+	cols, own, err := columnsOf(cfg, schema)
 	if err != nil {
 		return nil, fmt.Errorf("clickhouse sink %s: %w", cfg.Table, err)
 	}
@@ -75,7 +75,7 @@ func newSink(cfg Config, store pipeline.Store, schema *arrow.Schema, log *slog.L
 	run := make([]byte, 8)
 	_, _ = rand.Read(run) // never fails
 	return &Sink{
-		cfg: cfg, store: store, schema: schema, sealedAs: sealedSchema(cols), cols: cols, revision: revision,
+		cfg: cfg, store: store, schema: schema, sealedAs: sealedSchema(cols, own), cols: cols, own: own,
 		mem: memory.DefaultAllocator, log: log.With("sink", "clickhouse", "table", cfg.Database+"."+cfg.Table),
 		pause: backoff, run: hex.EncodeToString(run), fresh: map[string]bool{},
 	}, nil

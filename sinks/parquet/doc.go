@@ -18,5 +18,16 @@
 // Three columns are added: _tm_ver, which replaces _tm_revision and whose largest value
 // is the valid one among rows of the same key and window; _tm_lineage and _tm_epoch.
 //
+// Files only grow: the current state is read. Where results can be withdrawn (sessions),
+// rows have a column _tm_del, and a key and window whose valid row has it is gone:
+//
+//	SELECT * FROM (SELECT * FROM read_parquet('<dir>/<table>/**/*.parquet')
+//	  QUALIFY row_number() OVER (PARTITION BY metadata.uid ORDER BY _tm_ver DESC) = 1)
+//	WHERE NOT _tm_del
+//
+// With normalize to none a row is identified by key, window_start and window_end instead of
+// metadata.uid. Rows with the old values of a change (_tm_kind -U) have a _tm_ver below that
+// of the new values, so this passes them over.
+//
 // This is the only package that imports parquet-go.
 package parquet

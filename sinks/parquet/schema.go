@@ -18,6 +18,8 @@ const (
 	colVersion  = "_tm_ver"
 	colLineage  = "_tm_lineage"
 	colEpoch    = "_tm_epoch"
+	// colDeleted is a column of rows that can be withdrawn. It is written like any other.
+	colDeleted = "_tm_del"
 )
 
 // maxDepth bounds the nesting of a schema.
@@ -69,6 +71,9 @@ func compile(table string, schema *arrow.Schema) (*pq.Schema, []*shape, int, err
 			}
 			revision = i
 			continue
+		}
+		if f.Name == colDeleted && (f.Type.ID() != arrow.BOOL || f.Nullable) {
+			return nil, nil, 0, fmt.Errorf("column %s: type %s, nullable %t, want bool without nulls", f.Name, f.Type, f.Nullable)
 		}
 		if seen[f.Name] {
 			return nil, nil, 0, fmt.Errorf("column %s: the name is taken, by another column or by the sink", f.Name)

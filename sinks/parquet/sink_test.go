@@ -555,6 +555,8 @@ func TestConfig(t *testing.T) {
 	}{
 		{"partition", []arrow.Field{{Name: "x", Type: arrow.BinaryTypes.String}}, nil},
 		{"not in the schema", nil, func(c *Config) { c.SortBy = []string{"nope"} }},
+		{"want bool", []arrow.Field{{Name: "_tm_del", Type: arrow.PrimitiveTypes.Uint8}}, nil},
+		{"want bool", []arrow.Field{{Name: "_tm_del", Type: arrow.FixedWidthTypes.Boolean, Nullable: true}}, nil},
 		{"name is taken", []arrow.Field{{Name: "_tm_ver", Type: arrow.PrimitiveTypes.Int64}}, nil},
 		{"want int32", []arrow.Field{{Name: "_tm_revision", Type: arrow.PrimitiveTypes.Int64}}, nil},
 		{"timestamp[us]", []arrow.Field{{Name: "t", Type: arrow.FixedWidthTypes.Timestamp_ms}}, nil},
