@@ -80,12 +80,12 @@ func (c SessionConfig) Validate() error {
 	if c.Gap <= 0 {
 		errs = append(errs, fmt.Errorf("session gap %v: must be above 0", ticks(c.Gap)))
 	} else if c.MaxLength < c.Gap {
-		errs = append(errs, fmt.Errorf("session max length %v: must be at least the gap (%v)", ticks(c.MaxLength), ticks(c.Gap)))
+		errs = append(errs, fmt.Errorf("session max_length %v: must be at least the gap (%v)", ticks(c.MaxLength), ticks(c.Gap)))
 	}
 	switch c.Touch {
 	case TouchSplit, TouchMerge:
 	default:
-		errs = append(errs, fmt.Errorf("touch %q: known are %s, %s", c.Touch, TouchSplit, TouchMerge))
+		errs = append(errs, fmt.Errorf("session touch %q: known are %s, %s", c.Touch, TouchSplit, TouchMerge))
 	}
 	return errors.Join(append(errs, c.emission().problems()...)...)
 }
@@ -172,7 +172,9 @@ func NewSession(cfg SessionConfig, rows *arrow.Schema, mem memory.Allocator) (*S
 	if cfg.GapColumn != "" {
 		at := rows.FieldIndices(cfg.GapColumn)
 		if len(at) != 1 || rows.Field(at[0]).Type.ID() != arrow.INT64 {
-			gerr = fmt.Errorf("gap column %q is not an int64 column of the rows", cfg.GapColumn)
+			gerr = fmt.Errorf("session gap_column %q: not an int64 column of the rows", cfg.GapColumn)
+		} else if scale, ok := rows.Field(at[0]).Metadata.GetValue(pipeline.ScaleKey); ok && scale != "0" {
+			gerr = fmt.Errorf("session gap_column %q: %s digits behind the point, want whole microseconds", cfg.GapColumn, scale)
 		} else {
 			gap = at[0]
 		}

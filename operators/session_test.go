@@ -135,11 +135,11 @@ func TestSessionConfig(t *testing.T) {
 	}
 	short := good
 	short.MaxLength = 9
-	if err := short.Validate(); err == nil || !strings.Contains(err.Error(), "max length") {
+	if err := short.Validate(); err == nil || !strings.Contains(err.Error(), "max_length") {
 		t.Errorf("a cap below the gap: %v", err)
 	}
 	for name, change := range map[string]func(*operators.SessionConfig){
-		"gap column":         func(c *operators.SessionConfig) { c.GapColumn = "key" },
+		"gap_column":         func(c *operators.SessionConfig) { c.GapColumn = "key" },
 		"is not a column":    func(c *operators.SessionConfig) { c.Keys = []string{"nobody"} },
 		"is there twice":     func(c *operators.SessionConfig) { c.Aggregates[0].As = "window_start" },
 		"needs early rows":   func(c *operators.SessionConfig) { c.Trigger = operators.OnRule },

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"go.yaml.in/yaml/v3"
 
@@ -118,11 +119,14 @@ type LimitsConfig struct {
 // WindowConfig is the keyed operator.
 type WindowConfig struct {
 	ID string `yaml:"id"`
-	// One of the three says how windows lie.
+	// One of the five says how windows lie.
 	Tumbling time.Duration   `yaml:"tumbling"`
 	Hopping  *HoppingConfig  `yaml:"hopping"`
 	Cumulate *CumulateConfig `yaml:"cumulate"`
-	Offset   time.Duration   `yaml:"offset"`
+	Session  *SessionConfig  `yaml:"session"`
+	// Global is one window for all time: a result per key when the input ends.
+	Global bool          `yaml:"global"`
+	Offset time.Duration `yaml:"offset"`
 	// Zone makes tumbling windows of 2 hours and more follow the clock of a place.
 	Zone      string            `yaml:"zone"`
 	Lateness  time.Duration     `yaml:"lateness"`
@@ -132,9 +136,11 @@ type WindowConfig struct {
 	LateDelay time.Duration     `yaml:"late_delay"`
 	Discard   bool              `yaml:"discard"`
 	// SkipUnchanged leaves out a revision whose values are those of the one before.
-	SkipUnchanged bool              `yaml:"skip_unchanged"`
-	Key           []string          `yaml:"key"`
-	Aggregates    []AggregateConfig `yaml:"aggregates"`
+	SkipUnchanged bool `yaml:"skip_unchanged"`
+	// Retract adds column _tm_kind and gives the old values before the new ones.
+	Retract    bool              `yaml:"retract"`
+	Key        []string          `yaml:"key"`
+	Aggregates []AggregateConfig `yaml:"aggregates"`
 }
 
 // DedupeConfig says in which columns duplicates agree, the window's key among them, and how
@@ -156,11 +162,52 @@ type CumulateConfig struct {
 	Step time.Duration `yaml:"step"`
 }
 
+// SessionConfig is runs of rows of a key, each less than gap after the one before.
+type SessionConfig struct {
+	Gap time.Duration `yaml:"gap"`
+	// GapColumn names a column of whole numbers with the gap after each row in microseconds;
+	// a row without one has Gap.
+	GapColumn string `yaml:"gap_column"`
+	// Touch is split or merge: what becomes of two sessions when one ends where the other
+	// starts.
+	Touch operators.Touch `yaml:"touch"`
+	// MaxLength cuts sessions, so that a device that never pauses does not keep one open for
+	// ever.
+	MaxLength Length `yaml:"max_length"`
+}
+
+// defaultMaxLength lets no session outlive a day: the state of a key is then bounded, and
+// its results come out daily.
+const defaultMaxLength = 24 * time.Hour
+
+func (c *SessionConfig) setDefaults() {
+	c.Touch, c.MaxLength = operators.TouchSplit, Length(pipeline.Ticks(defaultMaxLength))
+}
+
+// Length is a duration in ticks, or none.
+type Length int64
+
+// UnmarshalYAML implements yaml.Unmarshaler.
+func (l *Length) UnmarshalYAML(n *yaml.Node) error {
+	if n.Value == "none" {
+		*l = Length(pipeline.MaxTicks)
+		return nil
+	}
+	d, err := time.ParseDuration(n.Value)
+	if err != nil || d <= 0 {
+		return fmt.Errorf("%q is not a duration such as 24h, or none", n.Value)
+	}
+	*l = Length(pipeline.Ticks(d))
+	return nil
+}
+
 // EarlyConfig says when a window shows what it has before its end; 0 for not.
 type EarlyConfig struct {
 	Rows  int           `yaml:"rows"`  // of a key that wait
 	Delay time.Duration `yaml:"delay"` // of wall time after the first that waits
-	Every time.Duration `yaml:"every"` // of event time
+	// Aligned moves the delay to its next multiple.
+	Aligned bool          `yaml:"aligned"`
+	Every   time.Duration `yaml:"every"` // of event time
 }
 
 // AggregateConfig is one aggregate.
@@ -280,8 +327,11 @@ func (c *Config) resolve() {
 	}
 	table := strings.ReplaceAll(c.Job, "-", "_")
 	sortBy, timeColumn := append(slices.Clone(c.Window.Key), "window_start"), "window_start"
-	if c.Window.Cumulate != nil { // several windows begin at one start
+	switch {
+	case c.Window.Cumulate != nil || c.Window.Session != nil: // several windows begin at one start
 		sortBy = append(sortBy, "window_end")
+	case c.Window.Global: // window_start is null
+		sortBy = slices.Clone(c.Window.Key)
 	}
 	if c.Normalize.To == "ocsf" {
 		sortBy, timeColumn = []string{"metadata.uid"}, "time"
@@ -290,6 +340,9 @@ func (c *Config) resolve() {
 		if p := s.Parquet; p != nil {
 			p.Job = c.Job
 			p.Table = cmp.Or(p.Table, table)
+			if c.Window.Global && p.TimeColumn == "" {
+				p.PartitionBy = pipeline.PartitionNone
+			}
 			p.TimeColumn = cmp.Or(p.TimeColumn, timeColumn)
 			if p.SortBy == nil {
 				p.SortBy = sortBy
@@ -388,31 +441,20 @@ func (c *Config) validate(d *document) {
 
 // validateRows checks what depends on the columns of the feed, by building it.
 func (c *Config) validateRows(d *document, f feed) {
-	kinds := 0
-	for _, given := range []bool{child(d.node("window"), "tumbling") != nil, c.Window.Hopping != nil, c.Window.Cumulate != nil} {
-		if given {
-			kinds++
-		}
-	}
-	if kinds != 1 {
-		d.add(d.node("window"), "window", "say how windows lie by one of tumbling, hopping and cumulate")
-	}
-	if _, err := time.LoadLocation(c.Window.Zone); err != nil {
-		d.add(d.node("window", "zone"), "window.zone", "%q is no time zone, such as Europe/Amsterdam", c.Window.Zone)
-	}
-	if kinds == 1 && c.Window.Hopping == nil && c.Window.Cumulate == nil && c.Window.Tumbling <= 0 {
-		d.add(d.node("window", "tumbling"), "window.tumbling", "%v: a window must be longer than that", c.Window.Tumbling)
-	}
+	c.validateShape(d)
 	fields, err := schemas.Override(f.fields(), c.fieldMaps())
 	d.invalid(err, "fields")
 	d.invalid(c.decodeConfig(f).Validate(), "event_time")
 	d.invalid(c.jsonLimits().Validate(), "limits")
 	sized := *c // the columns can be checked whatever the sizes are
-	if sized.Window.Hopping == nil && sized.Window.Cumulate == nil && sized.Window.Tumbling <= 0 {
-		sized.Window.Tumbling, sized.Window.Offset = time.Hour, 0
+	if w := &sized.Window; !w.Global && w.Session == nil && w.Hopping == nil && w.Cumulate == nil && w.Tumbling <= 0 {
+		w.Tumbling, w.Offset = time.Hour, 0
 	}
-	d.invalid(sized.windowConfig(0).Validate(), "window")
+	d.invalidWindow(sized.validateWindow())
 	sized.Window = WindowConfig{ID: c.Window.ID, Tumbling: time.Hour, Trigger: operators.OnMark, Key: c.Window.Key, Aggregates: c.Window.Aggregates}
+	if s := c.Window.Session; s != nil {
+		sized.Window.Session = &SessionConfig{Gap: time.Hour, GapColumn: s.GapColumn, Touch: operators.TouchSplit, MaxLength: Length(pipeline.MaxTicks)}
+	}
 	sized.Source.Kafka.Topic, sized.Window.ID = cmp.Or(c.Source.Kafka.Topic, "topic"), cmp.Or(c.Window.ID, "window")
 	if err != nil || c.decodeConfig(f).Validate() != nil || c.jsonLimits().Validate() != nil || c.Normalize.Version.Validate() != nil {
 		return
@@ -438,7 +480,74 @@ func (c *Config) validateRows(d *document, f feed) {
 		}
 	}
 	if _, err := newPlan(sized, f, fields); err != nil {
-		d.invalid(err, "window")
+		d.invalidWindow(err)
+	}
+}
+
+// invalidWindow adds what is wrong with the keyed operator. What begins with session is
+// placed at the settings of sessions.
+func (d *document) invalidWindow(err error) {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range many.Unwrap() {
+			d.invalidWindow(e)
+		}
+		return
+	}
+	if err == nil {
+		return
+	}
+	if rest, ok := strings.CutPrefix(err.Error(), "session "); ok {
+		d.invalid(errors.New(rest), "window", "session")
+		return
+	}
+	d.invalid(err, "window")
+}
+
+// validateShape checks that windows lie in one way, and what belongs to it.
+func (c *Config) validateShape(d *document) {
+	w := c.Window
+	bad := func(key, format string, args ...any) {
+		d.add(d.node("window", key), "window."+key, format, args...)
+	}
+	tumbling := child(d.node("window"), "tumbling") != nil
+	kinds := 0
+	for _, given := range []bool{tumbling, w.Hopping != nil, w.Cumulate != nil, w.Session != nil, w.Global} {
+		if given {
+			kinds++
+		}
+	}
+	switch {
+	case kinds != 1:
+		d.add(d.node("window"), "window", "say how windows lie by one of tumbling, hopping, cumulate, session and global")
+	case tumbling && w.Tumbling <= 0:
+		bad("tumbling", "%v: a window must be longer than that", w.Tumbling)
+	}
+	if _, err := time.LoadLocation(w.Zone); err != nil {
+		bad("zone", "%q is no time zone, such as Europe/Amsterdam", w.Zone)
+	}
+	if w.Session != nil || w.Global {
+		if w.Offset != 0 {
+			bad("offset", "%v: windows with bounds that rows give, or none, cannot be moved", w.Offset)
+		}
+		if w.Zone != "" {
+			bad("zone", "%s: only tumbling windows follow a zone's clock", w.Zone)
+		}
+	}
+	if w.Global {
+		if c.Normalize.To == "ocsf" {
+			bad("global", "an OCSF event needs a time, and the window of all time has none: set normalize.to to none")
+		}
+		early := w.Early.Rows > 0 || w.Early.Delay > 0 || w.Early.Every > 0
+		if !c.Source.Kafka.Bounded && !early && w.Trigger != operators.OnUpdate {
+			bad("global", "the input of a live job does not end, so nothing would come out: set window.early, or source.kafka.bounded")
+		}
+	}
+	if c.Dedupe != nil && c.horizon() == pipeline.MaxTicks {
+		text := "the window of all time takes a row however old"
+		if w.Session != nil {
+			text = "a session without max_length takes a row however old"
+		}
+		d.add(d.node("dedupe"), "dedupe", "%s, so nothing could ever be forgotten", text)
 	}
 }
 
@@ -463,9 +572,11 @@ func (c *Config) windowConfig(seed uint64) operators.WindowConfig {
 	w := c.Window
 	cfg := operators.WindowConfig{Shape: operators.TumblingShape(pipeline.Ticks(w.Tumbling), pipeline.Ticks(w.Offset)),
 		Lateness: pipeline.Ticks(w.Lateness), Trigger: w.Trigger, EarlyRows: w.Early.Rows, EarlyDelay: pipeline.Ticks(w.Early.Delay),
-		EarlyEvery: pipeline.Ticks(w.Early.Every), LateRows: w.LateRows, LateDelay: pipeline.Ticks(w.LateDelay), Discard: w.Discard,
-		SkipUnchanged: w.SkipUnchanged, Keys: w.Key, Seed: seed}
+		EarlyAligned: w.Early.Aligned, EarlyEvery: pipeline.Ticks(w.Early.Every), LateRows: w.LateRows, LateDelay: pipeline.Ticks(w.LateDelay),
+		Discard: w.Discard, Retract: w.Retract, SkipUnchanged: w.SkipUnchanged, Keys: w.Key, Seed: seed}
 	switch {
+	case w.Global:
+		cfg.Kind = operators.Global
 	case w.Hopping != nil:
 		cfg.Size, cfg.Slide = pipeline.Ticks(w.Hopping.Size), pipeline.Ticks(w.Hopping.Slide)
 	case w.Cumulate != nil:
@@ -474,20 +585,67 @@ func (c *Config) windowConfig(seed uint64) operators.WindowConfig {
 	if w.Zone != "" {
 		cfg.Zone, _ = time.LoadLocation(w.Zone) // validate has tried it
 	}
-	for _, a := range w.Aggregates {
-		cfg.Aggregates = append(cfg.Aggregates, operators.Aggregate(a))
-	}
+	cfg.Aggregates = c.aggregates()
 	return cfg
+}
+
+func (c *Config) aggregates() []operators.Aggregate {
+	var out []operators.Aggregate
+	for _, a := range c.Window.Aggregates {
+		out = append(out, operators.Aggregate(a))
+	}
+	return out
+}
+
+// sessionConfig is for a job with sessions.
+func (c *Config) sessionConfig(seed uint64) operators.SessionConfig {
+	w, s := c.Window, c.Window.Session
+	return operators.SessionConfig{Gap: pipeline.Ticks(s.Gap), GapColumn: s.GapColumn, Touch: s.Touch, MaxLength: int64(s.MaxLength),
+		Lateness: pipeline.Ticks(w.Lateness), Trigger: w.Trigger, EarlyRows: w.Early.Rows, EarlyDelay: pipeline.Ticks(w.Early.Delay),
+		EarlyAligned: w.Early.Aligned, EarlyEvery: pipeline.Ticks(w.Early.Every), LateRows: w.LateRows, LateDelay: pipeline.Ticks(w.LateDelay),
+		Discard: w.Discard, Retract: w.Retract, SkipUnchanged: w.SkipUnchanged, Keys: w.Key, Aggregates: c.aggregates(), Seed: seed}
+}
+
+// validateWindow checks the keyed operator as far as that goes without columns.
+func (c *Config) validateWindow() error {
+	if c.Window.Session != nil {
+		return c.sessionConfig(0).Validate()
+	}
+	return c.windowConfig(0).Validate()
+}
+
+// keyed is what folds rows by key: windows or sessions.
+type keyed interface {
+	pipeline.Stateful
+	Schema() *arrow.Schema
+}
+
+// newKeyed builds the keyed operator.
+func (c *Config) newKeyed(seed uint64, rows *arrow.Schema, mem memory.Allocator) (keyed, error) {
+	if c.Window.Session != nil {
+		return operators.NewSession(c.sessionConfig(seed), rows, mem)
+	}
+	return operators.NewWindow(c.windowConfig(seed), rows, mem)
 }
 
 // dedupeConfig judges every row that a window can still take.
 func (c *Config) dedupeConfig(seed uint64) operators.DedupeConfig {
-	w := c.windowConfig(seed)
-	horizon := pipeline.AddTicks(w.Size, w.Lateness)
-	if w.Zone != nil { // a day may have an hour more
-		horizon = pipeline.AddTicks(horizon, pipeline.Ticks(24*time.Hour))
+	return operators.DedupeConfig{Columns: c.Dedupe.Columns, Within: pipeline.Ticks(c.Dedupe.Within), Horizon: c.horizon(), Seed: seed}
+}
+
+// horizon is how far behind its split's mark a row may be and still be taken: the longest
+// window that may hold it, and the lateness. MaxTicks: any.
+func (c *Config) horizon() int64 {
+	longest := c.windowConfig(0).Size
+	switch {
+	case c.Window.Session != nil:
+		longest = int64(c.Window.Session.MaxLength)
+	case c.Window.Global:
+		longest = pipeline.MaxTicks
+	case c.Window.Zone != "": // a day may have an hour more
+		longest = pipeline.AddTicks(longest, pipeline.Ticks(24*time.Hour))
 	}
-	return operators.DedupeConfig{Columns: c.Dedupe.Columns, Within: pipeline.Ticks(c.Dedupe.Within), Horizon: horizon, Seed: seed}
+	return pipeline.AddTicks(longest, pipeline.Ticks(c.Window.Lateness))
 }
 
 // shape says how the windows lie, in words.
@@ -497,6 +655,10 @@ func (w WindowConfig) shape() string {
 		return fmt.Sprintf("windows of %v every %v", w.Hopping.Size, w.Hopping.Slide)
 	case w.Cumulate != nil:
 		return fmt.Sprintf("windows of %v growing by %v", w.Cumulate.Size, w.Cumulate.Step)
+	case w.Session != nil:
+		return fmt.Sprintf("sessions with a gap of %v", w.Session.Gap)
+	case w.Global:
+		return "one window of all time"
 	}
 	return fmt.Sprintf("windows of %v", w.Tumbling)
 }

@@ -43,7 +43,7 @@ func newPlan(cfg Config, f feed, fields []schemas.Field) (*plan, error) {
 		return nil, err
 	}
 	p.rows = dec.Schema()
-	w, err := operators.NewWindow(cfg.windowConfig(0), p.rows, memory.DefaultAllocator)
+	w, err := cfg.newKeyed(0, p.rows, memory.DefaultAllocator)
 	if err != nil {
 		return nil, err
 	}
@@ -57,6 +57,8 @@ func newPlan(cfg Config, f feed, fields []schemas.Field) (*plan, error) {
 		oc.Kind = ocsf.Hopping
 	case cfg.Window.Cumulate != nil:
 		oc.Kind = ocsf.Cumulate
+	case cfg.Window.Session != nil:
+		oc.Kind = ocsf.Session
 	}
 	oc.Op, oc.Topic, oc.Version, oc.ProductVersion = cfg.Window.ID, cfg.Source.Kafka.Topic, cfg.Normalize.Version, version
 	p.mapper = func(in *arrow.Schema) (*ocsf.Mapper, error) { return f.mapper(oc, in) }
@@ -106,7 +108,7 @@ func (p *plan) chain(seed uint64, mem memory.Allocator) ([]pipeline.Operator, er
 		}
 		chain = append(chain, d)
 	}
-	w, err := operators.NewWindow(p.cfg.windowConfig(seed), p.rows, mem)
+	w, err := p.cfg.newKeyed(seed, p.rows, mem)
 	if err != nil {
 		return nil, err
 	}
