@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -84,6 +85,7 @@ func TestScript(t *testing.T) {
 			"damage":        cmdDamage,
 			"rows":          cmdRows,
 			"unique":        cmdUnique,
+			"current":       cmdCurrent,
 		},
 	})
 }
@@ -347,6 +349,31 @@ func cmdUnique(ts *testscript.TestScript, neg bool, args []string) {
 	n := len(lines)
 	if d := len(slices.Compact(lines)); n != number(ts, args[1]) || d != n {
 		ts.Fatalf("%d rows, %d of them unlike, want %s", n, d, args[1])
+	}
+}
+
+// cmdCurrent prints the rows of a table that are valid: of those that agree in the ID columns
+// the one with the largest _tm_ver, unless it says _tm_del.
+func cmdCurrent(ts *testscript.TestScript, neg bool, args []string) {
+	want(ts, neg, len(args) > 2, "current TABLE ID,... COLUMN...")
+	ids := strings.Split(args[1], ",")
+	lines, err := tableRows(ts.MkAbs(args[0]), slices.Concat(ids, []string{"_tm_ver", "_tm_del"}, args[2:]))
+	ts.Check(err)
+	valid, versions := map[string]string{}, map[string]int{}
+	for _, l := range lines {
+		cells := strings.Split(l, " | ")
+		id, version, deleted, rest := strings.Join(cells[:len(ids)], " | "), number(ts, cells[len(ids)]), cells[len(ids)+1] == "true", cells[len(ids)+2:]
+		if version < versions[id] {
+			continue
+		}
+		versions[id] = version
+		delete(valid, id)
+		if !deleted {
+			valid[id] = strings.Join(rest, " | ")
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(valid)) {
+		fmt.Fprintln(ts.Stdout(), id+" | "+valid[id])
 	}
 }
 
