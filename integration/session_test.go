@@ -3,6 +3,7 @@ package integration
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -81,4 +82,35 @@ func TestSessions(t *testing.T) {
 			sameLines(t, "current, merged", r.lines(t, tables, j.db+"_current", "SELECT count() FROM %s"), []string{fmt.Sprint(len(want))})
 		})
 	}
+}
+
+// TestGlobal: one result per key for all time, when the input ends. It has no bounds, so
+// the rows are in the partition and the folder of rows without a time.
+func TestGlobal(t *testing.T) {
+	r, file := newRig(t), dataFile(t, "indoor-ble/detections.csv")
+	totals := map[string]sums{}
+	for _, e := range csvEvents(t, file, bleFromCSV) {
+		totals[e.key] = totals[e.key].add(e.value)
+	}
+	var want []string
+	for _, key := range slices.Sorted(maps.Keys(totals)) {
+		want = append(want, fmt.Sprintf("%s\t%d\t%d\t1", key, totals[key].count, totals[key].sum))
+	}
+	const topic = "ble-all-time"
+	r.tidemark(t, r.produceBLE(file, topic)...)
+	text := bleFields + `event_time: {quiet_after: never}
+window:
+  global: true
+  early: {every: 1h}
+  key: [asset_id]
+  aggregates: [{fn: count, as: count}, {fn: sum, column: rssi_dbm, as: rssi_sum}]
+normalize: {to: none}`
+	j := r.newJob(t, topic, topic, "asset_id", text)
+	j.row = "asset_id, _tm_ver"
+	r.tidemark(t, "run", "-f", j.bounded)
+	for _, p := range j.places() {
+		sameLines(t, p.name, r.lines(t, p, j.db, "SELECT asset_id, count, rssi_sum, window_start IS NULL AND window_end IS NULL FROM (SELECT * FROM %s ORDER BY _tm_ver DESC LIMIT 1 BY asset_id) ORDER BY asset_id"), want)
+	}
+	sameLines(t, "current", r.lines(t, j.places()[1], j.db+"_current", "SELECT asset_id, count, rssi_sum, window_start IS NULL FROM %s ORDER BY asset_id"), want)
+	r.physical(t, j)
 }

@@ -340,9 +340,6 @@ func (c *Config) resolve() {
 		if p := s.Parquet; p != nil {
 			p.Job = c.Job
 			p.Table = cmp.Or(p.Table, table)
-			if c.Window.Global && p.TimeColumn == "" {
-				p.PartitionBy = pipeline.PartitionNone
-			}
 			p.TimeColumn = cmp.Or(p.TimeColumn, timeColumn)
 			if p.SortBy == nil {
 				p.SortBy = sortBy
