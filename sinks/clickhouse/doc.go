@@ -23,8 +23,10 @@
 // ReplacingMergeTree keeps the largest, and the view <table>_current shows it. A row whose
 // column _tm_del is true withdraws those with its sort key: it is stored with _tm_del = 1,
 // and the view shows none of them unless one with a larger _tm_ver has come. Rows that hold
-// the old values of a change (-U) are stored like any other: the new values (+U) follow with
-// a larger _tm_ver, so that whoever reads between two blocks finds the old values, not none.
+// the old values of a change (-U) are sent like any other, not as deletions: the new values
+// (+U) follow with a larger _tm_ver, so that whoever reads between two blocks finds the old
+// values, not none. The table is no changelog: of the rows of a sort key in one INSERT the
+// server keeps the last alone. The Parquet files have them all.
 //
 // Structs are flattened to dotted columns, lists of plain values at the top are arrays,
 // all other lists are JSON text: ClickHouse takes array columns with a common prefix for
