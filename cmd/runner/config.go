@@ -144,7 +144,8 @@ type WindowConfig struct {
 }
 
 // DedupeConfig says in which columns duplicates agree, the window's key among them, and how
-// far apart in event time they are at most.
+// far apart in event time they are at most. What it remembers covers every row that a window
+// can still take: with sessions, max_length and lateness.
 type DedupeConfig struct {
 	Columns []string      `yaml:"columns"`
 	Within  time.Duration `yaml:"within"`

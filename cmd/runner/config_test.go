@@ -7,8 +7,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/tidemark/tidemark/pipeline"
 )
 
 // TestConfigProblems: testdata/config/*.yaml hold mistakes; beside each stands what is
@@ -77,3 +80,23 @@ source: {kafka: {brokers: ["127.0.0.1:1"], topic: t}}
 window: {tumbling: 10s}
 sinks: [{parquet: {dir: out}}]
 `
+
+// TestHorizon: duplicates are looked for among all rows that a window can still take.
+func TestHorizon(t *testing.T) {
+	for window, want := range map[string]time.Duration{
+		"{tumbling: 10s, lateness: 1m}":                                      70 * time.Second,
+		"{hopping: {size: 20s, slide: 10s}}":                                 20 * time.Second,
+		"{cumulate: {size: 1h, step: 10m}, lateness: 1m}":                    61 * time.Minute,
+		"{tumbling: 24h, zone: Europe/Amsterdam}":                            48 * time.Hour,
+		"{session: {gap: 5m}, lateness: 1h}":                                 25 * time.Hour,
+		"{session: {gap: 5m, max_length: 30m, touch: merge}, retract: true}": 30 * time.Minute,
+	} {
+		cfg, err := parseConfig("job.yaml", []byte(strings.Replace(validJob, "{tumbling: 10s}", window, 1)))
+		if err != nil {
+			t.Errorf("%s: %v", window, err)
+		}
+		if got := cfg.horizon(); got != pipeline.Ticks(want) {
+			t.Errorf("%s: horizon %d, want %v", window, got, want)
+		}
+	}
+}
