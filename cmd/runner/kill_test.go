@@ -17,6 +17,7 @@ import (
 	pq "github.com/parquet-go/parquet-go"
 	"github.com/twmb/franz-go/pkg/kfake"
 
+	"github.com/tidemark/tidemark/pipeline"
 	"github.com/tidemark/tidemark/pipeline/pipelinetest"
 )
 
@@ -153,14 +154,16 @@ type killExpect struct {
 // killWant counts by the oracle. A key's partition is murmur2 of the key, so the rows of a
 // split are those of its keys, in the order sent.
 func killWant(rows []pipelinetest.Row, partitions int) killExpect {
-	o := &pipelinetest.Oracle{Size: 10_000_000, Lateness: 1_000_000, Bound: 2_000_000}
+	o := pipelinetest.NewOracle(pipelinetest.OracleSpec{Kind: "hopping", Size: 10_000_000, Slide: 10_000_000, Lateness: 1_000_000,
+		Bound: 2_000_000, QuietAfter: pipeline.MaxTicks, MaxAhead: pipeline.MaxTicks}, partitions)
 	for _, r := range rows {
 		r.Split = murmur2Partition(r.Key, partitions)
 		o.Add(r)
 	}
 	e := killExpect{late: len(o.Late)}
-	for w, v := range o.Wins {
-		e.windows = append(e.windows, fmt.Sprintf("%s %d %d %d %d %d", w.Key, w.Start, v.Count, v.Sum, v.Min, v.Max))
+	for _, w := range o.Windows() {
+		v := func(fn string) string { return w.Value(fn, "value") }
+		e.windows = append(e.windows, fmt.Sprintf("%s %d %s %s %s %s", w.Key, w.Start, v("count"), v("sum"), v("min"), v("max")))
 	}
 	sort.Strings(e.windows)
 	return e

@@ -1,17 +1,22 @@
 package pipelinetest
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"sort"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/tidemark/tidemark/pipeline"
@@ -109,18 +114,25 @@ func (s *RowSource) turnOf() (ev *pipeline.Event, wait bool) {
 func (s *RowSource) rows(i int) pipeline.Event {
 	rows := s.Splits[i][s.next[i]:min(s.next[i]+s.Batch, len(s.Splits[i]))]
 	s.next[i] += len(rows)
-	w := &pipeline.Wire{}
+	return pipeline.Event{Kind: pipeline.Rows, Split: rowSplit(i), Wire: NewWire(rows)}
+}
+
+// NewWire encodes rows of one split for RowDecoder. Offsets count from 0 without a gap.
+func NewWire(rows []Row) *pipeline.Wire {
+	w := &pipeline.Wire{Split: rows[0].Split}
 	for _, r := range rows {
 		at := len(w.Data)
 		w.Data = binary.BigEndian.AppendUint64(w.Data, uint64(r.Time))
 		w.Data = binary.BigEndian.AppendUint64(w.Data, uint64(r.Value))
+		w.Data = binary.BigEndian.AppendUint64(w.Data, math.Float64bits(r.Level))
 		w.Data = append(w.Data, r.Key...)
 		w.Offset, w.Ingest = append(w.Offset, r.Offset), append(w.Ingest, r.Ingest)
 		w.Keys = append(w.Keys, pipeline.Span{Len: -1})
 		w.Values = append(w.Values, pipeline.Span{At: int32(at), Len: int32(len(w.Data) - at)})
 	}
-	w.Next = pipeline.Position{Offset: int64(s.next[i]), LastBatch: -1, LastIngest: rows[len(rows)-1].Ingest}
-	return pipeline.Event{Kind: pipeline.Rows, Split: rowSplit(i), Wire: w}
+	end := rows[len(rows)-1]
+	w.Next = pipeline.Position{Offset: end.Offset + 1, LastBatch: -1, LastIngest: end.Ingest}
+	return w
 }
 
 // Pause implements pipeline.Source.
@@ -145,27 +157,37 @@ func (s *RowSource) Commit(_ context.Context, at map[pipeline.Split]pipeline.Pos
 // Close implements pipeline.Source.
 func (s *RowSource) Close() error { return nil }
 
-// RowDecoder decodes what RowSource sends.
-type RowDecoder struct{ Mem memory.Allocator }
+// RowDecoder decodes what RowSource sends, to RowSchema or WideSchema.
+type RowDecoder struct {
+	Mem  memory.Allocator
+	Wide bool
+}
 
 // Schema implements pipeline.Decoder.
-func (d RowDecoder) Schema() *arrow.Schema { return RowSchema() }
+func (d RowDecoder) Schema() *arrow.Schema {
+	if d.Wide {
+		return WideSchema()
+	}
+	return RowSchema()
+}
 
 // Decode implements pipeline.Decoder.
 func (d RowDecoder) Decode(w *pipeline.Wire, out pipeline.Emitter) error {
 	var rows []Row
 	for i := range w.Len() {
 		v := w.Value(i)
-		rows = append(rows, Row{Time: int64(binary.BigEndian.Uint64(v)), Value: int64(binary.BigEndian.Uint64(v[8:])), Key: string(v[16:]),
+		rows = append(rows, Row{Time: int64(binary.BigEndian.Uint64(v)), Value: int64(binary.BigEndian.Uint64(v[8:])),
+			Level: math.Float64frombits(binary.BigEndian.Uint64(v[16:])), Key: string(v[24:]),
 			Split: w.Split, Offset: w.Offset[i], Ingest: w.Ingest[i]})
 	}
-	rec := Record(d.Mem, rows)
+	rec := record(d.Mem, d.Schema(), rows)
 	defer rec.Release()
 	return out.Emit(pipeline.Out, pipeline.Batch{Rec: rec, Split: w.Split, Passed: pipeline.MinTicks})
 }
 
-// MemSink keeps rows as lines of text in a Store: staged, then published under a name
-// that depends on the epoch alone. Fail, when set, is asked before every step.
+// MemSink keeps rows as lines of text in a Store, times as ticks: staged, then published
+// under a name that depends on the epoch alone, once. Fail, when set, is asked before every
+// step.
 type MemSink struct {
 	Store pipeline.Store
 	Name  string
@@ -194,7 +216,12 @@ func (st *memStage) Write(_ context.Context, b pipeline.Batch) error {
 	for i := range b.NumRows() {
 		var f []string
 		for c := range int(b.Rec.NumCols()) {
-			f = append(f, b.Rec.ColumnName(c)+"="+b.Rec.Column(c).ValueStr(i))
+			col := b.Rec.Column(c)
+			v := col.ValueStr(i)
+			if ts, ok := col.(*array.Timestamp); ok && !ts.IsNull(i) {
+				v = strconv.FormatInt(int64(ts.Value(i)), 10)
+			}
+			f = append(f, b.Rec.ColumnName(c)+"="+v)
 		}
 		st.lines = append(st.lines, strings.Join(f, " "))
 	}
@@ -222,7 +249,15 @@ func (s *MemSink) Publish(ctx context.Context, r pipeline.Receipt) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Store.Put(ctx, "published/"+string(r), b); err != nil {
+	name := "published/" + string(r)
+	err = s.Store.PutIfAbsent(ctx, name, b)
+	if errors.Is(err, pipeline.ErrExists) {
+		var old []byte
+		if old, err = s.Store.GetRange(ctx, name, 0, -1); err == nil && !bytes.Equal(old, b) {
+			err = fmt.Errorf("%s is published already, with other rows", name)
+		}
+	}
+	if err != nil {
 		return err
 	}
 	return s.step("published")
@@ -236,6 +271,13 @@ func (s *MemSink) Close() error { return nil }
 
 // Lines returns every published row, sorted.
 func (s *MemSink) Lines() ([]string, error) {
+	lines, err := s.Published()
+	sort.Strings(lines)
+	return lines, err
+}
+
+// Published returns every published row, by epoch and in the order written.
+func (s *MemSink) Published() ([]string, error) {
 	objects, err := s.Store.List(context.Background(), "published/"+s.Name+"/")
 	if err != nil {
 		return nil, err
@@ -248,7 +290,6 @@ func (s *MemSink) Lines() ([]string, error) {
 		}
 		lines = append(lines, strings.Split(string(b), "\n")...)
 	}
-	sort.Strings(lines)
 	return lines, nil
 }
 

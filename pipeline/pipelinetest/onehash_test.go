@@ -293,20 +293,23 @@ func value(c arrow.Array, i int) string {
 }
 
 func oracleLines(input [][]pipelinetest.Row) (lines []string, late int) {
-	o := &pipelinetest.Oracle{Size: hashWindow.Size, Offset: hashWindow.Offset, Lateness: hashWindow.Lateness, Bound: hashBound}
+	o := pipelinetest.NewOracle(pipelinetest.OracleSpec{Kind: "hopping", Size: hashWindow.Size, Slide: hashWindow.Size, Offset: hashWindow.Offset,
+		Lateness: hashWindow.Lateness, Bound: hashBound, QuietAfter: pipeline.MaxTicks, MaxAhead: pipeline.MaxTicks}, len(input))
 	for _, rows := range input {
 		for _, r := range rows {
 			o.Add(r)
 		}
 	}
-	for w, v := range o.Wins {
-		lines = append(lines, fmt.Sprintf("out key=%s window_start=%d count=%d sum=%d min=%d max=%d first=%d last=%d late_count=%d",
-			w.Key, w.Start, v.Count, v.Sum, v.Min, v.Max, v.First, v.Last, v.LateCount))
+	for _, w := range o.Windows() {
+		line := fmt.Sprintf("out key=%s window_start=%d", w.Key, w.Start)
+		for _, a := range hashWindow.Aggregates {
+			line += fmt.Sprintf(" %s=%s", a.As, w.Value(a.Fn, a.Column))
+		}
+		lines = append(lines, fmt.Sprintf("%s late_count=%d", line, w.Late))
 	}
-	for _, r := range o.Late {
-		start := operators.FloorStart(r.Time, hashWindow.Size, hashWindow.Offset)
-		lines = append(lines, fmt.Sprintf("late time=%d _split=%d _offset=%d _ingest=%d key=%s value=%d reason=late window_start=%d",
-			r.Time, r.Split, r.Offset, r.Ingest, r.Key, r.Value, start))
+	for _, l := range o.Late {
+		lines = append(lines, fmt.Sprintf("late time=%d _split=%d _offset=%d _ingest=%d key=%s value=%d reason=%s window_start=%d",
+			l.Time, l.Split, l.Offset, l.Ingest, l.Key, l.Value, l.Reason, l.Start))
 	}
 	sort.Strings(lines)
 	return lines, len(o.Late)

@@ -1,69 +1,396 @@
 package pipelinetest
 
-import "math/big"
+import (
+	"fmt"
+	"math"
+	"math/big"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
 
-// Oracle is the plain version of a tumbling window: one row at a time, one map, the
-// rules of time written out once more. It shares no code with the engine.
+// OracleSpec says what windows an Oracle makes. Times are ticks, within 2^61 of 0.
+type OracleSpec struct {
+	// Kind is hopping (tumbling with Slide = Size), cumulate (a step of Slide), days (local
+	// days of Zone), global or session.
+	Kind                string
+	Size, Slide, Offset int64
+	Zone                *time.Location
+	Gap, MaxLength      int64 // MaxLength of a session, math.MaxInt64 for any
+	Merge               bool  // sessions that touch are one
+	Lateness            int64
+	// Bound, QuietAfter and MaxAhead are those of pipeline.FrontConfig; math.MaxInt64 for
+	// splits that are never quiet, and for rows that may be ahead as they like.
+	Bound, QuietAfter, MaxAhead int64
+}
+
+// Oracle is the plain version of every kind of window, one row at a time: it keeps all
+// rows, frees nothing, knows no batches, slices, shards or panes, and has the rules of
+// time written out once more. It shares no code with the engine.
 type Oracle struct {
-	Size, Offset, Lateness, Bound int64
+	OracleSpec
+	Late    []OracleLate
+	Missed  int64 // (row, window) pairs that were late; of sessions, late rows
+	Outside int64 // rows that lie in no window
 
-	marks map[int32]*big.Int
-	Wins  map[OracleWindow]*OracleValue
-	Late  []Row
+	splits  []*oracleSplit
+	merged  int64
+	windows map[oracleKey]*OracleWindow
+	open    map[string][]*OracleWindow // sessions by key
+	days    map[string]int64           // first instant of a local day
+	arrived int
 }
 
-// OracleWindow is a key and a window start.
+type oracleKey struct {
+	key        string
+	start, end int64
+}
+
+type oracleSplit struct {
+	mark, last      int64 // last: broker timestamp of the last record
+	quiet, trailing bool
+}
+
+// OracleWindow is what a window of a key holds.
 type OracleWindow struct {
-	Key   string
-	Start int64
+	Key        string
+	Start, End int64
+	Rows       []Row // in order of arrival
+	Late       int64 // of them, those that came after their verdict had passed the end
 }
 
-// OracleValue is what a window holds.
-type OracleValue struct {
-	Count, Sum, Min, Max, First, Last, LateCount int64
-	first, last                                  Row
+// OracleLate is a late row: why, by how much, and the last window that it missed.
+type OracleLate struct {
+	Row
+	Reason         string
+	By, Start, End int64
 }
 
-// Add takes the next row of its split: rows of one split come in offset order.
-func (o *Oracle) Add(r Row) {
-	if o.Wins == nil {
-		o.marks, o.Wins = map[int32]*big.Int{}, map[OracleWindow]*OracleValue{}
+// NewOracle makes an oracle for rows of the given number of splits.
+func NewOracle(spec OracleSpec, splits int) *Oracle {
+	o := &Oracle{OracleSpec: spec, merged: math.MinInt64, windows: map[oracleKey]*OracleWindow{}, open: map[string][]*OracleWindow{}, days: map[string]int64{}}
+	for range splits {
+		o.splits = append(o.splits, &oracleSplit{mark: math.MinInt64, last: math.MinInt64})
 	}
-	t := big.NewInt(r.Time)
-	size := big.NewInt(o.Size)
-	// start = t - (t - offset) mod size, with the Euclidean remainder
-	rem := new(big.Int).Mod(new(big.Int).Sub(t, big.NewInt(o.Offset)), size)
-	start := new(big.Int).Sub(t, rem)
-	end1 := new(big.Int).Add(start, new(big.Int).Sub(size, big.NewInt(1)))
-	mark := o.marks[r.Split]
-	moved := new(big.Int).Sub(t, big.NewInt(o.Bound+1))
-	defer func() {
-		if mark == nil || moved.Cmp(mark) > 0 {
-			o.marks[r.Split] = moved
-		}
-	}()
-	if mark != nil && new(big.Int).Add(end1, big.NewInt(o.Lateness)).Cmp(mark) <= 0 {
-		o.Late = append(o.Late, r)
+	return o
+}
+
+// plus adds and stays within int64.
+func plus(a, b int64) int64 {
+	s := new(big.Int).Add(big.NewInt(a), big.NewInt(b))
+	switch {
+	case s.IsInt64():
+		return s.Int64()
+	case s.Sign() < 0:
+		return math.MinInt64
+	}
+	return math.MaxInt64
+}
+
+// floor is the largest multiple of step that is not above t.
+func floor(t, step int64) int64 {
+	rem := new(big.Int).Mod(big.NewInt(t), big.NewInt(step)) // Euclidean
+	return t - rem.Int64()
+}
+
+// Add takes the next row that arrives; the rows of a split arrive in offset order.
+func (o *Oracle) Add(r Row) {
+	s := o.splits[r.Split]
+	o.arrived++
+	r.arrived = o.arrived
+	verdict := s.mark
+	if s.mark < o.merged { // it was quiet, or came late: what was given away is gone
+		verdict = o.merged
+	}
+	if o.Kind == "session" {
+		o.session(r, verdict, s.mark)
+	} else {
+		o.window(r, verdict, s.mark)
+	}
+	if r.Time <= plus(r.Ingest, o.MaxAhead) {
+		s.mark = max(s.mark, plus(r.Time, -o.Bound-1))
+	}
+	o.returns(s)
+	s.last = r.Ingest
+	o.merge()
+}
+
+func (o *Oracle) returns(s *oracleSplit) {
+	if s.quiet {
+		s.quiet, s.trailing = false, s.mark < o.merged
+	}
+}
+
+// LogEnd takes note that a split was read to its log end by a fetch that was sent after a
+// record of another split had come with broker timestamp seen; empty: it never had any.
+func (o *Oracle) LogEnd(split int32, seen int64, empty bool) {
+	s := o.splits[split]
+	if o.QuietAfter == math.MaxInt64 || s.quiet {
 		return
 	}
-	at := OracleWindow{r.Key, start.Int64()}
-	v := o.Wins[at]
-	if v == nil {
-		v = &OracleValue{Min: r.Value, Max: r.Value, first: r, last: r, First: r.Value, Last: r.Value}
-		o.Wins[at] = v
+	if empty || s.last != math.MinInt64 && seen != math.MinInt64 && plus(seen, -s.last) > o.QuietAfter {
+		s.quiet = true
+		o.merge()
 	}
-	v.Count++
-	v.Sum += r.Value
-	v.Min, v.Max = min(v.Min, r.Value), max(v.Max, r.Value)
-	if before(r, v.first) {
-		v.first, v.First = r, r.Value
+}
+
+// End takes note that a bounded split has ended.
+func (o *Oracle) End(split int32) {
+	s := o.splits[split]
+	o.returns(s)
+	s.mark = math.MaxInt64
+	o.merge()
+}
+
+// merge raises the merged mark to the least of the splits that count.
+func (o *Oracle) merge() {
+	least, any := int64(math.MaxInt64), false
+	for _, s := range o.splits {
+		s.trailing = s.trailing && s.mark < o.merged
+		if !s.quiet && !s.trailing {
+			least, any = min(least, s.mark), true
+		}
 	}
-	if before(v.last, r) {
-		v.last, v.Last = r, r.Value
+	if any {
+		o.merged = max(o.merged, least)
 	}
-	if mark != nil && end1.Cmp(mark) <= 0 {
-		v.LateCount++
+}
+
+// last is the mark that completes a window.
+func last(end int64) int64 {
+	if end == math.MaxInt64 {
+		return end
 	}
+	return end - 1
+}
+
+func (o *Oracle) window(r Row, verdict, own int64) {
+	all := o.bounds(r.Time)
+	if len(all) == 0 {
+		o.Outside++
+		return
+	}
+	taken := false
+	for _, b := range all {
+		if plus(last(b[1]), o.Lateness) <= verdict {
+			o.Missed++
+			continue
+		}
+		taken = true
+		at := oracleKey{r.Key, b[0], b[1]}
+		w := o.windows[at]
+		if w == nil {
+			w = &OracleWindow{Key: r.Key, Start: b[0], End: b[1]}
+			o.windows[at] = w
+		}
+		w.take(r, verdict)
+	}
+	if !taken {
+		o.late(r, verdict, own, all[len(all)-1])
+	}
+}
+
+func (w *OracleWindow) take(r Row, verdict int64) {
+	w.Rows = append(w.Rows, r)
+	if last(w.End) <= verdict {
+		w.Late++
+	}
+}
+
+func (o *Oracle) late(r Row, verdict, own int64, missed [2]int64) {
+	reason := "quiet_split"
+	if plus(last(missed[1]), o.Lateness) <= own {
+		reason = "late"
+	}
+	o.Late = append(o.Late, OracleLate{r, reason, plus(verdict, -r.Time), missed[0], missed[1]})
+}
+
+// bounds lists the windows that hold t, by end.
+func (o *Oracle) bounds(t int64) (out [][2]int64) {
+	switch o.Kind {
+	case "global":
+		return [][2]int64{{math.MinInt64, math.MaxInt64}}
+	case "days":
+		return [][2]int64{o.day(t)}
+	case "cumulate":
+		start := floor(t-o.Offset, o.Size) + o.Offset
+		for end := start + o.Slide; end <= start+o.Size; end += o.Slide {
+			if t < end {
+				out = append(out, [2]int64{start, end})
+			}
+		}
+		return out
+	}
+	for start := floor(t-o.Offset-o.Size, o.Slide) + o.Offset; start <= t; start += o.Slide {
+		if t < start+o.Size {
+			out = append(out, [2]int64{start, start + o.Size})
+		}
+	}
+	return out
+}
+
+// day is the local day of t: it begins when the clock of the zone first shows its date, or
+// a later one, and ends when the next begins.
+func (o *Oracle) day(t int64) [2]int64 {
+	y, m, d := time.UnixMicro(t).In(o.Zone).Date()
+	for back := -2; ; back++ { // the first of the days around that has not ended
+		if end := o.begins(y, m, d+back+1); t < end {
+			start := o.begins(y, m, d+back)
+			return [2]int64{start, end}
+		}
+	}
+}
+
+// begins looks at the clock of the zone every minute.
+func (o *Oracle) begins(y int, m time.Month, d int) int64 {
+	date := time.Date(y, m, d, 0, 0, 0, 0, time.UTC)
+	name := date.Format(time.DateOnly)
+	if at, ok := o.days[name]; ok {
+		return at
+	}
+	at := date.Add(-26 * time.Hour)
+	for at.In(o.Zone).Format(time.DateOnly) < name {
+		at = at.Add(time.Minute)
+	}
+	o.days[name] = at.UnixMicro()
+	return o.days[name]
+}
+
+// session puts a row into its session: all those of its key that its own window meets, and
+// that its verdict has not passed, become one with it. A session that would grow beyond
+// MaxLength is cut, and the row joins the earliest that holds its time.
+func (o *Oracle) session(r Row, verdict, own int64) {
+	start, end := r.Time, plus(r.Time, o.Gap)
+	passed := func(end, more int64) bool { return plus(plus(last(end), more), o.Lateness) <= verdict }
+	var meets, others []*OracleWindow
+	for _, s := range o.open[r.Key] {
+		over := s.Start < end && start < s.End && !passed(s.End, 0)
+		touch := o.Merge && (s.Start == end || start == s.End) && !passed(s.End, 1)
+		if over || touch {
+			meets = append(meets, s)
+		} else {
+			others = append(others, s)
+		}
+	}
+	slices.SortStableFunc(meets, func(a, b *OracleWindow) int { return int(a.Start - b.Start) })
+	into := &OracleWindow{Key: r.Key, Start: start, End: end}
+	found := false
+	for i, s := range meets {
+		if s.Start <= start && start < plus(s.Start, o.MaxLength) {
+			s.End = min(max(s.End, end), plus(s.Start, o.MaxLength))
+			into, meets, found = s, slices.Delete(meets, i, i+1), true
+			break
+		}
+	}
+	for _, s := range meets {
+		if max(into.End, s.End)-min(into.Start, s.Start) > o.MaxLength {
+			others = append(others, s)
+			continue
+		}
+		found = true
+		into.Start, into.End = min(into.Start, s.Start), max(into.End, s.End)
+		into.Rows, into.Late = append(into.Rows, s.Rows...), into.Late+s.Late
+	}
+	if !found && passed(end, 0) {
+		o.Missed++
+		o.late(r, verdict, own, [2]int64{start, end})
+		return
+	}
+	into.take(r, verdict)
+	o.open[r.Key] = append(others, into)
+}
+
+// Windows returns every window with the rows that it took, in no order.
+func (o *Oracle) Windows() (all []*OracleWindow) {
+	for _, w := range o.windows {
+		all = append(all, w)
+	}
+	for _, list := range o.open {
+		all = append(all, list...)
+	}
+	return all
+}
+
+// Value renders an aggregate of column value or level, or the count of rows, as a result
+// column renders it. Sums are exact and rounded once.
+func (w *OracleWindow) Value(fn, column string) string {
+	byTime := slices.Clone(w.Rows)
+	slices.SortFunc(byTime, func(a, b Row) int {
+		switch {
+		case before(a, b):
+			return -1
+		case before(b, a):
+			return 1
+		}
+		return 0
+	})
+	switch fn {
+	case "count":
+		return strconv.Itoa(len(w.Rows))
+	case "collect":
+		arrived := slices.Clone(w.Rows)
+		slices.SortStableFunc(arrived, func(a, b Row) int { return a.arrived - b.arrived })
+		return listText(arrived)
+	case "collect_by_ts":
+		return listText(byTime)
+	}
+	number := func(r Row) *big.Rat {
+		if column == "level" {
+			return new(big.Rat).SetFloat64(r.Level)
+		}
+		return new(big.Rat).SetInt64(r.Value)
+	}
+	sum := new(big.Rat)
+	least, most := byTime[0], byTime[0]
+	for _, r := range byTime {
+		sum.Add(sum, number(r))
+		if number(r).Cmp(number(least)) < 0 {
+			least = r
+		}
+		if number(r).Cmp(number(most)) > 0 {
+			most = r
+		}
+	}
+	text := func(r Row) string {
+		if column == "level" {
+			return floatText(r.Level)
+		}
+		return strconv.FormatInt(r.Value, 10)
+	}
+	switch fn {
+	case "min":
+		return text(least)
+	case "max":
+		return text(most)
+	case "first":
+		return text(byTime[0])
+	case "last":
+		return text(byTime[len(byTime)-1])
+	case "mean":
+		f, _ := sum.Float64()
+		return floatText(f / float64(len(byTime)))
+	case "sum":
+		if column == "level" {
+			f, _ := sum.Float64()
+			return floatText(f)
+		}
+		if !sum.Num().IsInt64() {
+			return "(null)" // does not fit
+		}
+		return sum.Num().String()
+	}
+	panic(fmt.Sprintf("the oracle has no aggregate %s", fn))
+}
+
+func floatText(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }
+
+func listText(rows []Row) string {
+	var parts []string
+	for _, r := range rows {
+		parts = append(parts, strconv.FormatInt(r.Value, 10))
+	}
+	return "[" + strings.Join(parts, ",") + "]"
 }
 
 // before orders rows by event time, split and offset.

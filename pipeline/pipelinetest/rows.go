@@ -13,7 +13,7 @@ import (
 	"github.com/tidemark/tidemark/pipeline"
 )
 
-// Row is one row of a test: text key, integer value.
+// Row is one row of a test: text key, integer value, and a float where a test wants one.
 type Row struct {
 	Time   int64
 	Key    string
@@ -21,6 +21,9 @@ type Row struct {
 	Split  int32
 	Offset int64
 	Ingest int64
+	Level  float64
+
+	arrived int // the oracle's number for it
 }
 
 // RowSchema is the schema of Rows: the row columns, key and value.
@@ -30,9 +33,23 @@ func RowSchema() *arrow.Schema {
 		arrow.Field{Name: "value", Type: arrow.PrimitiveTypes.Int64}), nil)
 }
 
-// Record builds a record batch. The caller releases it.
+// WideSchema is RowSchema and level.
+func WideSchema() *arrow.Schema {
+	return arrow.NewSchema(append(RowSchema().Fields(), arrow.Field{Name: "level", Type: arrow.PrimitiveTypes.Float64}), nil)
+}
+
+// Record builds a record batch of RowSchema. The caller releases it.
 func Record(mem memory.Allocator, rows []Row) arrow.RecordBatch {
-	b := array.NewRecordBuilder(mem, RowSchema())
+	return record(mem, RowSchema(), rows)
+}
+
+// WideRecord builds a record batch of WideSchema. The caller releases it.
+func WideRecord(mem memory.Allocator, rows []Row) arrow.RecordBatch {
+	return record(mem, WideSchema(), rows)
+}
+
+func record(mem memory.Allocator, schema *arrow.Schema, rows []Row) arrow.RecordBatch {
+	b := array.NewRecordBuilder(mem, schema)
 	defer b.Release()
 	for _, r := range rows {
 		b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(r.Time))
@@ -41,6 +58,9 @@ func Record(mem memory.Allocator, rows []Row) arrow.RecordBatch {
 		b.Field(3).(*array.TimestampBuilder).Append(arrow.Timestamp(r.Ingest))
 		b.Field(4).(*array.StringBuilder).Append(r.Key)
 		b.Field(5).(*array.Int64Builder).Append(r.Value)
+		if schema.NumFields() > 6 {
+			b.Field(6).(*array.Float64Builder).Append(r.Level)
+		}
 	}
 	return b.NewRecordBatch()
 }
