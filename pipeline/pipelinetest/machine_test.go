@@ -132,8 +132,8 @@ func (m *machine) fail(format string, args ...any) {
 }
 
 // runMachine runs a plan to its end and returns what is wrong with the results.
-func runMachine(p plan, h how, seed uint64) *machine {
-	m := &machine{plan: p, how: h, rng: rand.New(rand.NewPCG(seed, 99)), mem: memory.NewCheckedAllocator(memory.NewGoAllocator()),
+func runMachine(p plan, h how, seed uint64) (m *machine) {
+	m = &machine{plan: p, how: h, rng: rand.New(rand.NewPCG(seed, 99)), mem: memory.NewCheckedAllocator(memory.NewGoAllocator()),
 		store: pipelinetest.NewMemStore(), seed: seed, at: map[int64]int{}}
 	m.out = &pipelinetest.MemSink{Store: m.store, Name: "out"}
 	m.late = &pipelinetest.MemSink{Store: m.store, Name: "late"}
@@ -172,6 +172,7 @@ func (m *machine) start() {
 	checkpoints := pipeline.NewCheckpoints(m.store, 2, m.mem)
 	cp, skipped, err := checkpoints.Load(ctx)
 	must(err)
+	m.at[0] = 0
 	if cp == nil && m.durable > 0 || cp != nil && cp.Epoch < m.durable {
 		m.fail("the checkpoint that counts is lost: %v, %v", cp, skipped)
 	}
@@ -448,6 +449,7 @@ func (m *machine) advance() bool {
 		for _, r := range c.cp.Receipts {
 			if r.Sink == sinks[step-3].Name {
 				must(sinks[step-3].Publish(ctx, r.Receipt))
+				m.visible()
 			}
 		}
 	case 5:

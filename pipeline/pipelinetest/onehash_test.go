@@ -3,6 +3,7 @@ package pipelinetest_test
 import (
 	"crypto/sha256"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sort"
@@ -25,7 +26,9 @@ const (
 
 var hashWindow = operators.TumblingConfig{Size: 10_000_000, Offset: 3_000_000, Lateness: 1_000_000, Trigger: operators.OnMark, Keys: []string{"key"},
 	Aggregates: []operators.Aggregate{{Fn: "count", As: "count"}, {Fn: "sum", Column: "value", As: "sum"}, {Fn: "min", Column: "value", As: "min"},
-		{Fn: "max", Column: "value", As: "max"}, {Fn: "first", Column: "value", As: "first"}, {Fn: "last", Column: "value", As: "last"}}}
+		{Fn: "max", Column: "value", As: "max"}, {Fn: "first", Column: "value", As: "first"}, {Fn: "last", Column: "value", As: "last"},
+		{Fn: "sum", Column: "level", As: "level_sum"}, {Fn: "mean", Column: "level", As: "level_mean"},
+		{Fn: "min", Column: "level", As: "level_min"}, {Fn: "max", Column: "level", As: "level_max"}}}
 
 // hashInput makes rows whose event times are behind the newest of their split by up to
 // the bound, and 5 % of them by far more.
@@ -41,7 +44,7 @@ func hashInput() [][]pipelinetest.Row {
 				back = hashBound + rng.Int64N(30_000_000)
 			}
 			splits[s] = append(splits[s], pipelinetest.Row{Time: at - back, Ingest: at, Key: fmt.Sprintf("asset-%d", rng.IntN(90)),
-				Value: rng.Int64N(2_000_001) - 1_000_000, Split: int32(s), Offset: int64(i)})
+				Value: rng.Int64N(2_000_001) - 1_000_000, Split: int32(s), Offset: int64(i), Level: math.Ldexp(rng.Float64()-0.5, rng.IntN(60)-30)})
 		}
 	}
 	return splits
@@ -56,9 +59,11 @@ func TestOneHash(t *testing.T) {
 		t.Fatalf("the input has %d late rows: it proves little", late)
 	}
 	wantHash := hashOf(want)
-	for _, batch := range []int{1, 7, 4096} {
-		for _, shards := range []int{1, 2, 5} {
-			for order := range 3 {
+	runs := 0
+	for _, batch := range []int{1, 7, 64, 500, 4096} {
+		for _, shards := range []int{1, 3, 8} {
+			for order := range int(nightly(1, 20)) {
+				runs++
 				name := fmt.Sprintf("batch=%d/shards=%d/order=%d", batch, shards, order)
 				got := runHash(t, input, batch, shards, order)
 				if hashOf(got) != wantHash {
@@ -67,7 +72,7 @@ func TestOneHash(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("27 runs and the oracle, one hash: %s (%d final rows, %d of them late)", wantHash[:16], len(want), late)
+	t.Logf("%d runs and the oracle, one hash: %s (%d final rows, %d of them late)", runs, wantHash[:16], len(want), late)
 }
 
 // TestOneHashNegative: a verdict taken from the merged mark instead of the split's own is
@@ -126,11 +131,11 @@ func (h *hashRun) build(shards int) {
 	h.shards = shards
 	h.tasks = nil
 	for range shards {
-		w, err := operators.NewTumbling(hashWindow, pipelinetest.RowSchema(), h.mem)
+		w, err := operators.NewTumbling(hashWindow, pipelinetest.WideSchema(), h.mem)
 		h.must(err)
 		h.tasks = append(h.tasks, pipeline.NewTask([]pipeline.Operator{w}, h.take))
 	}
-	keyer, err := pipeline.NewKeyer(pipelinetest.RowSchema(), hashWindow.Keys, hashWindow.Seed)
+	keyer, err := pipeline.NewKeyer(pipelinetest.WideSchema(), hashWindow.Keys, hashWindow.Seed)
 	h.must(err)
 	cfg := pipeline.FrontConfig{Bound: hashBound, QuietAfter: pipeline.MaxTicks, MaxAhead: pipeline.MaxTicks, Shards: shards, Keyer: keyer}
 	h.front = pipeline.NewFront(cfg, func(shard int, m pipeline.Message) error {
@@ -183,7 +188,8 @@ func (h *hashRun) run() []string {
 	return out
 }
 
-// pick chooses the split to read next: in turn, by chance, or one split far ahead.
+// pick chooses the split to read next: in turn, one split far ahead, or by chance, which
+// differs with the order.
 func (h *hashRun) pick(rng *rand.Rand) int {
 	var open []int
 	for s := range h.input {
@@ -194,12 +200,12 @@ func (h *hashRun) pick(rng *rand.Rand) int {
 	switch {
 	case len(open) == 0:
 		return -1
-	case h.order == 0:
+	case h.order == 2:
 		return slices.MinFunc(open, func(a, b int) int { return h.next[a] - h.next[b] })
 	case h.order == 1:
-		return open[rng.IntN(len(open))]
+		return open[len(open)-1]
 	}
-	return open[len(open)-1]
+	return open[rng.IntN(len(open))]
 }
 
 func (h *hashRun) feed(s int) int {
@@ -210,7 +216,7 @@ func (h *hashRun) feed(s int) int {
 		w.Offset = append(w.Offset, r.Offset)
 		w.Ingest = append(w.Ingest, r.Ingest)
 	}
-	rec := pipelinetest.Record(h.mem, rows)
+	rec := pipelinetest.WideRecord(h.mem, rows)
 	defer rec.Release()
 	h.must(h.front.Rows(w, &pipeline.Batch{Rec: rec, Split: int32(s), Passed: pipeline.MinTicks}, 0))
 	return len(rows)
@@ -249,7 +255,7 @@ func (h *hashRun) restart() {
 	if cp == nil || len(skipped) > 0 {
 		h.t.Fatalf("checkpoint %v, skipped %v", cp, skipped)
 	}
-	h.build(h.shards%5 + 1)
+	h.build(h.shards%8 + 1)
 	h.must(checkpoints.Pieces(h.t.Context(), cp, func(ref pipeline.PieceRef, p pipeline.Piece) error {
 		for s, task := range h.tasks {
 			if err := task.Restore(ref.Op, p, func(g uint8) bool { return pipeline.ShardOf(g, len(h.tasks)) == s }); err != nil {
@@ -308,8 +314,8 @@ func oracleLines(input [][]pipelinetest.Row) (lines []string, late int) {
 		lines = append(lines, fmt.Sprintf("%s late_count=%d", line, w.Late))
 	}
 	for _, l := range o.Late {
-		lines = append(lines, fmt.Sprintf("late time=%d _split=%d _offset=%d _ingest=%d key=%s value=%d reason=%s window_start=%d",
-			l.Time, l.Split, l.Offset, l.Ingest, l.Key, l.Value, l.Reason, l.Start))
+		lines = append(lines, fmt.Sprintf("late time=%d _split=%d _offset=%d _ingest=%d key=%s value=%d level=%v reason=%s window_start=%d",
+			l.Time, l.Split, l.Offset, l.Ingest, l.Key, l.Value, l.Level, l.Reason, l.Start))
 	}
 	sort.Strings(lines)
 	return lines, len(o.Late)

@@ -23,6 +23,7 @@ type OracleSpec struct {
 	// Bound, QuietAfter and MaxAhead are those of pipeline.FrontConfig; math.MaxInt64 for
 	// splits that are never quiet, and for rows that may be ahead as they like.
 	Bound, QuietAfter, MaxAhead int64
+	Flush                       bool // when all splits are quiet the largest of their marks counts
 }
 
 // Oracle is the plain version of every kind of window, one row at a time: it keeps all
@@ -154,6 +155,11 @@ func (o *Oracle) merge() {
 	}
 	if any {
 		o.merged = max(o.merged, least)
+	}
+	if o.Flush && !slices.ContainsFunc(o.splits, func(s *oracleSplit) bool { return !s.quiet }) {
+		for _, s := range o.splits {
+			o.merged = max(o.merged, s.mark)
+		}
 	}
 }
 

@@ -47,12 +47,12 @@ func (j testJob) job(t *testing.T) pipeline.Job {
 	return pipeline.Job{
 		Name:       "test",
 		Open:       j.src.Open,
-		NewDecoder: func() (pipeline.Decoder, error) { return pipelinetest.RowDecoder{Mem: j.mem}, nil },
+		NewDecoder: func() (pipeline.Decoder, error) { return pipelinetest.RowDecoder{Mem: j.mem, Wide: true}, nil },
 		KeyColumns: closeWindow.Keys,
 		NewChain: func(seed uint64) ([]pipeline.Operator, error) {
 			cfg := closeWindow
 			cfg.Seed = seed
-			w, err := operators.NewTumbling(cfg, pipelinetest.RowSchema(), j.mem)
+			w, err := operators.NewTumbling(cfg, pipelinetest.WideSchema(), j.mem)
 			return []pipeline.Operator{w}, err
 		},
 		Outputs: map[pipeline.Port][]pipeline.Output{
