@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,7 +42,7 @@ type how struct {
 	restart int // a clean stop, and on from its checkpoint
 	crash   int
 	stall   int // a split has no more rows for a while, a shard does nothing
-	direct  bool
+	direct  bool // what the front sends is worked off at once
 	wrong   string
 }
 
@@ -138,8 +139,12 @@ func runMachine(p plan, h how, seed uint64) (m *machine) {
 	m.out = &pipelinetest.MemSink{Store: m.store, Name: "out"}
 	m.late = &pipelinetest.MemSink{Store: m.store, Name: "late"}
 	defer func() {
-		if b, ok := recover().(broken); ok {
-			m.fail("%v", b.err)
+		switch r := recover().(type) {
+		case nil:
+		case broken:
+			m.fail("%v", r.err)
+		default:
+			m.fail("panic: %v\n%s", r, debug.Stack())
 		}
 		m.drop()
 	}()
@@ -307,18 +312,17 @@ func (m *machine) step() {
 	if m.commit != nil && m.rng.IntN(3) == 0 && m.advance() {
 		return
 	}
-	if m.queued() >= mostQueued {
+	if m.direct || m.queued() >= mostQueued {
 		m.still = -1
-		m.work()
-		return
-	}
-	if (m.direct || m.rng.IntN(3) > 0) && m.work() {
+		for m.work() {
+		}
+	} else if m.rng.IntN(3) > 0 && m.work() {
 		return
 	}
 	m.read()
 }
 
-// mostQueued is how much may lie in the queues before shards come first.
+// mostQueued is how much may lie in the queues before the shards empty them.
 const mostQueued = 100
 
 // queued is how much lies in the queues.
