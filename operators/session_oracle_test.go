@@ -291,96 +291,32 @@ func (r *sessionRun) lines() []string {
 	return out
 }
 
-// plainSession is a session as the oracle has it: its rows.
-type plainSession struct {
-	rows       []pipelinetest.Row
-	start, end int64
-	late       int64
-}
-
-// plainSessions is the plain version: one row at a time, sessions as lists of rows, and
-// nothing is ever freed.
-func plainSessions(cfg operators.SessionConfig, input [][]pipelinetest.Row) (lines []string, lates int) {
-	open := map[string][]*plainSession{}
+// sessionLines is what the oracle makes of the splits, one after the other: keys belong to
+// one split each, so that their order does not matter.
+func sessionLines(cfg operators.SessionConfig, input [][]pipelinetest.Row) (lines []string, lates int) {
+	o := pipelinetest.NewOracle(pipelinetest.OracleSpec{Kind: "session", Gap: cfg.Gap, MaxLength: cfg.MaxLength, Merge: cfg.Touch == operators.TouchMerge,
+		Lateness: cfg.Lateness, Bound: oracleBound, QuietAfter: pipeline.MaxTicks, MaxAhead: pipeline.MaxTicks}, len(input))
 	for _, rows := range input {
-		mark, known := int64(0), false
 		for _, r := range rows {
-			start, end := r.Time, r.Time+cfg.Gap
-			passed := func(end, tick int64) bool { return known && end-1+tick+cfg.Lateness <= mark }
-			var others []*plainSession
-			var meets []*plainSession
-			for _, s := range open[r.Key] {
-				over := s.start < end && start < s.end && !passed(s.end, 0)
-				touch := cfg.Touch == operators.TouchMerge && (s.start == end || start == s.end) && !passed(s.end, 1)
-				if over || touch {
-					meets = append(meets, s)
-				} else {
-					others = append(others, s)
-				}
-			}
-			slices.SortStableFunc(meets, func(a, b *plainSession) int { return int(a.start - b.start) })
-			into := &plainSession{start: start, end: end}
-			found := false
-			for i, s := range meets { // the one it lies in
-				if s.start <= start && start-s.start < cfg.MaxLength {
-					s.end = min(max(s.end, end), s.start+min(cfg.MaxLength, 1<<40))
-					into, meets, found = s, slices.Delete(meets, i, i+1), true
-					break
-				}
-			}
-			for _, s := range meets {
-				if max(into.end, s.end)-min(into.start, s.start) > cfg.MaxLength {
-					others = append(others, s)
-					continue
-				}
-				found = true
-				into.start, into.end = min(into.start, s.start), max(into.end, s.end)
-				into.rows = append(into.rows, s.rows...)
-				into.late += s.late
-			}
-			if !found && passed(end, 0) {
-				lines = append(lines, fmt.Sprintf("late %s @%d [%d,%d) %d/%d late", r.Key, r.Time, start, end, r.Split, r.Offset))
-				lates++
-				into = nil
-			}
-			if into != nil {
-				into.rows = append(into.rows, r)
-				if passed(into.end, -cfg.Lateness) {
-					into.late++
-				}
-				others = append(others, into)
-			}
-			open[r.Key] = others
-			if m := r.Time - oracleBound - 1; !known || m > mark {
-				mark, known = m, true
-			}
+			o.Add(r)
 		}
 	}
-	for key, all := range open {
-		for _, s := range all {
-			lines = append(lines, plainLine(key, s))
-		}
+	for _, l := range o.Late {
+		lines = append(lines, fmt.Sprintf("late %s @%d [%d,%d) %d/%d %s", l.Key, l.Time, l.Start, l.End, l.Split, l.Offset, l.Reason))
+	}
+	for _, w := range o.Windows() {
+		lines = append(lines, sessionLine(w))
 	}
 	sort.Strings(lines)
-	return lines, lates
+	return lines, len(o.Late)
 }
 
-func plainLine(key string, s *plainSession) string {
-	first, last, sum, low, high := s.rows[0], s.rows[0], int64(0), s.rows[0].Value, s.rows[0].Value
-	earlier := func(a, b pipelinetest.Row) bool {
-		return a.Time < b.Time || a.Time == b.Time && (a.Split < b.Split || a.Split == b.Split && a.Offset < b.Offset)
+func sessionLine(w *pipelinetest.OracleWindow) string {
+	line := fmt.Sprintf("%s [%d,%d)", w.Key, w.Start, w.End)
+	for _, fn := range []string{"count", "sum", "min", "max", "first", "last"} {
+		line += fmt.Sprintf(" %s=%s", fn, w.Value(fn, "value"))
 	}
-	for _, r := range s.rows {
-		sum += r.Value
-		low, high = min(low, r.Value), max(high, r.Value)
-		if earlier(r, first) {
-			first = r
-		}
-		if earlier(last, r) {
-			last = r
-		}
-	}
-	return fmt.Sprintf("%s [%d,%d) count=%d sum=%d min=%d max=%d first=%d last=%d late_count=%d", key, s.start, s.end, len(s.rows), sum, low, high, first.Value, last.Value, s.late)
+	return fmt.Sprintf("%s late_count=%d", line, w.Late)
 }
 
 func oracleConfig() operators.SessionConfig {
@@ -393,7 +329,7 @@ func oracleConfig() operators.SessionConfig {
 	return cfg
 }
 
-// TestSessionOracle: what is shown and not taken back is what the plain version finds, and
+// TestSessionOracle: what is shown and not taken back is what the oracle finds, and
 // so are the late rows, whatever the batches, shards, order of splits and restarts.
 func TestSessionOracle(t *testing.T) {
 	for name, change := range map[string]func(*operators.SessionConfig){
@@ -424,7 +360,7 @@ func TestSessionOracle(t *testing.T) {
 			cfg := oracleConfig()
 			change(&cfg)
 			input := sessionInput(7, 12, false)
-			want, lates := plainSessions(cfg, input)
+			want, lates := sessionLines(cfg, input)
 			if lates == 0 || lates > oracleSplits*oracleRows/8 {
 				t.Fatalf("%d late rows of %d: the input proves little", lates, oracleSplits*oracleRows)
 			}
@@ -442,7 +378,7 @@ func TestSessionOracle(t *testing.T) {
 func TestSessionOracleNegative(t *testing.T) {
 	cfg := oracleConfig()
 	input := sessionInput(7, 12, false)
-	want, _ := plainSessions(cfg, input)
+	want, _ := sessionLines(cfg, input)
 	r := &sessionRun{t: t, cfg: cfg, input: input, batch: 17, order: 2, wrong: true}
 	r.run(2)
 	if slices.Equal(r.lines(), want) {
@@ -469,15 +405,15 @@ func TestSessionOrder(t *testing.T) {
 		var want []string
 		for key, wins := range byKey {
 			for _, win := range operators.MergeSessions(wins, touch) {
-				s := &plainSession{start: win[0], end: win[1]}
+				s := &pipelinetest.OracleWindow{Key: key, Start: win[0], End: win[1]}
 				for _, split := range input {
 					for _, r := range split {
 						if r.Key == key && r.Time >= win[0] && r.Time < win[1] {
-							s.rows = append(s.rows, r)
+							s.Rows = append(s.Rows, r)
 						}
 					}
 				}
-				want = append(want, plainLine(key, s))
+				want = append(want, sessionLine(s))
 			}
 		}
 		sort.Strings(want)
@@ -499,7 +435,7 @@ func TestSessionDiscard(t *testing.T) {
 	cfg := oracleConfig()
 	cfg.Discard, cfg.Lateness, cfg.EarlyEvery = true, 150, 64
 	input := sessionInput(7, 12, false)
-	_, lates := plainSessions(cfg, input)
+	_, lates := sessionLines(cfg, input)
 	r := &sessionRun{t: t, cfg: cfg, input: input, batch: 13, order: 1}
 	r.run(2)
 	total := int64(0)

@@ -17,8 +17,7 @@ import (
 )
 
 // TestWindowModel compares the last result of every key and window, the late rows and the
-// count of missed windows with a model that folds every row into every window, one at a
-// time. On the way the state goes through checkpoints that hold only what changed, and
+// count of missed windows with the oracle, for every shape with every trigger. On the way the state goes through checkpoints that hold only what changed, and
 // comes back in another number of shards.
 func TestWindowModel(t *testing.T) {
 	shapes := map[string]operators.Shape{
@@ -54,7 +53,7 @@ func TestWindowModel(t *testing.T) {
 					cfg.Shape = shapes[shape]
 					cfg.Lateness = []int64{0, 4, 25}[seed%3]
 					triggers[trigger](&cfg)
-					m := &model{t: t, cfg: cfg, rng: rand.New(rand.NewPCG(seed, 7)), want: map[modelWindow]*modelValue{}, got: map[modelWindow]string{}}
+					m := &model{t: t, cfg: cfg, rng: rand.New(rand.NewPCG(seed, 7)), got: map[modelWindow]string{}}
 					m.run()
 					if t.Failed() {
 						t.Fatalf("seed %d", seed)
@@ -70,34 +69,6 @@ type modelWindow struct {
 	operators.Bounds
 }
 
-type modelValue struct {
-	rows []pipelinetest.Row
-	late int
-}
-
-// String is the line that result gives.
-func (v *modelValue) String() string {
-	slices.SortFunc(v.rows, func(a, b pipelinetest.Row) int {
-		return cmpRows(a, b)
-	})
-	sum := int64(0)
-	var list []int64
-	for _, r := range v.rows {
-		sum += r.Value
-		list = append(list, r.Value)
-	}
-	return fmt.Sprintf("count=%d sum=%d last=%d list=%v late=%d", len(v.rows), sum, list[len(list)-1], list, v.late)
-}
-
-func cmpRows(a, b pipelinetest.Row) int {
-	for _, d := range []int64{a.Time - b.Time, int64(a.Split - b.Split), a.Offset - b.Offset} {
-		if d != 0 {
-			return int(d)
-		}
-	}
-	return 0
-}
-
 type model struct {
 	t      *testing.T
 	cfg    operators.WindowConfig
@@ -107,10 +78,9 @@ type model struct {
 	pieces []map[string]pipeline.Piece // per shard, as a chain of checkpoints keeps them
 	missed int64                       // by operators that were thrown away
 
-	want               map[modelWindow]*modelValue
-	got                map[modelWindow]string
-	wantLate, lateRows int
-	wantMissed         int64
+	oracle   *pipelinetest.Oracle
+	got      map[modelWindow]string
+	lateRows int
 }
 
 func (m *model) run() {
@@ -118,10 +88,11 @@ func (m *model) run() {
 	m.open(1 + m.rng.IntN(3))
 	const splits, bound = 3, 4
 	marks := pipeline.NewMarks(bound, pipeline.MaxTicks)
-	var own, offset, clock [splits]int64
+	m.oracle = pipelinetest.NewOracle(pipelinetest.OracleSpec{Kind: string(m.cfg.Kind), Size: m.cfg.Size, Slide: m.cfg.Slide, Offset: m.cfg.Offset,
+		Lateness: m.cfg.Lateness, Bound: bound, QuietAfter: pipeline.MaxTicks, MaxAhead: pipeline.MaxTicks}, splits)
+	var offset, clock [splits]int64
 	for s := range splits {
 		marks.Add()
-		own[s] = pipeline.MinTicks
 		clock[s] = -20
 	}
 	now := int64(0)
@@ -137,8 +108,7 @@ func (m *model) run() {
 			}
 			r := pipelinetest.Row{Time: at, Key: fmt.Sprint("k", m.rng.IntN(4)), Value: int64(m.rng.IntN(100)), Split: int32(s), Offset: offset[s]}
 			offset[s]++
-			m.expect(r, own[s])
-			own[s] = max(own[s], at-bound-1)
+			m.oracle.Add(r)
 			rows, times = append(rows, r), append(times, at)
 		}
 		behind, mark, passed := marks.Stamp(int32(s), times, nil)
@@ -161,15 +131,19 @@ func (m *model) run() {
 	m.each(func(w *operators.Window) error {
 		return w.Advance(pipeline.Mark{Event: pipeline.MaxTicks, Ingest: pipeline.MinTicks}, m)
 	})
-	for at, v := range m.want {
-		if m.got[at] != v.String() {
-			m.t.Errorf("%s [%d,%d): got %s, want %s", at.key, at.Start, at.End, m.got[at], v)
+	for _, w := range m.oracle.Windows() {
+		at := modelWindow{w.Key, operators.Bounds{Start: w.Start, End: w.End}}
+		want := ""
+		for _, a := range m.cfg.Aggregates {
+			want += fmt.Sprintf("%s=%s ", a.As, w.Value(a.Fn, a.Column))
 		}
+		if want += fmt.Sprintf("late=%d", w.Late); m.got[at] != want {
+			m.t.Errorf("%s [%d,%d): got %s, want %s", at.key, at.Start, at.End, m.got[at], want)
+		}
+		delete(m.got, at)
 	}
-	for at := range m.got {
-		if m.want[at] == nil {
-			m.t.Errorf("%s [%d,%d): got %s, want none", at.key, at.Start, at.End, m.got[at])
-		}
+	for at, v := range m.got {
+		m.t.Errorf("%s [%d,%d): got %s, want none", at.key, at.Start, at.End, v)
 	}
 	missed := m.missed
 	for _, w := range m.shards {
@@ -178,55 +152,11 @@ func (m *model) run() {
 			m.t.Errorf("%d windows are open after the end", n)
 		}
 	}
-	if m.lateRows != m.wantLate || missed != m.wantMissed {
-		m.t.Errorf("%d late rows and %d missed windows, want %d and %d", m.lateRows, missed, m.wantLate, m.wantMissed)
+	if m.lateRows != len(m.oracle.Late) || missed != m.oracle.Missed {
+		m.t.Errorf("%d late rows and %d missed windows, want %d and %d", m.lateRows, missed, len(m.oracle.Late), m.oracle.Missed)
 	}
 	m.drop()
 	m.mem.AssertSize(m.t, 0)
-}
-
-// expect folds a row into every window that takes it, by the definition.
-func (m *model) expect(r pipelinetest.Row, mark int64) {
-	taken, all := 0, 0
-	for _, b := range m.windows(r.Time) {
-		all++
-		if end := b.End - 1; b.End != pipeline.MaxTicks && end+m.cfg.Lateness <= mark {
-			m.wantMissed++
-			continue
-		}
-		taken++
-		at := modelWindow{r.Key, b}
-		if m.want[at] == nil {
-			m.want[at] = &modelValue{}
-		}
-		m.want[at].rows = append(m.want[at].rows, r)
-		if b.End != pipeline.MaxTicks && b.End-1 <= mark {
-			m.want[at].late++
-		}
-	}
-	if all > 0 && taken == 0 {
-		m.wantLate++
-	}
-}
-
-// windows looks at every window near t.
-func (m *model) windows(t int64) (out []operators.Bounds) {
-	c := m.cfg.Shape
-	switch c.Kind {
-	case operators.Global:
-		return []operators.Bounds{{Start: pipeline.MinTicks, End: pipeline.MaxTicks}}
-	case operators.Cumulate:
-		for k := int64(-100); k < 100; k++ {
-			for n := int64(1); n <= c.Size/c.Slide; n++ {
-				out = append(out, operators.Bounds{Start: c.Offset + k*c.Size, End: c.Offset + k*c.Size + n*c.Slide})
-			}
-		}
-	default:
-		for k := int64(-400); k < 400; k++ {
-			out = append(out, operators.Bounds{Start: c.Offset + k*c.Slide, End: c.Offset + k*c.Slide + c.Size})
-		}
-	}
-	return slices.DeleteFunc(out, func(b operators.Bounds) bool { return t < b.Start || t >= b.End })
 }
 
 func (m *model) open(shards int) {
@@ -349,11 +279,11 @@ func (m *model) Emit(p pipeline.Port, b pipeline.Batch) error {
 		if start := b.Rec.Column(1).(*array.Timestamp); !start.IsNull(i) {
 			at.Start, at.End = int64(start.Value(i)), int64(b.Rec.Column(2).(*array.Timestamp).Value(i))
 		}
-		list := []int64{}
-		col := b.Rec.Column(b.Rec.Schema().FieldIndices("list")[0]).(*array.List)
-		from, to := col.ValueOffsets(i)
-		list = append(list, col.ListValues().(*array.Int64).Int64Values()[from:to]...)
-		line := fmt.Sprintf("count=%s sum=%s last=%s list=%v late=%s", text("count", i), text("sum", i), text("last", i), list, text("late_count", i))
+		line := ""
+		for _, a := range m.cfg.Aggregates {
+			line += fmt.Sprintf("%s=%s ", a.As, text(a.As, i))
+		}
+		line += "late=" + text("late_count", i)
 		if m.cfg.Retract && text("_tm_kind", i) == "-U" {
 			if m.got[at] != line {
 				m.t.Errorf("%s [%d,%d): withdrawn %s, shown was %s", at.key, at.Start, at.End, line, m.got[at])

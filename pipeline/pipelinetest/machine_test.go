@@ -41,7 +41,7 @@ type how struct {
 	barrier int
 	restart int // a clean stop, and on from its checkpoint
 	crash   int
-	stall   int // a split has no more rows for a while, a shard does nothing
+	stall   int  // a split has no more rows for a while, a shard does nothing
 	direct  bool // what the front sends is worked off at once
 	wrong   string
 }
