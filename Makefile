@@ -23,9 +23,9 @@ integration:
 	cd integration && $(GO) test -count=1 -timeout 20m ./...
 
 FUZZ ?= 60s
-# The release gate: more seeds, more kills, every fuzzer for a while.
+# The release gate: more seeds, more kills, a month of days, every fuzzer for a while.
 nightly: test integration
-	TIDEMARK_NIGHTLY=1 $(GO) test -count=1 -timeout 60m -v -run 'TestRunSurvives|TestOneHash|TestCorruptCheckpoint' ./pipeline/pipelinetest
+	TIDEMARK_NIGHTLY=1 $(GO) test -count=1 -timeout 120m -v -run 'TestRandom|TestSimulator|TestOneHash|TestMonth|TestRunSurvives|TestCorruptCheckpoint' ./pipeline/pipelinetest
 	TIDEMARK_NIGHTLY=1 $(GO) test -count=1 -timeout 60m -v -run TestKilled ./cmd/runner
 	@set -e; grep -rl '^func Fuzz' --include=*_test.go . | xargs -n1 dirname | sort -u | while read dir; do \
 	  for f in $$($(GO) test -list '^Fuzz' $$dir | grep ^Fuzz); do \
