@@ -17,8 +17,9 @@ import (
 )
 
 // TestWindowModel compares the last result of every key and window, the late rows and the
-// count of missed windows with the oracle, for every shape with every trigger. On the way the state goes through checkpoints that hold only what changed, and
-// comes back in another number of shards.
+// count of missed windows with the oracle, for every shape with every trigger. On the way
+// the state goes through checkpoints that hold only what changed, and comes back in another
+// number of shards.
 func TestWindowModel(t *testing.T) {
 	shapes := map[string]operators.Shape{
 		"tumbling": operators.TumblingShape(10, 3),

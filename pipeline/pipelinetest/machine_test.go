@@ -666,9 +666,16 @@ func (f *fold) row(line string) {
 	}
 	session := f.spec.Kind == "session"
 	kind := of["_tm_kind"]
-	if !f.retract && of["_tm_pane"] == "retracted" {
+	if deleted := of["_tm_del"] == "true"; deleted != (kind == "-D") && f.retract {
+		f.fail("%s says of its deletion both", line)
+	} else if deleted {
 		kind = "-D"
 	}
+	revision, err := strconv.Atoi(of["_tm_revision"])
+	if last := f.revision[at]; err != nil || session && revision <= last && kind != "-U" || !session && kind != "-U" && revision != last+1 {
+		f.fail("%s follows revision %d", line, last)
+	}
+	f.revision[at] = max(f.revision[at], revision)
 	shown, ok := f.final[at]
 	switch {
 	case kind == "-D" || kind == "-U":
@@ -688,11 +695,6 @@ func (f *fold) row(line string) {
 		return
 	}
 	f.final[at] = values
-	revision, err := strconv.Atoi(of["_tm_revision"])
-	if err != nil || !session && revision != f.revision[at]+1 {
-		f.fail("%s follows revision %d", line, f.revision[at])
-	}
-	f.revision[at] = revision
 }
 
 // add sums a discarding pane up.

@@ -138,10 +138,12 @@ func (p *plan) shape(rng *rand.Rand) (unit int64) {
 	case "hopping":
 		s.Size = unit * (1 + rng.Int64N(30))
 		s.Slide = s.Size
-		switch rng.IntN(4) {
-		case 0: // divides or not, and holes
+		switch rng.IntN(6) {
+		case 0: // divides or not
 			s.Slide = max(1, s.Size/(1+rng.Int64N(8)))
-		case 1:
+		case 1: // slices enough for stacks
+			s.Slide = max(1, s.Size/(16+rng.Int64N(40)))
+		case 2: // and holes
 			s.Slide = max(s.Size/10, 1+rng.Int64N(2*s.Size))
 		}
 		s.Offset = rng.Int64N(2*s.Slide-1) - s.Slide + 1
@@ -199,7 +201,11 @@ func (p *plan) window(rng *rand.Rand, unit int64) {
 	case "global":
 		cfg.Shape = operators.Shape{Kind: operators.Global}
 	}
-	if cfg.Trigger == operators.OnRule || cfg.Trigger == operators.OnMark && chance(rng, 2) {
+	stacks := s.Slide > 0 && s.Size/s.Slide > 16
+	if stacks { // others fold every row into every window
+		cfg.Trigger = oneOf(rng, operators.OnMark, operators.OnClose)
+	}
+	if cfg.Trigger == operators.OnRule || cfg.Trigger == operators.OnMark && !stacks && chance(rng, 2) {
 		switch rng.IntN(4) {
 		case 0:
 			cfg.EarlyRows = 1 + rng.IntN(4)
@@ -239,21 +245,25 @@ func (p *plan) session(rng *rand.Rand, unit int64) {
 		cfg.Touch = operators.TouchMerge
 	}
 	if cfg.Trigger == operators.OnRule || cfg.Trigger == operators.OnMark && chance(rng, 2) {
-		switch rng.IntN(3) {
+		switch rng.IntN(4) {
 		case 0:
 			cfg.EarlyRows = 1 + rng.IntN(4)
 		case 1:
-			cfg.EarlyEvery = unit * (1 + rng.Int64N(6))
+			cfg.EarlyDelay, cfg.EarlyAligned = 1+rng.Int64N(20), chance(rng, 2)
 		case 2:
-			cfg.EarlyRows, cfg.EarlyEvery = 2, 7*unit
+			cfg.EarlyEvery = unit * (1 + rng.Int64N(6))
+		case 3:
+			cfg.EarlyRows, cfg.EarlyDelay, cfg.EarlyEvery = 2, 10, 7*unit
 		}
 	}
 	cfg.OnTimeIfNew = chance(rng, 4)
-	switch rng.IntN(4) {
+	switch rng.IntN(5) {
 	case 0:
 		cfg.Discard = true
 	case 1:
-		cfg.Retract = true
+		cfg.Retract, cfg.SkipUnchanged = true, chance(rng, 2)
+	case 2:
+		cfg.SkipUnchanged = true
 	}
 	p.discard, p.retract = cfg.Discard, cfg.Retract
 	cfg.Aggregates = p.aggregates(rng)
