@@ -104,6 +104,7 @@ type hashRun struct {
 	batch  int
 	order  int
 	shards int
+	then   int  // shards after the restart, 0 for some others
 	wrong  bool // negative control
 	mem    memory.Allocator
 	front  *pipeline.Front
@@ -255,7 +256,10 @@ func (h *hashRun) restart() {
 	if cp == nil || len(skipped) > 0 {
 		h.t.Fatalf("checkpoint %v, skipped %v", cp, skipped)
 	}
-	h.build(h.shards%8 + 1)
+	if h.then == 0 {
+		h.then = h.shards%8 + 1
+	}
+	h.build(h.then)
 	h.must(checkpoints.Pieces(h.t.Context(), cp, func(ref pipeline.PieceRef, p pipeline.Piece) error {
 		for s, task := range h.tasks {
 			if err := task.Restore(ref.Op, p, func(g uint8) bool { return pipeline.ShardOf(g, len(h.tasks)) == s }); err != nil {
