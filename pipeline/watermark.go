@@ -14,14 +14,14 @@ type Valve struct {
 }
 
 // OnAllQuiet says what becomes of the merged mark when the last input falls idle.
-type OnAllQuiet uint8
+type OnAllQuiet string
 
 const (
 	// HoldMark leaves it where it is: nobody has said that time went on.
-	HoldMark OnAllQuiet = iota
+	HoldMark OnAllQuiet = "hold"
 	// FlushMark raises it to the maximum of the inputs' marks, as Flink does: what was read
 	// comes out without waiting for the slowest. An input that returns behind it trails.
-	FlushMark
+	FlushMark OnAllQuiet = "flush"
 )
 
 type input struct {

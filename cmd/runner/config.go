@@ -40,6 +40,7 @@ type Config struct {
 	// Dedupe lets the first of equal rows through.
 	Dedupe      *DedupeConfig     `yaml:"dedupe"`
 	Window      WindowConfig      `yaml:"window"`
+	State       StateConfig       `yaml:"state"`
 	Normalize   NormalizeConfig   `yaml:"normalize"`
 	Sinks       []SinkConfig      `yaml:"sinks"`
 	Checkpoint  CheckpointConfig  `yaml:"checkpoint"`
@@ -86,9 +87,25 @@ type EventTimeConfig struct {
 	// mark before it waits for it.
 	Align time.Duration `yaml:"align"`
 	// QuietAfter is the silence, in broker time, after which a partition that was read to
-	// its end no longer holds the others back; never is allowed.
-	QuietAfter Quiet `yaml:"quiet_after"`
+	// its end no longer holds the others back; never is allowed. OnAllQuiet says what then
+	// becomes of the mark when there is no other left.
+	QuietAfter Quiet               `yaml:"quiet_after"`
+	OnAllQuiet pipeline.OnAllQuiet `yaml:"on_all_quiet"`
+	// IdleAfter is the same by the wall clock, for topics that are slow as a whole; 0 is off.
+	IdleAfter time.Duration `yaml:"idle_after"`
+	// Scope key gives every key a clock of its own, which is at most MaxOffline behind that of
+	// its partition.
+	Scope      Scope         `yaml:"scope"`
+	MaxOffline time.Duration `yaml:"max_offline"`
 }
+
+// Scope says whose clock judges a row.
+type Scope string
+
+const (
+	ScopeSplit Scope = "split"
+	ScopeKey   Scope = "key"
+)
 
 // Quiet is a duration in ticks, or never.
 type Quiet int64
@@ -135,12 +152,22 @@ type WindowConfig struct {
 	LateRows  int               `yaml:"late_rows"`
 	LateDelay time.Duration     `yaml:"late_delay"`
 	Discard   bool              `yaml:"discard"`
+	// EmitDelay and MaxAge belong to trigger on_ingest.
+	EmitDelay time.Duration `yaml:"emit_delay"`
+	MaxAge    time.Duration `yaml:"max_age"`
 	// SkipUnchanged leaves out a revision whose values are those of the one before.
 	SkipUnchanged bool `yaml:"skip_unchanged"`
 	// Retract adds column _tm_kind and gives the old values before the new ones.
 	Retract    bool              `yaml:"retract"`
 	Key        []string          `yaml:"key"`
 	Aggregates []AggregateConfig `yaml:"aggregates"`
+}
+
+// StateConfig bounds the state of the window.
+type StateConfig struct {
+	MaxBytes      int64                 `yaml:"max_bytes"`       // of the job, 0 for no limit
+	MaxKeyWindows int                   `yaml:"max_key_windows"` // open windows of one key, 0 for no limit
+	OverLimit     operators.LimitPolicy `yaml:"over_limit"`
 }
 
 // DedupeConfig says in which columns duplicates agree, the window's key among them, and how
@@ -281,9 +308,11 @@ func DefaultConfig() Config {
 		Format: "json",
 		Source: SourceConfig{Kafka: kafka.DefaultConfig()},
 		EventTime: EventTimeConfig{MaxDisorder: 30 * time.Second, MaxAhead: dec.MaxAhead, Future: dec.Future, Missing: dec.Missing,
-			MissingBound: dec.MissingBound, Align: 5 * time.Minute, QuietAfter: Quiet(pipeline.Ticks(time.Minute))},
+			MissingBound: dec.MissingBound, Align: 5 * time.Minute, QuietAfter: Quiet(pipeline.Ticks(time.Minute)),
+			OnAllQuiet: pipeline.HoldMark, Scope: ScopeSplit, MaxOffline: 3 * time.Hour},
 		Limits:      LimitsConfig{MaxRecordBytes: dec.MaxRecordBytes, RawBytes: dec.RawLimit, JSONDepth: lim.Depth, JSONKeys: lim.Keys, StringBytes: lim.StringBytes},
 		Window:      WindowConfig{Trigger: operators.OnMark, LateDelay: 10 * time.Second},
+		State:       StateConfig{MaxBytes: 8 << 30, OverLimit: operators.LimitStop},
 		Normalize:   NormalizeConfig{To: "ocsf", Dialect: "core", Version: ocsf.V130},
 		Checkpoint:  CheckpointConfig{Interval: 5 * time.Second, Keep: 3},
 		HTTP:        HTTPConfig{Listen: "127.0.0.1:9464"},
@@ -320,6 +349,15 @@ func parseConfig(path string, b []byte) (Config, error) {
 
 // resolve fills in what follows from other settings.
 func (c *Config) resolve() {
+	if w := &c.Window; w.Trigger == operators.OnIngest {
+		size := w.Tumbling
+		if w.Hopping != nil {
+			size = w.Hopping.Size
+		}
+		w.EmitDelay = cmp.Or(w.EmitDelay, max(size/2, 5*time.Second))
+		w.MaxAge = cmp.Or(w.MaxAge, 15*time.Minute)
+		w.LateDelay = 0
+	}
 	if c.Window.ID == "" {
 		c.Window.ID = strings.ReplaceAll(c.Job, "-", "_")
 	}
@@ -377,6 +415,21 @@ func (c *Config) validate(d *document) {
 	d.invalid(c.Source.Kafka.Validate(), "source", "kafka")
 	if c.EventTime.MaxDisorder < 0 {
 		bad("event_time.max_disorder", "%v: must not be negative", c.EventTime.MaxDisorder)
+	}
+	if c.EventTime.IdleAfter < 0 {
+		bad("event_time.idle_after", "%v: must not be negative; 0 is off", c.EventTime.IdleAfter)
+	}
+	if q := c.EventTime.OnAllQuiet; q != pipeline.HoldMark && q != pipeline.FlushMark {
+		bad("event_time.on_all_quiet", "%q: known are %s, %s", q, pipeline.HoldMark, pipeline.FlushMark)
+	}
+	switch c.EventTime.Scope {
+	case ScopeSplit:
+	case ScopeKey:
+		if c.Window.Session != nil {
+			bad("event_time.scope", "sessions have no clocks by key: a session is open for as long as its device may be late; raise max_disorder or lateness")
+		}
+	default:
+		bad("event_time.scope", "%q: known are %s, %s", c.EventTime.Scope, ScopeSplit, ScopeKey)
 	}
 	if c.EventTime.Align < 0 {
 		bad("event_time.align", "%v: must not be negative", c.EventTime.Align)
@@ -571,7 +624,11 @@ func (c *Config) windowConfig(seed uint64) operators.WindowConfig {
 	cfg := operators.WindowConfig{Shape: operators.TumblingShape(pipeline.Ticks(w.Tumbling), pipeline.Ticks(w.Offset)),
 		Lateness: pipeline.Ticks(w.Lateness), Trigger: w.Trigger, EarlyRows: w.Early.Rows, EarlyDelay: pipeline.Ticks(w.Early.Delay),
 		EarlyAligned: w.Early.Aligned, EarlyEvery: pipeline.Ticks(w.Early.Every), LateRows: w.LateRows, LateDelay: pipeline.Ticks(w.LateDelay),
-		Discard: w.Discard, Retract: w.Retract, SkipUnchanged: w.SkipUnchanged, Keys: w.Key, Seed: seed}
+		Discard: w.Discard, Retract: w.Retract, SkipUnchanged: w.SkipUnchanged, EmitDelay: pipeline.Ticks(w.EmitDelay), MaxAge: pipeline.Ticks(w.MaxAge),
+		Limit: c.limit(), Keys: w.Key, Seed: seed}
+	if c.EventTime.Scope == ScopeKey {
+		cfg.Clock = &operators.KeyClock{Bound: pipeline.Ticks(c.EventTime.MaxDisorder), MaxOffline: pipeline.Ticks(c.EventTime.MaxOffline), MaxAhead: c.maxAhead()}
+	}
 	switch {
 	case w.Global:
 		cfg.Kind = operators.Global
@@ -593,6 +650,24 @@ func (c *Config) aggregates() []operators.Aggregate {
 		out = append(out, operators.Aggregate(a))
 	}
 	return out
+}
+
+// limit is each shard's part of the limits of state.
+func (c *Config) limit() operators.Limit {
+	l := operators.Limit{Bytes: c.State.MaxBytes, KeyWindows: c.State.MaxKeyWindows, Policy: c.State.OverLimit}
+	if l.Bytes > 0 {
+		l.Bytes = max(1, l.Bytes/int64(max(1, c.Parallelism.Shards)))
+	}
+	return l
+}
+
+// maxAhead is by how much a row may be ahead of its broker timestamp and still move a
+// clock. Rows that are further are refused or set back by the decoder unless they are kept.
+func (c *Config) maxAhead() int64 {
+	if c.EventTime.Future == operators.FutureKeep {
+		return pipeline.Ticks(c.EventTime.MaxAhead)
+	}
+	return pipeline.MaxTicks
 }
 
 // sessionConfig is for a job with sessions.
@@ -643,7 +718,10 @@ func (c *Config) horizon() int64 {
 	case c.Window.Zone != "": // a day may have an hour more
 		longest = pipeline.AddTicks(longest, pipeline.Ticks(24*time.Hour))
 	}
-	return pipeline.AddTicks(longest, pipeline.Ticks(c.Window.Lateness))
+	if c.EventTime.Scope == ScopeKey {
+		longest = pipeline.AddTicks(longest, pipeline.Ticks(c.EventTime.MaxOffline))
+	}
+	return pipeline.AddTicks(longest, pipeline.Ticks(c.Window.Lateness+c.Window.MaxAge))
 }
 
 // shape says how the windows lie, in words.

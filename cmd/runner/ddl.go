@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/tidemark/tidemark/pipeline"
 	"github.com/tidemark/tidemark/sinks/clickhouse"
 )
 
@@ -31,7 +30,7 @@ func cmdDDL(args []string, stdout io.Writer) error {
 		if sc.ClickHouse == nil {
 			continue
 		}
-		for _, port := range []pipeline.Port{pipeline.Out, pipeline.Late, pipeline.Dead} {
+		for _, port := range p.ports() {
 			table, schema := p.clickhouse(sc.ClickHouse.Config, port)
 			statements, err := clickhouse.DDL(table, schema)
 			if err != nil {

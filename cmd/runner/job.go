@@ -163,22 +163,19 @@ func (p *plan) job(store pipeline.Store, deps jobDeps, mem memory.Allocator) (pi
 	if err != nil {
 		return pipeline.Job{}, nil, err
 	}
-	maxAhead := pipeline.MaxTicks
-	if cfg.EventTime.Future == operators.FutureKeep {
-		maxAhead = pipeline.Ticks(cfg.EventTime.MaxAhead)
-	}
 	open, err := observeSource(kafka.Opener(cfg.Source.Kafka, deps.log), deps.registry, cfg.Job)
 	if err != nil {
 		return pipeline.Job{}, nil, err
 	}
 	return pipeline.Job{
-		Name:         cfg.Job,
-		Open:         whenReady(outputs, open),
-		NewDecoder:   func() (pipeline.Decoder, error) { return p.decoder(mem) },
-		KeyColumns:   cfg.Window.Key,
-		NewChain:     func(seed uint64) ([]pipeline.Operator, error) { return p.chain(seed, mem) },
-		Outputs:      outputs,
-		Front:        pipeline.FrontConfig{Bound: pipeline.Ticks(cfg.EventTime.MaxDisorder), QuietAfter: int64(cfg.EventTime.QuietAfter), MaxAhead: maxAhead, Align: pipeline.Ticks(cfg.EventTime.Align)},
+		Name:       cfg.Job,
+		Open:       whenReady(outputs, open),
+		NewDecoder: func() (pipeline.Decoder, error) { return p.decoder(mem) },
+		KeyColumns: cfg.Window.Key,
+		NewChain:   func(seed uint64) ([]pipeline.Operator, error) { return p.chain(seed, mem) },
+		Outputs:    outputs,
+		Front: pipeline.FrontConfig{Bound: pipeline.Ticks(cfg.EventTime.MaxDisorder), QuietAfter: int64(cfg.EventTime.QuietAfter), OnAllQuiet: cfg.EventTime.OnAllQuiet,
+			IdleAfter: pipeline.Ticks(cfg.EventTime.IdleAfter), MaxAhead: cfg.maxAhead(), Align: pipeline.Ticks(cfg.EventTime.Align), Ingest: cfg.Window.Trigger == operators.OnIngest},
 		Shards:       cfg.Parallelism.Shards,
 		Decoders:     cfg.Parallelism.Decoders,
 		Checkpoints:  pipeline.NewCheckpoints(store, cfg.Checkpoint.Keep, mem),
@@ -225,7 +222,7 @@ func (p *plan) outputs(checkpoints pipeline.Store, log *slog.Logger) (map[pipeli
 		return errors.Join(errs...)
 	}
 	for _, sc := range p.cfg.Sinks {
-		for _, port := range []pipeline.Port{pipeline.Out, pipeline.Late, pipeline.Dead} {
+		for _, port := range p.ports() {
 			name, s, err := p.sink(sc, port, checkpoints, log)
 			if err != nil {
 				return nil, nil, errors.Join(err, closeAll())
@@ -235,6 +232,15 @@ func (p *plan) outputs(checkpoints pipeline.Store, log *slog.Logger) (map[pipeli
 		}
 	}
 	return out, closeAll, nil
+}
+
+// ports are those by which rows leave the job.
+func (p *plan) ports() []pipeline.Port {
+	ports := []pipeline.Port{pipeline.Out, pipeline.Late, pipeline.Dead}
+	if p.cfg.Window.Trigger == operators.OnIngest {
+		ports = append(ports, pipeline.Delta)
+	}
+	return ports
 }
 
 // sink opens the sink of one port.
@@ -250,6 +256,8 @@ func (p *plan) sink(sc SinkConfig, port pipeline.Port, checkpoints pipeline.Stor
 	}
 	cfg, schema := sc.Parquet.Config, p.results
 	switch port {
+	case pipeline.Delta:
+		cfg.Table += "_late_delta"
 	case pipeline.Late:
 		cfg.Table, cfg.TimeColumn, cfg.SortBy, schema = cfg.Table+"_late", "time", nil, p.late
 	case pipeline.Dead:
@@ -263,6 +271,8 @@ func (p *plan) sink(sc SinkConfig, port pipeline.Port, checkpoints pipeline.Stor
 // no revisions: their tables only grow.
 func (p *plan) clickhouse(cfg clickhouse.Config, port pipeline.Port) (clickhouse.Config, *arrow.Schema) {
 	switch port {
+	case pipeline.Delta:
+		cfg.Table, cfg.Append = cfg.Table+"_late_delta", true
 	case pipeline.Late:
 		cfg.Table, cfg.Append, cfg.TimeColumn, cfg.LowCardinality = cfg.Table+"_late", true, "time", nil
 		cfg.OrderBy = []string{"_split", "_offset"}

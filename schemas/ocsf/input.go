@@ -17,14 +17,15 @@ type Input struct {
 	Name  string
 	at    int
 	typ   arrow.DataType
-	scale int // of a fixed point int64
+	scale int  // of a fixed point int64
+	null  bool // may be null
 
 	arr arrow.Array
 }
 
 func newInput(schema *arrow.Schema, at int) (*Input, error) {
 	f := schema.Field(at)
-	c := &Input{Name: f.Name, at: at, typ: f.Type}
+	c := &Input{Name: f.Name, at: at, typ: f.Type, null: f.Nullable}
 	switch f.Type.ID() {
 	case arrow.INT64, arrow.LIST:
 		if l, ok := f.Type.(*arrow.ListType); ok && l.Elem().ID() != arrow.INT64 {

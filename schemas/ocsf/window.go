@@ -94,6 +94,7 @@ type Window struct {
 	count      *Input // nil when the results have none
 	pane       *Input
 	revision   *Input
+	additions  bool   // some results add to others: they have no revision
 	deleted    *Input // nil when results are never withdrawn
 	taken      map[string]bool
 	rest       []*Input
@@ -166,6 +167,7 @@ func (w *Window) bind(entity string) error {
 	}
 	w.start, w.end = need(colStart, arrow.TIMESTAMP), need(colEnd, arrow.TIMESTAMP)
 	w.pane, w.revision = need(colPane, arrow.STRING), need(colRevision, arrow.INT32)
+	w.additions = w.revision != nil && w.revision.null
 	if w.byName[colDeleted] != nil {
 		w.deleted = need(colDeleted, arrow.BOOL)
 	}
@@ -280,7 +282,7 @@ func (w *Window) head(spec Spec) []Attr {
 				{Name: "feature", Of: []Attr{{Name: "name", Fixed: w.Config.Feature}}},
 			}},
 			{Name: "uid", Text: w.uid, Required: true},
-			{Name: "sequence", Int32: w.sequence, Required: true},
+			{Name: "sequence", Int32: w.sequence, Required: !w.additions},
 			{Name: "log_name", Fixed: w.Config.Topic},
 			{Name: "log_provider", Fixed: "kafka"},
 			{Name: "correlation_uid", Text: w.EntityText},

@@ -319,10 +319,12 @@ func (s *Sink) versions(e pipeline.Epoch, recs []arrow.RecordBatch, rows []pipel
 		revision := int32(0)
 		if s.own.revision >= 0 {
 			a, ok := recs[r.Rec].Column(s.own.revision).(*array.Int32)
-			if !ok || a.IsNull(int(r.Row)) {
-				return nil, fmt.Errorf("column %s: null", colRevision)
+			if !ok {
+				return nil, fmt.Errorf("column %s: array of type %s", colRevision, recs[r.Rec].Column(s.own.revision).DataType())
 			}
-			revision = a.Value(int(r.Row))
+			if a.IsValid(int(r.Row)) { // additions have none
+				revision = a.Value(int(r.Row))
+			}
 		}
 		v, err := pipeline.Version(e.Lineage, e.N, revision)
 		if err != nil {

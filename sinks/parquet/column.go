@@ -328,10 +328,9 @@ func (c *addedColumns) write(out []*pq.ColumnWriter, rows []pipeline.RowRef) err
 		revision := int32(0)
 		if c.revision >= 0 {
 			a := c.arrs[r.Rec]
-			if a.IsNull(int(r.Row)) {
-				return fmt.Errorf("column %s: null", colRevision)
+			if a.IsValid(int(r.Row)) { // additions have none
+				revision = a.Value(int(r.Row))
 			}
-			revision = a.Value(int(r.Row))
 		}
 		v, err := pipeline.Version(c.epoch.Lineage, c.epoch.N, revision)
 		if err != nil {
