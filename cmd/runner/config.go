@@ -419,6 +419,21 @@ func (c *Config) validate(d *document) {
 	if c.EventTime.IdleAfter < 0 {
 		bad("event_time.idle_after", "%v: must not be negative; 0 is off", c.EventTime.IdleAfter)
 	}
+	switch c.State.OverLimit {
+	case operators.LimitStop:
+	case operators.LimitShed:
+		if c.Window.Global {
+			bad("state.over_limit", "%s: the window of all time is the only one there is; take %s", operators.LimitShed, operators.LimitStop)
+		}
+	default:
+		bad("state.over_limit", "%q: known are %s, %s", c.State.OverLimit, operators.LimitStop, operators.LimitShed)
+	}
+	if c.State.MaxBytes < 0 {
+		bad("state.max_bytes", "%d: must not be negative; 0 is no limit", c.State.MaxBytes)
+	}
+	if c.State.MaxKeyWindows < 0 {
+		bad("state.max_key_windows", "%d: must not be negative; 0 is no limit", c.State.MaxKeyWindows)
+	}
 	if q := c.EventTime.OnAllQuiet; q != pipeline.HoldMark && q != pipeline.FlushMark {
 		bad("event_time.on_all_quiet", "%q: known are %s, %s", q, pipeline.HoldMark, pipeline.FlushMark)
 	}
@@ -502,6 +517,7 @@ func (c *Config) validateRows(d *document, f feed) {
 		w.Tumbling, w.Offset = time.Hour, 0
 	}
 	d.invalidWindow(sized.validateWindow())
+	sized.State = StateConfig{}
 	sized.Window = WindowConfig{ID: c.Window.ID, Tumbling: time.Hour, Trigger: operators.OnMark, Key: c.Window.Key, Aggregates: c.Window.Aggregates}
 	if s := c.Window.Session; s != nil {
 		sized.Window.Session = &SessionConfig{Gap: time.Hour, GapColumn: s.GapColumn, Touch: operators.TouchSplit, MaxLength: Length(pipeline.MaxTicks)}
@@ -684,7 +700,9 @@ func (c *Config) validateWindow() error {
 	if c.Window.Session != nil {
 		return c.sessionConfig(0).Validate()
 	}
-	return c.windowConfig(0).Validate()
+	w := c.windowConfig(0)
+	w.Limit = operators.Limit{} // validate has checked it
+	return w.Validate()
 }
 
 // keyed is what folds rows by key: windows or sessions.
