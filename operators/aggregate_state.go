@@ -8,16 +8,22 @@ import (
 )
 
 // stateFields are the columns of the accumulators in a checkpoint, in the order of the
-// program: int64 for each word, and a list of (value, order, place) triples for each list.
+// program. An accumulator of words has an int64 column for each. A list has one of
+// (value, order, place) triples and one of the values seen, a sketch one of its bytes.
 func (p *program) stateFields(prefix string) []arrow.Field {
+	i64 := arrow.PrimitiveTypes.Int64
 	var fields []arrow.Field
 	for _, a := range p.accs {
-		if a.op.list() {
-			fields = append(fields, arrow.Field{Name: prefix + a.name, Type: arrow.ListOf(arrow.PrimitiveTypes.Int64)})
-			continue
-		}
-		for i := range a.op.words() {
-			fields = append(fields, arrow.Field{Name: fmt.Sprintf("%s%s_%d", prefix, a.name, i), Type: arrow.PrimitiveTypes.Int64})
+		name := prefix + a.name
+		switch {
+		case a.op.list():
+			fields = append(fields, arrow.Field{Name: name, Type: arrow.ListOf(i64)}, arrow.Field{Name: name + "_seen", Type: i64})
+		case a.op.extra():
+			fields = append(fields, arrow.Field{Name: name, Type: arrow.BinaryTypes.Binary})
+		default:
+			for i := range a.op.words() {
+				fields = append(fields, arrow.Field{Name: fmt.Sprintf("%s_%d", name, i), Type: i64})
+			}
 		}
 	}
 	return fields
@@ -25,26 +31,34 @@ func (p *program) stateFields(prefix string) []arrow.Field {
 
 // appendState appends the accumulators of n rows to columns of stateFields. It returns the
 // columns that follow.
-func (p *program) appendState(cols []array.Builder, n int, row func(int) []uint64, nodes *nodes) []array.Builder {
+func (p *program) appendState(cols []array.Builder, n int, row func(int) []uint64, x *extras) []array.Builder {
 	for _, a := range p.accs {
-		if a.op.list() {
+		switch {
+		case a.op.list():
 			l := cols[0].(*array.ListBuilder)
 			v := l.ValueBuilder().(*array.Int64Builder)
 			for i := range n {
 				l.Append(true)
-				nodes.each(row(i)[a.word:a.word+2], func(x node) {
-					v.AppendValues([]int64{x.val, x.at, int64(x.place)}, nil)
-				})
+				for _, q := range x.list(a.of(row(i)), a.cap) {
+					v.AppendValues([]int64{q.val, q.at, int64(q.place)}, nil)
+				}
+				cols[1].(*array.Int64Builder).Append(int64(a.of(row(i))[1]))
 			}
-			cols = cols[1:]
-			continue
-		}
-		for k := range a.op.words() {
-			v := cols[0].(*array.Int64Builder)
+			cols = cols[2:]
+		case a.op.extra():
+			b := cols[0].(*array.BinaryBuilder)
 			for i := range n {
-				v.Append(int64(row(i)[a.word+k]))
+				b.Append(x.encode(a, a.of(row(i))))
 			}
 			cols = cols[1:]
+		default:
+			for k := range a.op.words() {
+				v := cols[0].(*array.Int64Builder)
+				for i := range n {
+					v.Append(int64(row(i)[a.word+k]))
+				}
+				cols = cols[1:]
+			}
 		}
 	}
 	return cols
@@ -52,25 +66,63 @@ func (p *program) appendState(cols []array.Builder, n int, row func(int) []uint6
 
 // restoreState sets the accumulators of a row to those of row i of a checkpoint, whose
 // columns of stateFields begin at col. It returns the column that follows.
-func (p *program) restoreState(rec arrow.RecordBatch, col, i int, row []uint64, nodes *nodes) int {
+func (p *program) restoreState(rec arrow.RecordBatch, col, i int, row []uint64, x *extras) (int, error) {
 	p.init(row)
 	for _, a := range p.accs {
-		if !a.op.list() {
-			for k := range a.op.words() {
-				row[a.word+k] = uint64(rec.Column(col).(*array.Int64).Value(i))
-				col++
+		acc := a.of(row)
+		switch {
+		case a.op.list():
+			l := rec.Column(col).(*array.List)
+			from, to := l.ValueOffsets(i)
+			for v := l.ListValues().(*array.Int64).Int64Values()[from:to]; len(v) >= 3; v = v[3:] {
+				x.add(acc, point{val: v[0], at: v[1], place: uint64(v[2])}, a.cap)
+				if a.op == accCollect {
+					x.arrived = max(x.arrived, v[1]+1)
+				}
 			}
-			continue
-		}
-		l := rec.Column(col).(*array.List)
-		col++
-		from, to := l.ValueOffsets(i)
-		for v := l.ListValues().(*array.Int64).Int64Values()[from:to]; len(v) >= 3; v = v[3:] {
-			nodes.add(row[a.word:a.word+2], node{val: v[0], at: v[1], place: uint64(v[2])})
-			if a.op == accCollect {
-				nodes.arrived = max(nodes.arrived, v[1]+1)
+			acc[1] = uint64(rec.Column(col + 1).(*array.Int64).Value(i))
+			col += 2
+		case a.op.extra():
+			if err := x.decode(a, acc, rec.Column(col).(*array.Binary).Value(i)); err != nil {
+				return col, fmt.Errorf("column %s, row %d: %w", rec.ColumnName(col), i, err)
+			}
+			col++
+		default:
+			for k := range acc {
+				acc[k] = uint64(rec.Column(col).(*array.Int64).Value(i))
+				col++
 			}
 		}
 	}
-	return col
+	return col, nil
+}
+
+// encode returns the bytes of a sketch, none where there is none.
+func (x *extras) encode(a accumulator, acc []uint64) []byte {
+	switch {
+	case acc[0] == 0:
+		return nil
+	case a.op == accDistinct:
+		return x.distincts.at(acc[0]).append(nil)
+	}
+	var b []byte
+	(*x.quantiles.at(acc[0])).Encode(&b, false)
+	return b
+}
+
+// decode sets acc to a sketch from its bytes.
+func (x *extras) decode(a accumulator, acc []uint64, b []byte) error {
+	if len(b) == 0 {
+		return nil
+	}
+	if a.op == accDistinct {
+		if err := x.distinct(acc).restore(b); err != nil {
+			return fmt.Errorf("distinct sketch: %w", err)
+		}
+		return nil
+	}
+	if err := x.quantile(acc).DecodeAndMergeWith(b); err != nil { // it refuses another accuracy
+		return fmt.Errorf("quantile sketch: %w", err)
+	}
+	return nil
 }

@@ -33,7 +33,7 @@ func TestMerge(t *testing.T) {
 		t.Fatal(err)
 	}
 	rng := rand.New(rand.NewPCG(3, 4))
-	s, ns := store{width: p.width}, &nodes{}
+	s, x := store{width: p.width}, &extras{}
 	tab := newTable(&s, 0)
 	row := func(name string) uint32 {
 		id, _ := tab.find(uint64(len(name)), []byte(name))
@@ -64,48 +64,48 @@ func TestMerge(t *testing.T) {
 		for i := range n {
 			at, all, into = append(at, int32(i)), append(all, whole), append(into, parts[rng.IntN(len(parts))])
 		}
-		arrived := ns.arrived
-		p.update(&s, rec, at, all, ns)
-		ns.arrived = arrived // the same rows once more
-		p.update(&s, rec, at, into, ns)
+		arrived := x.arrived
+		p.update(&s, rec, at, all, x)
+		x.arrived = arrived // the same rows once more
+		p.update(&s, rec, at, into, x)
 		rec.Release()
 		rng.Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
 		sum := row("merged")
 		for _, id := range parts {
-			p.merge(s.row(sum), s.row(id), ns)
+			p.merge(s.row(sum), s.row(id), x)
 		}
-		if got, want := built(mem, p, s.row(sum), ns), built(mem, p, s.row(whole), ns); got != want {
+		if got, want := built(mem, p, s.row(sum), x), built(mem, p, s.row(whole), x); got != want {
 			t.Fatalf("round %d, %d rows:\n got %s\nwant %s", round, n, got, want)
 		}
 		for i := range tab.rows {
-			p.dropLists(s.row(tab.id(i)), ns)
+			p.drop(s.row(tab.id(i)), x)
 		}
 	}
-	if len(ns.all) > 2*3*40 {
-		t.Errorf("%d nodes for lists of at most 40: they are not used again", len(ns.all))
+	if len(x.lists.all) > 2*5 {
+		t.Errorf("%d lists of 10 at a time: they are not used again", len(x.lists.all))
 	}
 }
 
 // TestMergeCap: two lists that are too long together keep the first in order.
 func TestMergeCap(t *testing.T) {
-	ns := &nodes{}
+	x := &extras{}
 	a, b := make([]uint64, 2), make([]uint64, 2)
 	for i := range CollectCap + 5 {
-		ns.add(a, node{val: int64(i), at: int64(2*i + 1)})
-		ns.add(b, node{val: int64(-i), at: int64(2 * i)})
+		x.add(a, point{val: int64(i), at: int64(2*i + 1)}, CollectCap)
+		x.add(b, point{val: int64(-i), at: int64(2 * i)}, CollectCap)
 	}
-	ns.copy(a, b)
-	got := ns.sorted(a)
+	x.mergeList(a, b, CollectCap)
+	got := x.list(a, CollectCap)
 	if len(got) != CollectCap || got[0].at != 0 || got[CollectCap-1].at != CollectCap-1 {
 		t.Errorf("%d values from order %d to %d", len(got), got[0].at, got[len(got)-1].at)
 	}
 }
 
-func built(mem memory.Allocator, p *program, row []uint64, ns *nodes) string {
+func built(mem memory.Allocator, p *program, row []uint64, x *extras) string {
 	text := ""
 	for i := range p.outs {
 		b := array.NewBuilder(mem, p.outs[i].field.Type)
-		p.outs[i].build(b, row, ns)
+		p.outs[i].build(b, row, x)
 		a := b.NewArray()
 		text += fmt.Sprintf(" %s=%s", p.outs[i].field.Name, a.ValueStr(0))
 		a.Release()

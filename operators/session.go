@@ -129,7 +129,7 @@ type Session struct {
 	keeps bool // rows hold what was shown last
 
 	ses     *sessions
-	nodes   nodes
+	extras  extras
 	ends    *calendar
 	frees   *calendar
 	before  waitings // sessions with rows that wait for an early pane, and
@@ -139,8 +139,7 @@ type Session struct {
 	longest int64 // no session was ever longer
 	changed [pipeline.NumGroups]bool
 
-	overflows int64
-	missed    int64
+	missed int64
 	// scratch of one call
 	times []int64
 	gaps  *array.Int64 // nil when all rows have the gap of the configuration
@@ -230,15 +229,19 @@ func (w *Session) Open() int { return w.ses.rows }
 
 // Bytes returns the memory of the state.
 func (w *Session) Bytes() int64 {
-	return w.ses.bytes() + w.ends.bytes() + w.frees.bytes() + int64(cap(w.nodes.all))*nodeBytes + w.before.bytes() + w.after.bytes()
+	return w.ses.bytes() + w.ends.bytes() + w.frees.bytes() + w.extras.bytes() + w.before.bytes() + w.after.bytes()
 }
 
-// Overflows returns how many sums did not fit int64.
-func (w *Session) Overflows() int64 { return w.overflows }
+// Overflows returns how many values of results are null because they did not fit.
+func (w *Session) Overflows() int64 { return w.extras.overflows }
+
+// Dropped returns how many values results were made without because they were beyond a
+// cap; a value counts once for each result that lacks it.
+func (w *Session) Dropped() int64 { return w.extras.dropped }
 
 // Tally returns what was counted since the operator was made.
 func (w *Session) Tally() pipeline.Tally {
-	return pipeline.Tally{Missed: w.missed, Overflows: w.overflows}
+	return pipeline.Tally{Missed: w.missed, Overflows: w.extras.overflows, Dropped: w.extras.dropped}
 }
 
 // Missed returns how many rows were late since the operator was made.
@@ -412,7 +415,7 @@ func (w *Session) merge(rec arrow.RecordBatch, hash uint64, key []byte, joined [
 			continue
 		}
 		from := w.ses.row(id)
-		w.prog.merge(w.ses.prog(into), w.ses.prog(from), &w.nodes)
+		w.prog.merge(w.ses.prog(into), w.ses.prog(from), &w.extras)
 		into[rowHead] = mergeHeads(into[rowHead], from[rowHead])
 		w.drop(hash, key, id)
 	}
@@ -452,9 +455,9 @@ func mergeHeads(into, from uint64) uint64 {
 // drop frees a session.
 func (w *Session) drop(hash uint64, key []byte, id uint32) {
 	row := w.ses.row(id)
-	w.prog.dropLists(w.ses.prog(row), &w.nodes)
+	w.prog.drop(w.ses.prog(row), &w.extras)
 	if w.keeps {
-		w.prog.dropLists(w.ses.shown(row), &w.nodes)
+		w.prog.drop(w.ses.shown(row), &w.extras)
 	}
 	w.ses.remove(hash, key, id)
 }
@@ -463,7 +466,7 @@ func (w *Session) fold(rec arrow.RecordBatch) {
 	if len(w.ids) == 0 {
 		return
 	}
-	w.prog.update(&w.ses.store, rec, w.at, w.ids, &w.nodes)
+	w.prog.update(&w.ses.store, rec, w.at, w.ids, &w.extras)
 	w.at, w.ids = w.at[:0], w.ids[:0]
 }
 
@@ -690,7 +693,7 @@ func (w *Session) pane(b *array.RecordBuilder, id uint32, pane string) error {
 	win := Bounds{w.ses.start(row), w.ses.end(row)}
 	head := row[rowHead]
 	panes := head >> headPanes & math.MaxUint16
-	if w.cfg.SkipUnchanged && head&headShown != 0 && w.prog.same(w.ses.prog(row), w.ses.shown(row), &w.nodes) {
+	if w.cfg.SkipUnchanged && head&headShown != 0 && w.prog.same(w.ses.prog(row), w.ses.shown(row), &w.extras) {
 		row[rowHead] = head &^ (headNew | headPending | maxLateRows<<headWaiting)
 		w.changed[w.ses.group(row)] = true
 		return nil
@@ -711,14 +714,14 @@ func (w *Session) pane(b *array.RecordBuilder, id uint32, pane string) error {
 	row[rowHead] = head>>headLate<<headLate | (panes+1)<<headPanes | head&(headFired|headEnds|headFrees) | headShown
 	w.changed[w.ses.group(row)] = true
 	if w.cfg.Discard {
-		w.prog.dropLists(w.ses.prog(row), &w.nodes)
+		w.prog.drop(w.ses.prog(row), &w.extras)
 		w.prog.init(w.ses.prog(row))
 		row[rowHead] &^= headShown // nothing to withdraw: panes add up
 	}
 	if w.keeps {
 		shown := w.ses.shown(row)
 		copy(shown[:rowAcc], row[:rowAcc])
-		w.prog.show(shown, w.ses.prog(row), &w.nodes)
+		w.prog.show(shown, w.ses.prog(row), &w.extras)
 	}
 	return nil
 }
@@ -730,9 +733,7 @@ func (w *Session) result(b *array.RecordBuilder, acc []uint64, win Bounds, pane 
 		return err
 	}
 	for i := range w.prog.outs {
-		if w.prog.outs[i].build(tail[i], acc, &w.nodes) {
-			w.overflows++
-		}
+		w.prog.outs[i].build(tail[i], acc, &w.extras)
 	}
 	w.labels(tail[len(w.prog.outs):], int64(acc[rowHead]>>headLate), pane, revision, kind)
 	return nil

@@ -101,7 +101,7 @@ func (w *Session) appendWords(cols []array.Builder, n int, row func(int) []uint6
 	for i := range n {
 		cols[0].(*array.Int64Builder).Append(int64(row(i)[rowHead] &^ (headEnds | headFrees)))
 	}
-	return w.prog.appendState(cols[1:], n, row, &w.nodes)
+	return w.prog.appendState(cols[1:], n, row, &w.extras)
 }
 
 // Restore takes back the rows of a piece that keep accepts.
@@ -127,11 +127,14 @@ func (w *Session) Restore(p pipeline.Piece, keep func(group uint8) bool) error {
 		w.longest = max(w.longest, pipeline.SubTicks(end, start))
 		w.mark = max(w.mark, ints(stMark, i))
 		row[w.ses.acc+sesDue] = uint64(ints(stDue, i))
-		rest := w.restoreWords(p.Rec, stAcc, i, w.ses.prog(row))
-		if w.keeps {
+		rest, err := w.restoreWords(p.Rec, stAcc, i, w.ses.prog(row))
+		if err == nil && w.keeps {
 			shown := w.ses.shown(row)
 			copy(shown[:rowHead], row[:rowHead])
-			w.restoreWords(p.Rec, rest, i, shown)
+			_, err = w.restoreWords(p.Rec, rest, i, shown)
+		}
+		if err != nil {
+			return fmt.Errorf("session state %s: %w", p.ID, err)
 		}
 		if row[rowHead]&headPending != 0 {
 			w.await(id, ints(stDue, i), row[rowHead]&headFired != 0)
@@ -142,8 +145,7 @@ func (w *Session) Restore(p pipeline.Piece, keep func(group uint8) bool) error {
 }
 
 // restoreWords reads a row of the program and returns the column that follows.
-func (w *Session) restoreWords(rec arrow.RecordBatch, col, i int, row []uint64) int {
-	rest := w.prog.restoreState(rec, col+1, i, row, &w.nodes)
+func (w *Session) restoreWords(rec arrow.RecordBatch, col, i int, row []uint64) (int, error) {
 	row[rowHead] = uint64(rec.Column(col).(*array.Int64).Value(i))
-	return rest
+	return w.prog.restoreState(rec, col+1, i, row, &w.extras)
 }

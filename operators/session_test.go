@@ -82,8 +82,12 @@ func openSession(mem memory.Allocator, d *datadriven.TestData) (pipelinetest.Win
 			cfg.Retract = true
 		case "aggs":
 			cfg.Aggregates = nil
-			for _, fn := range a.Vals {
-				cfg.Aggregates = append(cfg.Aggregates, operators.Aggregate{Fn: fn, Column: "value", As: fn})
+			for _, spec := range a.Vals {
+				g, err := parseAggregate(spec)
+				if err != nil {
+					return nil, err
+				}
+				cfg.Aggregates = append(cfg.Aggregates, g)
 			}
 		default:
 			err = fmt.Errorf("unknown argument %s", a.Key)

@@ -65,9 +65,9 @@ func (e emission) problems() []error {
 }
 
 // same tells whether two rows of accumulators give the same results.
-func (p *program) same(a, b []uint64, nodes *nodes) bool {
+func (p *program) same(a, b []uint64, x *extras) bool {
 	for i := range p.outs {
-		if !p.outs[i].same(a, b, nodes) {
+		if !p.outs[i].same(a, b, x) {
 			return false
 		}
 	}

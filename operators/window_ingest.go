@@ -241,7 +241,7 @@ func (w *Window) emitFirings(list []firing, out pipeline.Emitter) error {
 			row[rowHead] = 0
 		}
 		if f.win.delta || w.cfg.Discard {
-			w.prog.dropLists(row, &w.nodes)
+			w.prog.drop(row, &w.extras)
 			w.prog.init(row)
 		}
 	}

@@ -173,7 +173,7 @@ type Window struct {
 	keeps   bool // state rows hold the values shown last behind the accumulators
 
 	store  store
-	nodes  nodes
+	extras extras
 	wins   map[int64]*window // by end
 	order  []int64           // ends of the windows, ascending
 	slices map[int64]*slice  // by start
@@ -193,9 +193,8 @@ type Window struct {
 	expect    int  // rows of the window fired last, to size the next
 	settled   bool // windows of restored slices are there
 
-	overflows int64
-	missed    int64
-	partly    int64
+	missed int64
+	partly int64
 	// scratch of one Process call
 	late    []lateRow
 	block   []assigned
@@ -365,7 +364,7 @@ func (w *Window) Open() int {
 
 // Bytes returns the memory of the state.
 func (w *Window) Bytes() int64 {
-	n := w.store.bytes() + int64(cap(w.nodes.all))*nodeBytes
+	n := w.store.bytes() + w.extras.bytes()
 	for _, win := range w.wins {
 		n += win.tab.bytes()
 	}
@@ -382,8 +381,12 @@ func (w *Window) Bytes() int64 {
 	return n
 }
 
-// Overflows returns how many sums did not fit int64.
-func (w *Window) Overflows() int64 { return w.overflows }
+// Overflows returns how many values of results are null because they did not fit.
+func (w *Window) Overflows() int64 { return w.extras.overflows }
+
+// Dropped returns how many values results were made without because they were beyond a
+// cap; a value counts once for each result that lacks it.
+func (w *Window) Dropped() int64 { return w.extras.dropped }
 
 // Missed returns how many (row, window) pairs were late since the operator was made: all
 // windows of a late row, and those that a row missed while a later one took it.
@@ -391,7 +394,7 @@ func (w *Window) Missed() int64 { return w.missed }
 
 // Tally returns what was counted since the operator was made.
 func (w *Window) Tally() pipeline.Tally {
-	t := pipeline.Tally{Missed: w.missed, Partly: w.partly, Overflows: w.overflows}
+	t := pipeline.Tally{Missed: w.missed, Partly: w.partly, Overflows: w.extras.overflows, Dropped: w.extras.dropped}
 	if w.clocks != nil {
 		t.Moved = w.clocks.moved
 	}
@@ -619,7 +622,7 @@ func (w *Window) fold(rec arrow.RecordBatch) {
 	if len(w.ids) == 0 {
 		return
 	}
-	w.prog.update(&w.store, rec, w.at, w.ids, &w.nodes)
+	w.prog.update(&w.store, rec, w.at, w.ids, &w.extras)
 	w.at, w.ids = w.at[:0], w.ids[:0]
 }
 
@@ -946,7 +949,7 @@ func (w *Window) mergeTable(dst, src *table) {
 		if added {
 			w.prog.init(to)
 		}
-		w.prog.merge(to, from, &w.nodes)
+		w.prog.merge(to, from, &w.extras)
 	}
 }
 
@@ -974,12 +977,12 @@ func (w *Window) free(win *window) {
 }
 
 func (w *Window) dropRows(tab *table) {
-	if w.prog.collect {
+	if w.prog.extras {
 		for i := range tab.rows {
 			row := w.store.row(tab.id(i))
-			w.prog.dropLists(row, &w.nodes)
+			w.prog.drop(row, &w.extras)
 			if w.keeps {
-				w.prog.dropLists(w.shown(row), &w.nodes)
+				w.prog.drop(w.shown(row), &w.extras)
 			}
 		}
 	}
@@ -1075,7 +1078,7 @@ func (w *Window) results(win *window, ids []uint32, pane string) (arrow.RecordBa
 		panes := head >> headPanes & math.MaxUint16
 		row[rowHead] = head>>headLate<<headLate | panes<<headPanes
 		var kind string
-		if w.cfg.SkipUnchanged && panes > 0 && w.prog.same(row, w.shown(row), &w.nodes) {
+		if w.cfg.SkipUnchanged && panes > 0 && w.prog.same(row, w.shown(row), &w.extras) {
 			continue
 		}
 		if w.cfg.Retract {
@@ -1096,11 +1099,11 @@ func (w *Window) results(win *window, ids []uint32, pane string) (arrow.RecordBa
 		}
 		row[rowHead] = head>>headLate<<headLate | panes<<headPanes
 		if w.keeps {
-			w.prog.show(w.shown(row), row, &w.nodes)
+			w.prog.show(w.shown(row), row, &w.extras)
 			row[len(row)-1] = head >> headLate
 		}
 		if w.cfg.Discard {
-			w.prog.dropLists(row, &w.nodes)
+			w.prog.drop(row, &w.extras)
 			w.prog.init(row)
 		}
 	}
@@ -1130,9 +1133,7 @@ func (w *Window) result(l line, win *window, row, values []uint64, late uint64, 
 		cols[1].(*array.TimestampBuilder).Append(arrow.Timestamp(win.End))
 	}
 	for i := range w.prog.outs {
-		if w.prog.outs[i].build(cols[2+i], values, &w.nodes) {
-			w.overflows++
-		}
+		w.prog.outs[i].build(cols[2+i], values, &w.extras)
 	}
 	tail := cols[2+len(w.prog.outs):]
 	tail[0].(*array.Int64Builder).Append(int64(late))

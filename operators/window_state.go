@@ -165,13 +165,13 @@ func (w *Window) pieceOf(b *array.RecordBuilder, tab *table, win *window) {
 		}
 	}
 	words(b.Field(4), rowHead)
-	rest := w.prog.appendState(b.Fields()[5:], tab.rows, row, &w.nodes)
+	rest := w.prog.appendState(b.Fields()[5:], tab.rows, row, &w.extras)
 	if w.cfg.Trigger == OnIngest {
 		words(rest[0], w.maxEventWord())
 		rest = rest[1:]
 	}
 	if w.keeps {
-		rest = w.prog.appendState(rest, tab.rows, func(i int) []uint64 { return w.shown(row(i)) }, &w.nodes)
+		rest = w.prog.appendState(rest, tab.rows, func(i int) []uint64 { return w.shown(row(i)) }, &w.extras)
 		words(rest[0], w.store.width-1)
 	}
 }
@@ -242,16 +242,20 @@ func (w *Window) Restore(p pipeline.Piece, keep func(group uint8) bool) error {
 			tab = win.tab
 		}
 		id, added := tab.find(hash, key)
+		var err error
 		switch {
 		case added:
-			w.restoreRow(p.Rec, i, head, w.store.row(id))
+			err = w.restoreRow(p.Rec, i, head, w.store.row(id))
 		case of == slicePiece:
 			row := make([]uint64, w.store.width)
-			w.restoreRow(p.Rec, i, head, row)
-			w.prog.merge(w.store.row(id), row, &w.nodes)
-			w.prog.dropLists(row, &w.nodes)
+			err = w.restoreRow(p.Rec, i, head, row)
+			w.prog.merge(w.store.row(id), row, &w.extras)
+			w.prog.drop(row, &w.extras)
 		default:
-			return fmt.Errorf("window state %s: key %q is there twice", p.ID, key)
+			err = fmt.Errorf("key %q is there twice", key)
+		}
+		if err != nil {
+			return fmt.Errorf("window state %s: %w", p.ID, err)
 		}
 		if win != nil && head&headPending != 0 {
 			win.pending = append(win.pending, wait{id, due[i]})
@@ -260,14 +264,20 @@ func (w *Window) Restore(p pipeline.Piece, keep func(group uint8) bool) error {
 	return nil
 }
 
-func (w *Window) restoreRow(rec arrow.RecordBatch, i int, head uint64, row []uint64) {
-	rest := w.prog.restoreState(rec, 5, i, row, &w.nodes)
+func (w *Window) restoreRow(rec arrow.RecordBatch, i int, head uint64, row []uint64) error {
+	rest, err := w.prog.restoreState(rec, 5, i, row, &w.extras)
+	if err != nil {
+		return err
+	}
 	row[rowHead] = head
 	if w.cfg.Trigger == OnIngest {
 		row[w.maxEventWord()] = uint64(rec.Column(rest).(*array.Int64).Value(i))
 	}
 	if w.keeps {
-		rest = w.prog.restoreState(rec, rest, i, w.shown(row), &w.nodes)
+		if rest, err = w.prog.restoreState(rec, rest, i, w.shown(row), &w.extras); err != nil {
+			return err
+		}
 		row[len(row)-1] = uint64(rec.Column(rest).(*array.Int64).Value(i))
 	}
+	return nil
 }

@@ -18,7 +18,7 @@ import (
 
 // TestWindowScenarios: every rule of windows as a text, in a folder by their shape.
 func TestWindowScenarios(t *testing.T) {
-	for _, dir := range []string{"tumbling", "hopping", "cumulate", "global", "civil", "early"} {
+	for _, dir := range []string{"tumbling", "hopping", "cumulate", "global", "civil", "early", "aggregates"} {
 		files, err := filepath.Glob("testdata/" + dir + "/*.txt")
 		if err != nil || len(files) == 0 {
 			t.Fatalf("scenarios in %s: %d, %v", dir, len(files), err)
@@ -84,8 +84,11 @@ func openWindow(mem memory.Allocator, d *datadriven.TestData) (pipelinetest.Wind
 			cfg.OnTimeIfNew = true
 		case "aggs":
 			cfg.Aggregates = nil
-			for _, fn := range a.Vals {
-				g := operators.Aggregate{Fn: fn, Column: "value", As: fn}
+			for _, spec := range a.Vals {
+				g, err := parseAggregate(spec)
+				if err != nil {
+					return nil, err
+				}
 				cfg.Aggregates = append(cfg.Aggregates, g)
 			}
 		default:
@@ -96,4 +99,26 @@ func openWindow(mem memory.Allocator, d *datadriven.TestData) (pipelinetest.Wind
 		}
 	}
 	return operators.NewWindow(cfg, pipelinetest.RowSchema(), mem)
+}
+
+// parseAggregate reads FN[:N][|WHERE], an aggregate of column value that is named as it is
+// written. N is the q of quantile, the wrap of increase and rate, the cap of collect.
+func parseAggregate(spec string) (operators.Aggregate, error) {
+	g := operators.Aggregate{Column: "value", As: spec}
+	spec, g.Where, _ = strings.Cut(spec, "|")
+	fn, param, ok := strings.Cut(spec, ":")
+	g.Fn = fn
+	if !ok {
+		return g, nil
+	}
+	n, err := strconv.ParseFloat(param, 64)
+	switch fn {
+	case "quantile":
+		g.Q = &n
+	case "increase", "rate":
+		g.Wrap = int64(n)
+	default:
+		g.Cap = int(n)
+	}
+	return g, err
 }

@@ -238,11 +238,15 @@ type EarlyConfig struct {
 	Every   time.Duration `yaml:"every"` // of event time
 }
 
-// AggregateConfig is one aggregate.
+// AggregateConfig is one aggregate, as operators.Aggregate describes it.
 type AggregateConfig struct {
-	Fn     string `yaml:"fn"`
-	Column string `yaml:"column"`
-	As     string `yaml:"as"`
+	Fn     string   `yaml:"fn"`
+	Column string   `yaml:"column"`
+	As     string   `yaml:"as"`
+	Q      *float64 `yaml:"q"`     // of quantile
+	Wrap   int64    `yaml:"wrap"`  // of increase and rate
+	Where  string   `yaml:"where"` // which rows count
+	Cap    int      `yaml:"cap"`   // of collect and collect_by_ts
 }
 
 // NormalizeConfig says what the results become.
