@@ -136,17 +136,33 @@ func compile(rows *arrow.Schema, aggs []Aggregate) (*program, error) {
 	seen := map[string]bool{}
 	for _, g := range aggs {
 		o, err := p.compile(rows, g)
-		if err == nil && seen[o.field.Name] {
-			err = fmt.Errorf("the result has a column %q already", o.field.Name)
-		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("aggregate %s: %w", g.name(), err))
+			for _, e := range problems(err) {
+				errs = append(errs, fmt.Errorf("aggregate %s: %w", g.name(), e))
+			}
 			continue
+		}
+		if seen[o.field.Name] {
+			errs = append(errs, fmt.Errorf("aggregate %s: the result has a column %q already", g.name(), o.field.Name))
 		}
 		seen[o.field.Name] = true
 		p.outs = append(p.outs, o)
 	}
 	return p, errors.Join(errs...)
+}
+
+// problems returns the errors that were joined.
+func problems(err error) []error {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		return many.Unwrap()
+	}
+	return []error{err}
+}
+
+// Validate returns every problem of an aggregate of rows of the given schema.
+func (g Aggregate) Validate(rows *arrow.Schema) error {
+	_, err := compile(rows, []Aggregate{g})
+	return err
 }
 
 func (g Aggregate) name() string {

@@ -69,8 +69,14 @@ func (o *output) same(a, b []uint64, x *extras) bool {
 		slices.EqualFunc(v.list, w.list, func(p, q point) bool { return p.val == q.val })
 }
 
-// value computes the value of a row.
+// value returns the value of a row.
 func (o *output) value(row []uint64, x *extras) value {
+	v := o.compute(row, x)
+	v.overflow = v.overflow || math.IsInf(v.f, 0)
+	return v
+}
+
+func (o *output) compute(row []uint64, x *extras) value {
 	if o.n >= 0 && row[o.n] == 0 {
 		return value{null: true}
 	}
@@ -183,7 +189,7 @@ func (o *output) variance(sum, squares []uint64, n uint64) value {
 		den.Lsh(den, uint(-exp))
 	}
 	f, _ := new(big.Rat).SetFrac(num, den).Float64()
-	return value{f: f, overflow: math.IsInf(f, 0)}
+	return value{f: f}
 }
 
 // sumInt64 returns the sum when it fits.

@@ -64,6 +64,6 @@ func (o *output) rate(points []point) value {
 		return value{null: true}
 	}
 	v := o.increase(points)
-	v.f /= float64(span) / 1e6 // ticks of a microsecond
+	v.f = v.f * 1e6 / float64(span) // ticks of a microsecond
 	return v
 }

@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/big"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -96,5 +97,77 @@ func TestOrderedBits(t *testing.T) {
 	}
 	if orderedBits(math.Copysign(0, -1)) != orderedBits(0) {
 		t.Error("-0 and 0 differ")
+	}
+}
+
+// varianceOf folds values in their order and returns their variance.
+func varianceOf(vs []float64) value {
+	o := output{fn: "variance", float: true, acc: accumulator{op: accSumFloat, word: 1}, squares: accumulator{op: accSquareFloat, word: 1 + floatSumWords}}
+	row := make([]uint64, 1+floatSumWords+floatSquareWords)
+	for _, v := range vs {
+		row[0]++
+		addFloat(o.acc.of(row), v)
+		addFloatSquare(o.squares.of(row), v)
+	}
+	return o.value(row, &extras{})
+}
+
+// TestFloatVariance: values that hardly differ, on top of a large one, do not cancel; and
+// whatever the order, the same bits.
+func TestFloatVariance(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 1))
+	for name, value := range map[string]func() float64{
+		"unit":      rng.Float64,
+		"last bit":  func() float64 { return 1e9 + math.Ldexp(float64(rng.IntN(3)), -23) },
+		"denormal":  func() float64 { return math.Float64frombits(uint64(rng.IntN(5))) },
+		"signs":     rng.NormFloat64,
+		"large":     func() float64 { return rng.NormFloat64() * 1e150 },
+		"factor":    func() float64 { return math.Ldexp(1+rng.Float64(), rng.IntN(11)) },
+		"identical": func() float64 { return 0.1 },
+	} {
+		for range 50 {
+			vs := make([]float64, 2+rng.IntN(40))
+			sum := new(big.Rat)
+			for i := range vs {
+				vs[i] = value()
+				sum.Add(sum, new(big.Rat).SetFloat64(vs[i]))
+			}
+			n := int64(len(vs))
+			mean, want := sum.Quo(sum, big.NewRat(n, 1)), new(big.Rat)
+			for _, v := range vs {
+				d := new(big.Rat).SetFloat64(v)
+				d.Sub(d, mean)
+				want.Add(want, d.Mul(d, d))
+			}
+			exact, _ := want.Quo(want, big.NewRat(n-1, 1)).Float64()
+			for range 3 {
+				if got := varianceOf(vs); got.f != exact || got.null || got.overflow {
+					t.Fatalf("%s: variance %v of %v, exact is %v", name, got, vs, exact)
+				}
+				rng.Shuffle(len(vs), func(i, j int) { vs[i], vs[j] = vs[j], vs[i] })
+			}
+		}
+	}
+	for range 200 { // any spread: right to the last bits, and the same ones in any order
+		vs := make([]float64, 2+rng.IntN(40))
+		var largest float64
+		for i := range vs {
+			vs[i] = math.Ldexp(rng.Float64()-0.5, rng.IntN(900)-450)
+			largest = max(largest, math.Abs(vs[i]))
+		}
+		first := varianceOf(vs).f
+		slices.Sort(vs)
+		if again := varianceOf(vs).f; math.Float64bits(again) != math.Float64bits(first) {
+			t.Fatalf("variance %b and %b for two orders of %v", first, again, vs)
+		}
+		if n := float64(len(vs)); first < largest*largest/n/2 {
+			t.Fatalf("variance %v of %v, whose largest is %v", first, vs, largest)
+		}
+	}
+	if got := varianceOf([]float64{1e200, -1e200}); !got.overflow {
+		t.Errorf("variance %v does not fit float64", got)
+	}
+	if got := varianceOf([]float64{1}); !got.null {
+		t.Errorf("variance %v of one value", got)
 	}
 }

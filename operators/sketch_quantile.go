@@ -37,8 +37,8 @@ func (x *extras) quantile(acc []uint64) *ddsketch.DDSketch {
 	return q
 }
 
-// addQuantile adds a value; one that is not a number is none. The largest floats go beyond
-// what has a bin, by less than the accuracy.
+// addQuantile adds a value; one that is not a number is none. Floats above 1.26e308, which
+// have no bin, go into the last.
 func (x *extras) addQuantile(acc []uint64, v float64) {
 	if math.IsNaN(v) {
 		return

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -548,6 +549,12 @@ func (c *Config) validateRows(d *document, f feed) {
 			if !slices.Contains(dd.Columns, k) {
 				d.add(d.node("dedupe", "columns"), "dedupe.columns", "%s is missing: duplicates must agree in the window's key", k)
 			}
+		}
+	}
+	for i, a := range c.Window.Aggregates {
+		at := strconv.Itoa(i)
+		if err := operators.Aggregate(a).Validate(dec.Schema()); err != nil {
+			d.add(d.node("window", "aggregates", at), "window.aggregates."+at, "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
 		}
 	}
 	if _, err := newPlan(sized, f, fields); err != nil {
