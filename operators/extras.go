@@ -59,11 +59,14 @@ func (x *extras) choose(filters []condition, rec arrow.RecordBatch, at []int32, 
 	}
 }
 
-// bytes returns the memory held, used or pooled.
+// bytes returns the memory in use. What was given back is empty and does not count, so that
+// a limit sees what letting rows go has brought.
 func (x *extras) bytes() int64 {
 	n := int64(cap(x.lists.all))*24 + int64(cap(x.distincts.all))*32 + int64(cap(x.quantiles.all))*8
 	for _, l := range x.lists.all {
-		n += int64(cap(l)) * pointBytes
+		if len(l) > 0 {
+			n += int64(cap(l)) * pointBytes
+		}
 	}
 	for i := range x.distincts.all {
 		n += x.distincts.all[i].bytes()

@@ -87,12 +87,15 @@ func (d *distinct) count() int64 {
 	return max(int64(d.regs.Estimate()), distinctExact+1)
 }
 
+// bytes returns the memory of the sketch, 0 when it is empty.
 func (d *distinct) bytes() int64 {
-	n := int64(cap(d.hashes)) * 8
-	if d.regs != nil {
-		n += distinctBytes
+	switch {
+	case d.regs != nil:
+		return distinctBytes
+	case len(d.hashes) > 0:
+		return int64(cap(d.hashes)) * 8
 	}
-	return n
+	return 0
 }
 
 // Forms of a sketch in a checkpoint, its first byte.
