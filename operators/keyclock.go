@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/tidemark/tidemark/pipeline"
 )
@@ -133,45 +131,33 @@ func (k *keyClocks) sweep(mark int64, hash func([]byte) uint64) {
 
 func (k *keyClocks) bytes() int64 { return k.store.bytes() + k.tab.bytes() }
 
-// record returns the clocks as rows of a checkpoint.
-func (k *keyClocks) record(mem memory.Allocator, hash func([]byte) uint64) arrow.RecordBatch {
-	b := array.NewRecordBuilder(mem, clocksSchema)
-	defer b.Release()
-	b.Reserve(k.tab.rows)
+// record appends the clocks to columns of a piece of state: the newest time is in the place
+// of the due time, the split in that of the header.
+func (k *keyClocks) record(b *array.RecordBuilder, hash func([]byte) uint64) {
 	var scratch [16]byte
 	for i := range k.tab.rows {
 		row := k.store.row(k.tab.id(i))
 		key := k.tab.key(row, &scratch)
-		b.Field(0).(*array.Uint8Builder).Append(pipeline.Group(hash(key)))
-		b.Field(1).(*array.BinaryBuilder).Append(key)
-		b.Field(2).(*array.Int32Builder).Append(int32(row[rowHead]))
-		b.Field(3).(*array.Int64Builder).Append(int64(row[clockNewest]))
+		for c, f := range b.Fields() {
+			switch c {
+			case 0:
+				f.(*array.Uint8Builder).Append(pipeline.Group(hash(key)))
+			case 1:
+				f.(*array.BinaryBuilder).Append(key)
+			case 3:
+				f.(*array.Int64Builder).Append(int64(row[clockNewest]))
+			case 4:
+				f.(*array.Int64Builder).Append(int64(row[rowHead]))
+			default:
+				f.AppendEmptyValue()
+			}
+		}
 	}
-	return b.NewRecordBatch()
 }
 
-var clocksSchema = arrow.NewSchema([]arrow.Field{
-	{Name: "_group", Type: arrow.PrimitiveTypes.Uint8},
-	{Name: "key", Type: arrow.BinaryTypes.Binary},
-	{Name: "split", Type: arrow.PrimitiveTypes.Int32},
-	{Name: "newest", Type: arrow.PrimitiveTypes.Int64},
-}, nil)
-
-func (k *keyClocks) restore(rec arrow.RecordBatch, hash func([]byte) uint64, keep func(uint8) bool) error {
-	if !rec.Schema().Equal(clocksSchema) {
-		return fmt.Errorf("window state %s: its columns are %v, want %v", clocksPiece, rec.Schema().Fields(), clocksSchema.Fields())
-	}
-	keys := rec.Column(1).(*array.Binary)
-	for i := range int(rec.NumRows()) {
-		key := keys.Value(i)
-		h := hash(key)
-		if !keep(pipeline.Group(h)) {
-			continue
-		}
-		id, _ := k.tab.find(h, key)
-		row := k.store.row(id)
-		row[rowHead] = uint64(rec.Column(2).(*array.Int32).Value(i))
-		row[clockNewest] = uint64(rec.Column(3).(*array.Int64).Value(i))
-	}
-	return nil
+// restore takes back the clock of a key.
+func (k *keyClocks) restore(hash uint64, key []byte, newest, split int64) {
+	id, _ := k.tab.find(hash, key)
+	row := k.store.row(id)
+	row[rowHead], row[clockNewest] = uint64(split), uint64(newest)
 }

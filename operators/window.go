@@ -143,8 +143,8 @@ func (s Shape) Validate() error {
 	return errors.Join(errs...)
 }
 
-// String says how the windows lie, for the checkpoint.
-func (s Shape) String() string {
+// text says how the windows lie, for the checkpoint.
+func (s Shape) text() string {
 	zone := ""
 	if s.Zone != nil {
 		zone = s.Zone.String()
@@ -152,17 +152,17 @@ func (s Shape) String() string {
 	return fmt.Sprintf("%s %d %d %d %s", s.Kind, s.Size, s.Slide, s.Offset, zone)
 }
 
-// takes tells whether the state of old windows, as by String, can become state of these
+// takes tells whether the state of old windows, as by text, can become state of these
 // windows: of the same ones, or of the same size with a slide that was a multiple less.
 // Then the bounds of these windows are bounds of old ones too.
 func (s Shape) takes(old string) error {
-	if s.String() == old {
+	if s.text() == old {
 		return nil
 	}
 	var o Shape
 	n, _ := fmt.Sscan(old, (*string)(&o.Kind), &o.Size, &o.Slide, &o.Offset)
 	if n == 4 && o.Kind == Hopping && s.Kind == Hopping && s.Zone == nil && s.Size == o.Size && s.Slide <= s.Size &&
-		s.Slide%o.Slide == 0 && (s.Offset-o.Offset)%o.Slide == 0 && old == o.String() {
+		s.Slide%o.Slide == 0 && (s.Offset-o.Offset)%o.Slide == 0 && old == o.text() {
 		return nil
 	}
 	return fmt.Errorf("the state has %s windows of %v every %v (offset %v), the job asks for %s ones of %v every %v (offset %v): they can go on with the same size and a multiple of the old slide; "+

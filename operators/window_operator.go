@@ -880,6 +880,9 @@ func (w *Window) outliving(win *window) *window {
 		to, _ := rest.tab.find(w.keyer.Hash(key), key)
 		copy(w.store.row(to)[rowHead:], from[rowHead:])
 		w.prog.init(from) // its lists have moved
+		if w.keeps {
+			w.prog.init(w.shown(from))
+		}
 		from[rowHead] = headGone
 		moved[id] = to
 	}

@@ -65,10 +65,7 @@ func (w *Window) Snapshot(full bool, piece func(pipeline.Piece) error) error {
 		win.changed = false
 	}
 	if w.clocks != nil && w.clocks.tab.rows > 0 {
-		rec := w.clocks.record(w.mem, w.keyer.Hash)
-		err := piece(pipeline.Piece{ID: clocksPiece, Rec: rec})
-		rec.Release()
-		if err != nil {
+		if err := lend(clocksPiece, true, func(b *array.RecordBuilder) { w.clocks.record(b, w.keyer.Hash) }); err != nil {
 			return err
 		}
 	}
@@ -76,7 +73,7 @@ func (w *Window) Snapshot(full bool, piece func(pipeline.Piece) error) error {
 		for i, f := range b.Fields() {
 			switch i {
 			case 1:
-				f.(*array.BinaryBuilder).Append([]byte(w.cfg.Shape.String()))
+				f.(*array.BinaryBuilder).Append([]byte(w.cfg.Shape.text()))
 			case 2:
 				f.(*array.BooleanBuilder).Append(w.shed != pipeline.MinTicks)
 			case 3:
@@ -182,9 +179,6 @@ func (w *Window) pieceOf(b *array.RecordBuilder, tab *table, win *window) {
 // their slices become one, and windows that are no more go. Any other change is refused.
 func (w *Window) Restore(p pipeline.Piece, keep func(group uint8) bool) error {
 	w.settled = false
-	if p.ID == clocksPiece && w.clocks != nil {
-		return w.clocks.restore(p.Rec, w.keyer.Hash, keep)
-	}
 	if !p.Rec.Schema().Equal(w.stateSchema()) {
 		return fmt.Errorf("window state %s: its columns are %v, this job's aggregates need %v; start a new lineage or restore the old aggregates",
 			p.ID, p.Rec.Schema().Fields(), w.stateSchema().Fields())
@@ -202,6 +196,15 @@ func (w *Window) Restore(p pipeline.Piece, keep func(group uint8) bool) error {
 		w.shed, w.shedByAll = max(w.shed, shed), min(w.shedByAll, shed)
 		if old := string(keys.Value(0)); old != "" { // older checkpoints do not say
 			return w.cfg.takes(old)
+		}
+		return nil
+	}
+	if p.ID == clocksPiece {
+		for i := range int(p.Rec.NumRows()) {
+			key := keys.Value(i)
+			if hash := w.keyer.Hash(key); w.clocks != nil && keep(pipeline.Group(hash)) {
+				w.clocks.restore(hash, key, due[i], heads[i])
+			}
 		}
 		return nil
 	}

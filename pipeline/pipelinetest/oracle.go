@@ -24,6 +24,8 @@ type OracleSpec struct {
 	// splits that are never quiet, and for rows that may be ahead as they like.
 	Bound, QuietAfter, MaxAhead int64
 	Flush                       bool // when all splits are quiet the largest of their marks counts
+	// MaxOffline is that of a clock by key, 0 for none; windows only.
+	MaxOffline int64
 }
 
 // Oracle is the plain version of every kind of window, one row at a time: it keeps all
@@ -40,6 +42,7 @@ type Oracle struct {
 	windows map[oracleKey]*OracleWindow
 	open    map[string][]*OracleWindow // sessions by key
 	days    map[string]int64           // first instant of a local day
+	newest  map[string]int64           // largest time of a key that moves its clock
 	arrived int
 }
 
@@ -70,7 +73,7 @@ type OracleLate struct {
 
 // NewOracle makes an oracle for rows of the given number of splits.
 func NewOracle(spec OracleSpec, splits int) *Oracle {
-	o := &Oracle{OracleSpec: spec, merged: math.MinInt64, windows: map[oracleKey]*OracleWindow{}, open: map[string][]*OracleWindow{}, days: map[string]int64{}}
+	o := &Oracle{OracleSpec: spec, merged: math.MinInt64, windows: map[oracleKey]*OracleWindow{}, open: map[string][]*OracleWindow{}, days: map[string]int64{}, newest: map[string]int64{}}
 	for range splits {
 		o.splits = append(o.splits, &oracleSplit{mark: math.MinInt64, last: math.MinInt64})
 	}
@@ -104,17 +107,36 @@ func (o *Oracle) Add(r Row) {
 	if s.mark < o.merged { // it was quiet, or came late: what was given away is gone
 		verdict = o.merged
 	}
+	moves := r.Time <= plus(r.Ingest, o.MaxAhead)
+	if o.MaxOffline > 0 {
+		verdict = o.clock(r.Key, verdict)
+		if newest, heard := o.newest[r.Key]; moves && (!heard || r.Time > newest) {
+			o.newest[r.Key] = r.Time
+		}
+	}
 	if o.Kind == "session" {
 		o.session(r, verdict, s.mark)
 	} else {
 		o.window(r, verdict, s.mark)
 	}
-	if r.Time <= plus(r.Ingest, o.MaxAhead) {
+	if moves {
 		s.mark = max(s.mark, plus(r.Time, -o.Bound-1))
 	}
 	o.returns(s)
 	s.last = r.Ingest
 	o.merge()
+}
+
+// clock is the mark of a key: its split's at most, and at most so far behind that.
+func (o *Oracle) clock(key string, mark int64) int64 {
+	if mark == math.MinInt64 || mark == math.MaxInt64 {
+		return mark
+	}
+	at := plus(mark, -o.MaxOffline)
+	if newest, heard := o.newest[key]; heard {
+		at = max(at, plus(newest, -o.Bound-1))
+	}
+	return min(mark, at)
 }
 
 func (o *Oracle) returns(s *oracleSplit) {
@@ -373,6 +395,40 @@ func (w *OracleWindow) Value(fn, column string) string {
 		return text(byTime[0])
 	case "last":
 		return text(byTime[len(byTime)-1])
+	case "variance":
+		if len(byTime) < 2 {
+			return "(null)"
+		}
+		n := new(big.Rat).SetInt64(int64(len(byTime)))
+		mean := new(big.Rat).Quo(sum, n)
+		squares := new(big.Rat)
+		for _, r := range byTime {
+			d := new(big.Rat).Sub(number(r), mean)
+			squares.Add(squares, d.Mul(d, d))
+		}
+		f, _ := squares.Quo(squares, n.Sub(n, big.NewRat(1, 1))).Float64()
+		return floatText(f)
+	case "distinct": // exact for so few
+		values := map[string]bool{}
+		for _, r := range byTime {
+			values[text(r)] = true
+		}
+		return strconv.Itoa(len(values))
+	case "increase": // a step down is a new start from 0
+		rise := new(big.Rat)
+		for i, r := range byTime[1:] {
+			step := new(big.Rat).Sub(number(r), number(byTime[i]))
+			if step.Sign() < 0 {
+				if step = number(r); step.Sign() < 0 {
+					step = new(big.Rat) // no counter is below 0
+				}
+			}
+			rise.Add(rise, step)
+		}
+		if len(byTime) < 2 || !rise.Num().IsInt64() {
+			return "(null)"
+		}
+		return rise.Num().String()
 	case "mean":
 		f, _ := sum.Float64()
 		return floatText(f / float64(len(byTime)))

@@ -173,10 +173,10 @@ func (p *plan) shape(rng *rand.Rand) (unit int64) {
 func (p *plan) aggregates(rng *rand.Rand) []operators.Aggregate {
 	p.aggs = []operators.Aggregate{{Fn: "count", As: "count"}}
 	for _, column := range []string{"value", "level"} {
-		for _, fn := range []string{"sum", "min", "max", "mean", "first", "last", "collect", "collect_by_ts"} {
+		for _, fn := range []string{"sum", "min", "max", "mean", "first", "last", "collect", "collect_by_ts", "distinct", "variance", "increase"} {
 			switch {
 			case p.discard && (column == "level" || fn != "sum" && fn != "min" && fn != "max"):
-			case column == "level" && strings.HasPrefix(fn, "collect"):
+			case column == "level" && (strings.HasPrefix(fn, "collect") || fn == "increase" || fn == "variance"):
 			case p.discard || chance(rng, 3):
 				as := fn
 				if column == "level" {
@@ -218,6 +218,10 @@ func (p *plan) window(rng *rand.Rand, unit int64) {
 		}
 	}
 	cfg.OnTimeIfNew = chance(rng, 4)
+	if chance(rng, 4) {
+		p.spec.MaxOffline = s.Bound + 1 + unit*rng.Int64N(300)
+		cfg.Clock = &operators.KeyClock{Bound: s.Bound, MaxOffline: p.spec.MaxOffline, MaxAhead: s.MaxAhead}
+	}
 	switch rng.IntN(5) {
 	case 0:
 		cfg.Discard = true
@@ -228,7 +232,7 @@ func (p *plan) window(rng *rand.Rand, unit int64) {
 	}
 	p.discard, p.retract = cfg.Discard, cfg.Retract
 	cfg.Aggregates = p.aggregates(rng)
-	p.text = fmt.Sprintf("%+v", cfg)
+	p.text = fmt.Sprintf("%+v clock %+v", cfg, cfg.Clock)
 	p.open = func(mem memory.Allocator, seed uint64) (pipelinetest.Window, error) {
 		cfg.Seed = seed
 		return operators.NewWindow(cfg, p.schema, mem)
@@ -308,6 +312,9 @@ func (p *plan) rows(rng *rand.Rand, unit int64) {
 			}
 			r := pipelinetest.Row{Time: t, Ingest: at + skew, Key: fmt.Sprint("k", rng.IntN(keys)), Value: rng.Int64N(201) - 100, Split: int32(s), Offset: int64(i),
 				Level: math.Ldexp(rng.Float64()-0.5, rng.IntN(40)-20)}
+			if p.spec.MaxOffline > 0 { // a key with a clock stays in its split
+				r.Key = fmt.Sprint(r.Key, "-of-", s)
+			}
 			if r.Key > "k3" {
 				r.Key += "-with-a-name-that-fits-in-no-slot"
 			}
