@@ -89,6 +89,84 @@ func TestLimitShed(t *testing.T) {
 	}
 }
 
+// TestLimitSessions: sessions shed as windows do.
+func TestLimitSessions(t *testing.T) {
+	for _, trigger := range []operators.Trigger{operators.OnMark, operators.OnClose} {
+		const rows, limit = 6000, 25_000
+		var got, late, shed, peak int
+		drive := func(l operators.Limit) error {
+			got, late, shed, peak = 0, 0, 0, 0
+			checked := memory.NewCheckedAllocator(memory.NewGoAllocator())
+			cfg := operators.SessionConfig{Gap: 10, Touch: operators.TouchSplit, MaxLength: pipeline.MaxTicks, Lateness: 500, Trigger: trigger, Limit: l, Keys: []string{"key"},
+				Aggregates: []operators.Aggregate{{Fn: "count", As: "count"}}}
+			op, err := operators.NewSession(cfg, pipelinetest.RowSchema(), checked)
+			if err != nil {
+				return err
+			}
+			task := pipeline.NewTask([]pipeline.Operator{op}, func(p pipeline.Port, b pipeline.Batch) error {
+				for i := range b.NumRows() {
+					if p == pipeline.Out {
+						got++ // a key has one row
+						continue
+					}
+					late++
+					if b.Rec.Column(b.Rec.Schema().FieldIndices("reason")[0]).ValueStr(i) == "shed" {
+						shed++
+					}
+				}
+				return nil
+			})
+			keyer, err := pipeline.NewKeyer(pipelinetest.RowSchema(), cfg.Keys, 0)
+			if err != nil {
+				return err
+			}
+			front := pipeline.NewFront(pipeline.FrontConfig{QuietAfter: pipeline.MaxTicks, MaxAhead: pipeline.MaxTicks, Align: pipeline.MaxTicks, Shards: 1, Keyer: keyer},
+				func(_ int, m pipeline.Message) error { return task.Step(m) })
+			split := pipeline.Split{Topic: "t"}
+			front.Announce(split, pipeline.Position{})
+			rng := rand.New(rand.NewPCG(1, 1))
+			for i := 0; i < rows; i += 50 {
+				w := &pipeline.Wire{}
+				var part []pipelinetest.Row
+				for k := i; k < i+50; k++ {
+					at := int64(k) / 4
+					part = append(part, pipelinetest.Row{Time: at - rng.Int64N(100), Ingest: at, Key: fmt.Sprint("k", k), Offset: int64(k)})
+					w.Offset, w.Ingest = append(w.Offset, int64(k)), append(w.Ingest, at)
+				}
+				rec := pipelinetest.Record(checked, part)
+				err := front.Rows(w, &pipeline.Batch{Rec: rec, Passed: pipeline.MinTicks}, 0)
+				rec.Release()
+				if err != nil {
+					return err
+				}
+				peak = max(peak, op.Open())
+			}
+			if err := front.End(split); err != nil {
+				return err
+			}
+			checked.AssertSize(t, 0)
+			return nil
+		}
+		if err := drive(operators.Limit{}); err != nil {
+			t.Fatal(err)
+		}
+		free := peak
+		if err := drive(operators.Limit{Bytes: limit, Policy: operators.LimitShed}); err != nil {
+			t.Fatal(err)
+		}
+		// With on_mark a session emits again when the mark gets to its end, unless it was shed.
+		if got+late != rows && trigger == operators.OnClose || got+late < rows || shed == 0 || peak > free/2 {
+			t.Errorf("%s: %d results and %d late rows (%d shed) of %d, at most %d sessions open, %d without the limit", trigger, got, late, shed, rows, peak, free)
+		}
+		if err := drive(operators.Limit{Bytes: limit, Policy: operators.LimitStop}); !errors.Is(err, operators.ErrLimit) {
+			t.Errorf("got %v, want %v", err, operators.ErrLimit)
+		}
+		if err := drive(operators.Limit{KeyWindows: 1, Policy: operators.LimitStop}); err != nil {
+			t.Errorf("a session each: %v", err)
+		}
+	}
+}
+
 func TestLimitStop(t *testing.T) {
 	r := newJobRun(t, limited(operators.OnMark, operators.TumblingShape(10, 0), operators.Limit{Bytes: 200_000, Policy: operators.LimitStop}), 1, 1)
 	if err := flood(r, 6000); !errors.Is(err, operators.ErrLimit) {

@@ -1,6 +1,7 @@
 package operators
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -34,8 +35,10 @@ type SessionConfig struct {
 	// GapColumn names an int64 column that holds the gap after each row in ticks; a row
 	// where it is null or not above 0 has Gap. Empty: all rows have Gap.
 	GapColumn string
-	Touch     Touch
-	Lateness  int64
+	// Limit bounds the state.
+	Limit    Limit
+	Touch    Touch
+	Lateness int64
 	// MaxLength cuts a session: it ends MaxLength after its first row at the latest, and
 	// the next row begins another. A row that would join two sessions to one that is longer
 	// joins the earlier only, and the windows of the two then overlap. The rows that such a
@@ -87,6 +90,7 @@ func (c SessionConfig) Validate() error {
 	default:
 		errs = append(errs, fmt.Errorf("session touch %q: known are %s, %s", c.Touch, TouchSplit, TouchMerge))
 	}
+	errs = append(errs, c.Limit.Validate())
 	return errors.Join(append(errs, c.emission().problems()...)...)
 }
 
@@ -134,6 +138,8 @@ type Session struct {
 	frees   *calendar
 	before  waitings // sessions with rows that wait for an early pane, and
 	after   waitings // for a late one
+	shed    int64    // sessions that end by then were shed
+	fault   error    // a limit was reached
 	mark    int64
 	now     int64
 	longest int64 // no session was ever longer
@@ -143,7 +149,7 @@ type Session struct {
 	// scratch of one call
 	times []int64
 	gaps  *array.Int64 // nil when all rows have the gap of the configuration
-	late  []int32
+	late  []lateRow
 	at    []int32
 	ids   []uint32
 	cands []uint32
@@ -183,7 +189,7 @@ func NewSession(cfg SessionConfig, rows *arrow.Schema, mem memory.Allocator) (*S
 	}
 	keeps := cfg.Retract || cfg.SkipUnchanged
 	w := &Session{cfg: cfg, mem: mem, keyer: keyer, prog: prog, gap: gap, lates: LateSchema(rows),
-		keeps: keeps, ses: newSessions(prog.width, keeps), mark: pipeline.MinTicks, now: pipeline.MinTicks}
+		keeps: keeps, ses: newSessions(prog.width, keeps), mark: pipeline.MinTicks, shed: pipeline.MinTicks, now: pipeline.MinTicks}
 	w.ends = newCalendar(cfg.Gap/calendarBuckets, headEnds)
 	w.frees = newCalendar(max(cfg.Gap, cfg.Lateness)/calendarBuckets, headFrees)
 	fields := slices.Clone(keyer.Fields())
@@ -269,9 +275,71 @@ func (w *Session) Process(in pipeline.Batch, out pipeline.Emitter) error {
 	out.Count(pipeline.Aggregated, in.Split, int64(n-len(w.late)))
 	if len(w.late) > 0 {
 		w.missed += int64(len(w.late))
-		return w.emitLate(in, out)
+		if err := emitLate(w.mem, w.lates, in, w.late, out); err != nil {
+			return err
+		}
+	}
+	return w.bound(out)
+}
+
+// refuse says why a row that finds no session may not open one: it is late, its session was
+// shed, or its key has as many as it may. Empty: it may.
+func (w *Session) refuse(in pipeline.Batch, r int32, own Bounds, head uint32, v int64) string {
+	latest := w.latest(own.End)
+	switch {
+	case latest <= v:
+		return reasonOf(in, r, latest)
+	case own.End <= w.shed:
+		return reasonShed
+	case w.cfg.Limit.KeyWindows == 0:
+		return ""
+	}
+	n := 0
+	for id := head; id != 0; id = w.ses.next(w.ses.row(id - 1)) {
+		n++
+	}
+	if n < w.cfg.Limit.KeyWindows {
+		return ""
+	}
+	if w.cfg.Limit.Policy == LimitStop {
+		w.fault = fmt.Errorf("a key with %d sessions open gets a row for another, at offset %d of split %d: %w; raise the limit of windows a key, or shed",
+			n, in.Rec.Column(pipeline.ColOffset).(*array.Int64).Value(int(r)), in.Split, ErrLimit)
+	}
+	return reasonShed
+}
+
+// bound sees to the limit of bytes. It sheds a tenth of the sessions at a time, those that
+// end first.
+func (w *Session) bound(out pipeline.Emitter) error {
+	limit := w.cfg.Limit.Bytes
+	switch {
+	case w.fault != nil:
+		return w.fault
+	case limit == 0 || w.used() <= limit:
+		return nil
+	case w.cfg.Limit.Policy == LimitStop:
+		return fmt.Errorf("sessions hold %d bytes, %d are allowed: %w; raise the limit, shorten gap, lateness or disorder bound, or shed", w.used(), limit, ErrLimit)
+	}
+	for w.used() > limit && w.ses.rows > 0 {
+		ids := make([]uint32, 0, w.ses.rows)
+		w.ses.each(func(id uint32) { ids = append(ids, id) })
+		slices.SortFunc(ids, func(a, b uint32) int { return cmp.Compare(w.ses.end(w.ses.row(a)), w.ses.end(w.ses.row(b))) })
+		w.shed = max(w.shed, w.ses.end(w.ses.row(ids[len(ids)/10])))
+		n := 0
+		for n < len(ids) && w.ses.end(w.ses.row(ids[n])) <= w.shed {
+			n++
+		}
+		if err := w.free(ids[:n], paneShed, out); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// used returns the bytes of state in use.
+func (w *Session) used() int64 {
+	free := w.ses.store.bytes() - int64(w.ses.rows)*int64(w.ses.store.width)*8
+	return w.Bytes() - free
 }
 
 // own returns the window that row r of the batch at hand asks for.
@@ -350,9 +418,11 @@ func (w *Session) take(in pipeline.Batch, r int32, out pipeline.Emitter) error {
 	hash, key := in.Keys.Hash[r], in.Keys.At(r)
 	head, _ := w.ses.lookup(hash, key)
 	joined, win := w.join(w.candidates(head, own, v), own)
-	if len(joined) == 0 && w.latest(own.End) <= v {
-		w.late = append(w.late, r)
-		return nil
+	if len(joined) == 0 {
+		if reason := w.refuse(in, r, own, head, v); reason != "" {
+			w.late = append(w.late, lateRow{r, own, max(v, w.times[r]), reason})
+			return nil
+		}
 	}
 	w.changed[pipeline.Group(hash)] = true
 	w.longest = max(w.longest, pipeline.SubTicks(win.End, win.Start))
@@ -607,14 +677,18 @@ func (w *Session) Advance(m pipeline.Mark, out pipeline.Emitter) error {
 	for _, id := range fire {
 		w.schedule(id, w.ses.row(id))
 	}
-	return w.free(w.due(w.frees, w.mark), out)
+	pane := paneLate
+	if w.cfg.Trigger == OnClose {
+		pane = paneFinal
+	}
+	return w.free(w.due(w.frees, w.mark), pane, out)
 }
 
 // free shows what no pane has shown of sessions and gives them back.
-func (w *Session) free(ids []uint32, out pipeline.Emitter) error {
-	pane, show := paneLate, ids[:0:0]
+func (w *Session) free(ids []uint32, pane string, out pipeline.Emitter) error {
+	show := ids[:0:0]
 	if w.cfg.Trigger == OnClose {
-		pane, show = paneFinal, ids
+		show = ids
 	} else {
 		for _, id := range ids {
 			if w.ses.row(id)[rowHead]&headNew != 0 {
@@ -798,18 +872,6 @@ func startText(t int64) string {
 	return arrow.Timestamp(t).ToTime(arrow.Microsecond).Format(time.RFC3339Nano)
 }
 
-// emitLate sends the late rows of a batch with the windows that they asked for.
-func (w *Session) emitLate(in pipeline.Batch, out pipeline.Emitter) error {
-	rows := make([]lateRow, len(w.late))
-	for i, r := range w.late {
-		own := w.own(r)
-		rows[i] = lateRow{r, own, in.Verdict(r), reasonOf(in, r, w.latest(own.End))}
-	}
-	return emitLate(w.mem, w.lates, in, rows, out)
-}
-
-// MergeSessions merges half-open windows [start, end) that overlap, or touch when touch is
-// TouchMerge, and returns the rest in order of start.
 func MergeSessions(windows [][2]int64, touch Touch) [][2]int64 {
 	sorted := slices.Clone(windows)
 	slices.SortFunc(sorted, func(a, b [2]int64) int { return slices.Compare(a[:], b[:]) })

@@ -49,6 +49,7 @@ const (
 	stEnd
 	stDue
 	stMark
+	stShed
 	stAcc
 )
 
@@ -61,6 +62,7 @@ func (w *Session) stateSchema() *arrow.Schema {
 		{Name: "end", Type: i64},
 		{Name: "due", Type: i64},
 		{Name: "mark", Type: i64},
+		{Name: "shed", Type: i64},
 	}
 	fields = append(fields, w.wordFields("")...)
 	if w.keeps {
@@ -88,6 +90,7 @@ func (w *Session) pieceOf(group uint8, ids []uint32) arrow.RecordBatch {
 		b.Field(stEnd).(*array.Int64Builder).Append(w.ses.end(row))
 		b.Field(stDue).(*array.Int64Builder).Append(int64(row[w.ses.acc+sesDue]))
 		b.Field(stMark).(*array.Int64Builder).Append(w.mark)
+		b.Field(stShed).(*array.Int64Builder).Append(w.shed)
 	}
 	rest := w.appendWords(b.Fields()[stAcc:], len(ids), func(i int) []uint64 { return w.ses.prog(w.ses.row(ids[i])) })
 	if w.keeps {
@@ -125,7 +128,7 @@ func (w *Session) Restore(p pipeline.Piece, keep func(group uint8) bool) error {
 		id := w.ses.add(hash, key, start, end)
 		row := w.ses.row(id)
 		w.longest = max(w.longest, pipeline.SubTicks(end, start))
-		w.mark = max(w.mark, ints(stMark, i))
+		w.mark, w.shed = max(w.mark, ints(stMark, i)), max(w.shed, ints(stShed, i))
 		row[w.ses.acc+sesDue] = uint64(ints(stDue, i))
 		rest, err := w.restoreWords(p.Rec, stAcc, i, w.ses.prog(row))
 		if err == nil && w.keeps {

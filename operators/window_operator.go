@@ -827,6 +827,7 @@ func (w *Window) pass(win *window, before int64, out pipeline.Emitter) (rest *wi
 	}
 	if w.cfg.Trigger == OnClose && w.cleanup(win.End) > before {
 		w.mergeSlices(win)
+		win.changed = true
 	}
 	if w.clocks != nil {
 		if rest = w.outliving(win); rest == win {

@@ -703,13 +703,15 @@ func (c *Config) sessionConfig(seed uint64) operators.SessionConfig {
 	return operators.SessionConfig{Gap: pipeline.Ticks(s.Gap), GapColumn: s.GapColumn, Touch: s.Touch, MaxLength: int64(s.MaxLength),
 		Lateness: pipeline.Ticks(w.Lateness), Trigger: w.Trigger, EarlyRows: w.Early.Rows, EarlyDelay: pipeline.Ticks(w.Early.Delay),
 		EarlyAligned: w.Early.Aligned, EarlyEvery: pipeline.Ticks(w.Early.Every), LateRows: w.LateRows, LateDelay: pipeline.Ticks(w.LateDelay),
-		Discard: w.Discard, Retract: w.Retract, SkipUnchanged: w.SkipUnchanged, Keys: w.Key, Aggregates: c.aggregates(), Seed: seed}
+		Discard: w.Discard, Retract: w.Retract, SkipUnchanged: w.SkipUnchanged, Limit: c.limit(), Keys: w.Key, Aggregates: c.aggregates(), Seed: seed}
 }
 
 // validateWindow checks the keyed operator as far as that goes without columns.
 func (c *Config) validateWindow() error {
 	if c.Window.Session != nil {
-		return c.sessionConfig(0).Validate()
+		s := c.sessionConfig(0)
+		s.Limit = operators.Limit{} // validate has checked it
+		return s.Validate()
 	}
 	w := c.windowConfig(0)
 	w.Limit = operators.Limit{} // validate has checked it
