@@ -139,6 +139,7 @@ type Session struct {
 	before  waitings // sessions with rows that wait for an early pane, and
 	after   waitings // for a late one
 	shed    int64    // sessions that end by then were shed
+	edges   int64    // rows at the very end of a session
 	fault   error    // a limit was reached
 	mark    int64
 	now     int64
@@ -247,7 +248,7 @@ func (w *Session) Dropped() int64 { return w.extras.dropped }
 
 // Tally returns what was counted since the operator was made.
 func (w *Session) Tally() pipeline.Tally {
-	return pipeline.Tally{Missed: w.missed, Overflows: w.extras.overflows, Dropped: w.extras.dropped}
+	return pipeline.Tally{Edges: w.edges, Missed: w.missed, Overflows: w.extras.overflows, Dropped: w.extras.dropped}
 }
 
 // Missed returns how many rows were late since the operator was made.
@@ -377,6 +378,9 @@ func (w *Session) candidates(head uint32, own Bounds, v int64) []uint32 {
 		if w.cfg.Touch == TouchMerge && (start == own.End || own.Start == end) {
 			meets = true
 			passed = w.cleanup(end) <= v
+		}
+		if own.Start == end && w.cfg.Touch == TouchSplit {
+			w.edges++
 		}
 		if meets && !passed {
 			w.cands = append(w.cands, id-1)

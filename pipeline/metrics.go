@@ -40,6 +40,7 @@ type Metrics struct {
 	moved       prometheus.Counter
 	overflows   prometheus.Counter
 	capped      prometheus.Counter
+	edges       prometheus.Counter
 	mark        atomic.Int64 // merged event mark
 
 	reported map[int32]Counts
@@ -101,6 +102,7 @@ func NewMetrics(reg prometheus.Registerer, job string) (*Metrics, error) {
 	m.moved = counter("tidemark_moved_keys_total", "Rows whose key had come through another split before, with event_time.scope key: their verdicts depend on the order of reading.")
 	m.overflows = counter("tidemark_aggregate_overflows_total", "Sums that did not fit and became null.")
 	m.capped = counter("tidemark_aggregate_dropped_total", "Values beyond the cap of a list.")
+	m.edges = counter("tidemark_session_edge_rows_total", "Rows that came exactly the gap after a session and opened another: with sensors whose period is the gap, take a longer one or touch merge.")
 	mark := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "tidemark_watermark_timestamp_seconds", ConstLabels: labels,
 		Help: "Merged event mark; 0 before the first."}, func() float64 { return seconds(m.mark.Load()) })
 	delay := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "tidemark_watermark_delay_seconds", ConstLabels: labels,
@@ -112,7 +114,7 @@ func NewMetrics(reg prometheus.Registerer, job string) (*Metrics, error) {
 	})
 	m.mark.Store(MinTicks)
 	for _, c := range []prometheus.Collector{m.rows, m.dropped, m.lateness, m.windows, m.records, m.lag, m.gapRecords, m.offset, m.splitMark, m.quiet, m.checkpoints, m.ckptBytes,
-		m.ckptTime, m.ckptFailed, m.sinkRows, m.publish, m.stageRows, m.stateKeys, m.stateBytes, m.overdue, m.heldBy, m.idles, m.missed, m.partly, m.moved, m.overflows, m.capped, mark, delay} {
+		m.ckptTime, m.ckptFailed, m.sinkRows, m.publish, m.stageRows, m.stateKeys, m.stateBytes, m.overdue, m.heldBy, m.idles, m.missed, m.partly, m.moved, m.overflows, m.capped, m.edges, mark, delay} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}
@@ -158,6 +160,7 @@ func (m *Metrics) tally(t Tally) {
 	m.moved.Add(float64(t.Moved))
 	m.overflows.Add(float64(t.Overflows))
 	m.capped.Add(float64(t.Dropped))
+	m.edges.Add(float64(t.Edges))
 }
 
 // held says who holds the merged mark.

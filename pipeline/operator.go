@@ -65,6 +65,7 @@ type Tally struct {
 	Moved     int64 // rows whose key had come through another split, where keys have clocks
 	Overflows int64 // sums that did not fit
 	Dropped   int64 // values beyond the cap of a list
+	Edges     int64 // rows that came as long after a session as its gap, which opens another
 }
 
 // Add adds the counts of other.
@@ -74,10 +75,11 @@ func (t *Tally) Add(other Tally) {
 	t.Moved += other.Moved
 	t.Overflows += other.Overflows
 	t.Dropped += other.Dropped
+	t.Edges += other.Edges
 }
 
 func (t Tally) less(other Tally) Tally {
-	return Tally{t.Missed - other.Missed, t.Partly - other.Partly, t.Moved - other.Moved, t.Overflows - other.Overflows, t.Dropped - other.Dropped}
+	return Tally{t.Missed - other.Missed, t.Partly - other.Partly, t.Moved - other.Moved, t.Overflows - other.Overflows, t.Dropped - other.Dropped, t.Edges - other.Edges}
 }
 
 // Decoder turns wire batches into rows: one batch on Out, and one on Dead when records

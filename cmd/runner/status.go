@@ -32,6 +32,7 @@ type jobStatus struct {
 	Mark     *time.Time       `json:"mark"` // merged event mark, null before the first
 	Ingest   *time.Time       `json:"ingest_mark"`
 	Holder   string           `json:"mark_held_by"`
+	Since    *time.Time       `json:"mark_since"` // when the mark rose last, by the wall clock
 	Splits   []splitStatus    `json:"splits"`
 	Sinks    []sinkStatus     `json:"sinks"`
 	Open     int              `json:"open_windows"`
@@ -92,6 +93,7 @@ func (j *jobStatus) take(p pipeline.Published) {
 	j.Epoch, j.At, j.Took, j.Bytes = p.Epoch, now, p.Took, p.Bytes
 	j.Rows, j.Holder, j.Open = byFate(j.counts), "", p.Open
 	j.Mark, j.Ingest = markTime(p.Merged.Event), markTime(p.Merged.Ingest)
+	j.Since = markTime(p.Since)
 	if p.Holder >= 0 && int(p.Holder) < len(p.Splits) {
 		j.Holder = p.Splits[p.Holder].Split.String()
 	}
@@ -136,6 +138,9 @@ func (s *status) snapshot() []jobStatus {
 	return out
 }
 
+// stands is how long a mark may stand before a line says so.
+const stands = 10 * time.Second
+
 // brief is a job in a third of a line.
 func (j jobStatus) brief() string {
 	return fmt.Sprintf("%s %d (%.0f/s)", j.Job, j.counts[pipeline.Read], j.PerSec)
@@ -148,6 +153,9 @@ func (j jobStatus) line() string {
 		mark = "mark " + j.Mark.Format("2006-01-02 15:04:05")
 		if j.Holder != "" {
 			mark += " held by " + j.Holder
+			if j.Since != nil && j.At.Sub(*j.Since) > stands {
+				mark += " for " + j.At.Sub(*j.Since).Round(time.Second).String()
+			}
 		}
 	}
 	return fmt.Sprintf("%s: read %d (%.0f/s), late %d, dead %d, %s, checkpoint %d", j.Job, j.counts[pipeline.Read], j.PerSec,
