@@ -23,7 +23,7 @@ func TestKeyClockModel(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(shapes)) {
 		for _, trigger := range []operators.Trigger{operators.OnMark, operators.OnClose, operators.OnUpdate} {
 			t.Run(name+"/"+string(trigger), func(t *testing.T) {
-				for seed := range uint64(4) {
+				for seed := range uint64(2) {
 					cfg := ingestConfig()
 					cfg.Trigger, cfg.EmitDelay, cfg.MaxAge = trigger, 0, 0
 					cfg.Shape, cfg.Lateness = shapes[name], int64(seed%3)*7
@@ -98,7 +98,7 @@ func keyClockModel(t *testing.T, cfg operators.WindowConfig, seed uint64) {
 		}
 	}
 	slices.Sort(wantLate)
-	for try := range 3 {
+	for try := range 2 {
 		r := newJobRun(t, cfg, 1+try, splits)
 		r.bound = bound
 		r.build(1 + try)

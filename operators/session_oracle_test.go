@@ -18,7 +18,7 @@ import (
 
 const (
 	oracleSplits = 3
-	oracleRows   = 800 // per split
+	oracleRows   = 400 // per split
 	oracleBound  = 60
 )
 

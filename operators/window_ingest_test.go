@@ -118,7 +118,7 @@ func TestIngestCases(t *testing.T) {
 // the last revisions are what was in time for its own split, the additions are the rest,
 // and nothing is lost. With one split even the emissions are the same.
 func TestIngestModel(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(9) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		cfg := ingestConfig()
 		cfg.EmitDelay, cfg.MaxAge = 1+rng.Int64N(20), rng.Int64N(60)
@@ -154,7 +154,7 @@ func TestIngestModel(t *testing.T) {
 			}
 		}
 		var first []string
-		for try := range 6 {
+		for try := range 3 {
 			r := newJobRun(t, cfg, 1+try%3, splits)
 			next := make([]int, splits)
 			for left := splits; left > 0; {

@@ -49,17 +49,13 @@ func TestWindowModel(t *testing.T) {
 	for _, shape := range slices.Sorted(maps.Keys(shapes)) {
 		for _, trigger := range slices.Sorted(maps.Keys(triggers)) {
 			t.Run(shape+"/"+trigger, func(t *testing.T) {
-				for seed := range uint64(3) {
-					cfg := base
-					cfg.Shape = shapes[shape]
-					cfg.Lateness = []int64{0, 4, 25}[seed%3]
-					triggers[trigger](&cfg)
-					m := &model{t: t, cfg: cfg, rng: rand.New(rand.NewPCG(seed, 7)), got: map[modelWindow]string{}}
-					m.run()
-					if t.Failed() {
-						t.Fatalf("seed %d", seed)
-					}
-				}
+				seed := uint64(len(shape) + len(trigger)) // TestRandom has thousands
+				cfg := base
+				cfg.Shape = shapes[shape]
+				cfg.Lateness = []int64{0, 4, 25}[seed%3]
+				triggers[trigger](&cfg)
+				m := &model{t: t, cfg: cfg, rng: rand.New(rand.NewPCG(seed, 7)), got: map[modelWindow]string{}}
+				m.run()
 			})
 		}
 	}
