@@ -26,6 +26,7 @@ var mayImport = map[string][]string{
 	"operators":             {"pipeline"},
 	"schemas":               {},
 	"schemas/ocsf":          {"schemas"},
+	"schemas/ocsf/gen":      {"schemas/ocsf"},
 	"schemas/ble":           {"schemas", "schemas/ocsf"},
 	"schemas/pdu":           {"schemas", "schemas/ocsf"},
 	"schemas/traffic":       {"schemas", "schemas/ocsf"},

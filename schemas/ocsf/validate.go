@@ -1,0 +1,663 @@
+package ocsf
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// Finding is one thing that is wrong with an event, or merely odd.
+type Finding struct {
+	Code    string `json:"code"`
+	Path    string `json:"path"` // a.b[2].c, empty for the class itself
+	Message string `json:"message"`
+}
+
+// Report is what is to be said of an event.
+type Report struct {
+	Errors   []Finding
+	Warnings []Finding
+	// Values is the number of numbers, texts, booleans and nulls in the event, Unmapped how
+	// many of them lie in its member unmapped: their quotient is the unmapped ratio.
+	Values, Unmapped int
+}
+
+// Codes of findings, as the OCSF server has them; the last three are ours.
+const (
+	classUIDUnknown      = "class_uid_unknown"
+	classDeprecated      = "class_deprecated"
+	objectDeprecated     = "object_deprecated"
+	attrDeprecated       = "attribute_deprecated"
+	enumDeprecated       = "attribute_enum_value_deprecated"
+	enumArrayDeprecated  = "attribute_enum_array_value_deprecated"
+	profileUnknown       = "profile_unknown"
+	requiredMissing      = "attribute_required_missing"
+	recommendedMissing   = "attribute_recommended_missing"
+	wrongType            = "attribute_wrong_type"
+	attrUnknown          = "attribute_unknown"
+	notInValues          = "attribute_value_not_in_type_values"
+	notInSuperValues     = "attribute_value_not_in_super_type_values"
+	exceedsRange         = "attribute_value_exceeds_range"
+	exceedsSuperRange    = "attribute_value_exceeds_super_type_range"
+	exceedsMaxLen        = "attribute_value_exceeds_max_len"
+	exceedsSuperMaxLen   = "attribute_value_exceeds_super_type_max_len"
+	regexMismatch        = "attribute_value_regex_not_matched"
+	superRegexMismatch   = "attribute_value_super_type_regex_not_matched"
+	enumUnknown          = "attribute_enum_value_unknown"
+	enumArrayUnknown     = "attribute_enum_array_value_unknown"
+	siblingIncorrect     = "attribute_enum_sibling_incorrect"
+	siblingSuspicious    = "attribute_enum_sibling_suspicious_other"
+	siblingArrayMissing  = "attribute_enum_array_sibling_missing"
+	siblingArrayWrong    = "attribute_enum_array_sibling_incorrect"
+	typeUIDIncorrect     = "type_uid_incorrect"
+	constraintFailed     = "constraint_failed"
+	observableInvalid    = "observable_name_invalid_reference"
+	versionEarlier       = "version_earlier"
+	versionLater         = "version_incompatible_later"
+	versionPrerelease    = "version_incompatible_prerelease"
+	versionInitial       = "version_incompatible_initial_development"
+	versionInvalidFormat = "version_invalid_format"
+	memberTwice          = "attribute_duplicate"
+)
+
+// Validator checks events against a schema and uses its memory again for the next one. It
+// is used by one goroutine.
+type Validator struct {
+	schema *Schema
+	// Recommended asks for a warning for every recommended attribute that is missing.
+	Recommended bool
+
+	doc      document
+	profiles uint64
+	// slots holds, for the items that are open, the node of each attribute, 0 for none.
+	slots  []int32
+	path   []byte
+	report Report
+}
+
+// Validator returns a validator of the schema.
+func (s *Schema) Validator() *Validator { return &Validator{schema: s} }
+
+// Validate checks one event, given as JSON. A Validator does the same for many.
+func (s *Schema) Validate(event []byte) (Report, error) { return s.Validator().Validate(event) }
+
+// Validate checks one event, given as JSON. The error says that it is no JSON object
+// (ErrNotJSON); everything else is a finding. The findings are those of the OCSF server's
+// second validator, in the order of the members. They are valid until the next call.
+func (v *Validator) Validate(event []byte) (Report, error) {
+	v.report = Report{Errors: v.report.Errors[:0], Warnings: v.report.Warnings[:0]}
+	v.slots, v.path = v.slots[:0], v.path[:0]
+	if err := v.doc.parse(event); err != nil {
+		return Report{}, err
+	}
+	v.measure()
+	if class := v.class(); class != nil {
+		v.useProfiles()
+		if class.deprecated {
+			v.warning(classDeprecated, "class %s (%d) is deprecated", class.name, class.uid)
+		}
+		v.item(class, 0)
+		v.eventVersion()
+		v.typeUID(class)
+		v.observables(class)
+	}
+	return v.report, nil
+}
+
+// measure counts values. The nodes of a value stand together, behind it.
+func (v *Validator) measure() {
+	from, to := v.doc.member(0, "unmapped"), int32(len(v.doc.nodes))
+	if from > 0 {
+		if next := v.doc.nodes[from].next; next != 0 {
+			to = next
+		}
+	}
+	for i := range v.doc.nodes {
+		if k := v.doc.nodes[i].kind; k == '{' || k == '[' {
+			continue
+		}
+		v.report.Values++
+		if from > 0 && int32(i) >= from && int32(i) < to {
+			v.report.Unmapped++
+		}
+	}
+}
+
+func (v *Validator) error(code, format string, args ...any) {
+	v.report.Errors = append(v.report.Errors, Finding{code, string(v.path), fmt.Sprintf(format, args...)})
+}
+
+func (v *Validator) warning(code, format string, args ...any) {
+	v.report.Warnings = append(v.report.Warnings, Finding{code, string(v.path), fmt.Sprintf(format, args...)})
+}
+
+// enter appends a member to the path and returns what leave needs.
+func (v *Validator) enter(name string) int {
+	n := len(v.path)
+	if n > 0 {
+		v.path = append(v.path, '.')
+	}
+	v.path = append(v.path, name...)
+	return n
+}
+
+func (v *Validator) enterElement(i int) int {
+	n := len(v.path)
+	v.path = append(v.path, '[')
+	v.path = strconv.AppendInt(v.path, int64(i), 10)
+	v.path = append(v.path, ']')
+	return n
+}
+
+func (v *Validator) leave(n int) { v.path = v.path[:n] }
+
+func (v *Validator) errorAt(path, code, format string, args ...any) {
+	defer v.leave(v.enter(path))
+	v.error(code, format, args...)
+}
+
+// class finds the class of the event; without it nothing can be checked.
+func (v *Validator) class() *item {
+	at := v.doc.member(0, "class_uid")
+	if at < 0 {
+		v.errorAt("class_uid", requiredMissing, "required, and not there")
+		return nil
+	}
+	uid, ok := v.int(at)
+	if !ok {
+		v.errorAt("class_uid", wrongType, "is %s, want integer_t", v.describe(at))
+		return nil
+	}
+	c := v.schema.classes[uid]
+	if c == nil {
+		v.errorAt("class_uid", classUIDUnknown, "OCSF %s has no class %d", v.schema.facts.Version, uid)
+	}
+	return c
+}
+
+// useProfiles switches the profiles on that the event names. Elements of another type are
+// reported where metadata.profiles is checked.
+func (v *Validator) useProfiles() {
+	v.profiles = 0
+	list := v.doc.member(v.doc.member(0, "metadata"), "profiles")
+	if list < 0 || v.doc.nodes[list].kind != '[' {
+		return
+	}
+	i := 0
+	for c := v.doc.nodes[list].first; c != 0; c = v.doc.nodes[c].next {
+		if n := &v.doc.nodes[c]; n.kind == '"' {
+			name := v.doc.text(n)
+			bit, ok := v.schema.profiles[string(name)]
+			if !ok {
+				v.errorAt(fmt.Sprintf("metadata.profiles[%d]", i), profileUnknown, "OCSF %s has no profile %q", v.schema.facts.Version, clip(name))
+			}
+			v.profiles |= bit
+		}
+		i++
+	}
+}
+
+// item checks the object at node n against a class or object. The path is that of n.
+func (v *Validator) item(it *item, n int32) {
+	base := len(v.slots)
+	v.slots = slices.Grow(v.slots, len(it.attrs))[:base+len(it.attrs)]
+	clear(v.slots[base:])
+	if !it.class && it.deprecated {
+		v.warning(objectDeprecated, "object %s is deprecated", it.name)
+	}
+	nodes := v.doc.nodes
+	for c := nodes[n].first; c != 0; c = nodes[c].next {
+		if it.open() {
+			break
+		}
+		at, ok := it.index[string(v.doc.name(&nodes[c]))]
+		if !ok || !it.attrs[at].active(v.profiles) {
+			v.unknown(it, &nodes[c], ok)
+		}
+		if !ok {
+			continue
+		}
+		nodes[c].attr = at
+		if v.slots[base+int(at)] != 0 {
+			v.errorAt(it.attrs[at].name, memberTwice, "the name occurs twice; the last value is the one that was checked")
+		}
+		v.slots[base+int(at)] = c
+	}
+	for c := nodes[n].first; c != 0; c = nodes[c].next {
+		at := nodes[c].attr
+		if at < 0 || v.slots[base+int(at)] != c || !it.attrs[at].active(v.profiles) {
+			continue
+		}
+		a := &it.attrs[at]
+		was := v.enter(a.name)
+		if nodes[c].kind != 'n' {
+			v.attribute(a, c)
+		}
+		if a.enum != nil {
+			v.enum(it, a, c, base, was)
+		}
+		v.leave(was)
+	}
+	for _, at := range it.required {
+		if v.missing(it, at, base) {
+			v.errorAt(it.attrs[at].name, requiredMissing, "%s requires it, and it is not there", it.name)
+		}
+	}
+	if v.Recommended {
+		for _, at := range it.recommended {
+			if v.missing(it, at, base) {
+				was := v.enter(it.attrs[at].name)
+				v.warning(recommendedMissing, "%s recommends it, and it is not there", it.name)
+				v.leave(was)
+			}
+		}
+	}
+	v.constraints(it, base)
+	v.slots = v.slots[:base]
+}
+
+func (v *Validator) missing(it *item, at int32, base int) bool {
+	c := v.slots[base+int(at)]
+	return it.attrs[at].active(v.profiles) && (c == 0 || v.doc.nodes[c].kind == 'n')
+}
+
+func (v *Validator) unknown(it *item, n *node, ofProfile bool) {
+	why := "has no such attribute"
+	if ofProfile {
+		why = "has it only with a profile that metadata.profiles does not name"
+	}
+	v.errorAt(clip(v.doc.name(n)), attrUnknown, "%s %s", it.name, why)
+}
+
+// constraints looks at the presence of members; null is present.
+func (v *Validator) constraints(it *item, base int) {
+	for _, c := range it.constraints {
+		n := 0
+		for _, at := range c.attrs {
+			if v.slots[base+int(at)] != 0 {
+				n++
+			}
+		}
+		switch {
+		case c.kind == "at_least_one" && n == 0:
+			v.error(constraintFailed, "%s needs at least one of %s", it.name, strings.Join(c.names, ", "))
+		case c.kind == "just_one" && n != 1:
+			v.error(constraintFailed, "%s needs exactly one of %s, and has %d", it.name, strings.Join(c.names, ", "), n)
+		}
+	}
+}
+
+// attribute checks a value that is not null.
+func (v *Validator) attribute(a *attr, c int32) {
+	if a.deprecated {
+		v.warning(attrDeprecated, "the attribute is deprecated")
+	}
+	if !a.array {
+		v.value(a, c)
+		return
+	}
+	if v.doc.nodes[c].kind != '[' {
+		v.error(wrongType, "is %s, want an array of %s", v.describe(c), a.wants())
+		return
+	}
+	i := 0
+	for e := v.doc.nodes[c].first; e != 0; e = v.doc.nodes[e].next {
+		was := v.enterElement(i)
+		v.value(a, e)
+		v.leave(was)
+		i++
+	}
+}
+
+func (a *attr) wants() string {
+	if a.object != nil {
+		return "object " + a.object.name
+	}
+	return a.typ.name
+}
+
+// value checks one value, or an element of an array.
+func (v *Validator) value(a *attr, c int32) {
+	n := &v.doc.nodes[c]
+	if a.object != nil {
+		if n.kind == '{' {
+			v.item(a.object, c)
+			return
+		}
+		v.error(wrongType, "is %s, want %s", v.describe(c), a.wants())
+		return
+	}
+	t := a.typ
+	ok := false
+	switch t.primitive {
+	case anyJSON:
+		return
+	case boolean:
+		ok = n.kind == 't' || n.kind == 'f'
+	case text:
+		ok = n.kind == '"'
+	case float:
+		ok = n.kind == '0' && v.isFloat(n)
+	case integer:
+		_, ok = v.int(c)
+	case long:
+		ok = n.kind == '0' && isLong(v.doc.text(n))
+	}
+	switch {
+	case !ok:
+		v.error(wrongType, "is %s, want %s", v.describe(c), t.name)
+		return
+	case t.primitive == text:
+		v.textLimits(t, n)
+	case t.ranged.there && t.primitive != boolean:
+		f, err := strconv.ParseFloat(string(v.doc.text(n)), 64)
+		if err != nil || f < t.lo || f > t.hi {
+			v.error(either(t.ranged, exceedsRange, exceedsSuperRange), "is %s, %s takes %v to %v", clip(v.doc.text(n)), t.name, t.lo, t.hi)
+		}
+	}
+	if t.values != nil && !slices.ContainsFunc(t.values, func(want any) bool { return v.equal(n, want) }) {
+		v.error(either(t.ofValues, notInValues, notInSuperValues), "is %s, %s takes %v", v.describe(c), t.name, t.values)
+	}
+}
+
+func either(l limit, own, super string) string {
+	if l.super {
+		return super
+	}
+	return own
+}
+
+func (v *Validator) textLimits(t *valueType, n *node) {
+	// The bytes as written are never fewer than the characters.
+	if size := int(n.text[1] - n.text[0]); t.maxLen.there && size > t.maxLen.n {
+		if chars := utf8.RuneCount(v.doc.text(n)); chars > t.maxLen.n {
+			v.error(either(t.maxLen, exceedsMaxLen, exceedsSuperMaxLen), "has %d characters, %s takes %d", chars, t.name, t.maxLen.n)
+		}
+	}
+	if t.regex != nil && !t.regex.Match(v.doc.text(n)) {
+		v.warning(either(t.ofRegex, regexMismatch, superRegexMismatch), "%q has not the form of %s", clip(v.doc.text(n)), t.name)
+	}
+}
+
+// equal compares with a value of a schema as encoding/json reads it.
+func (v *Validator) equal(n *node, want any) bool {
+	switch want := want.(type) {
+	case string:
+		return n.kind == '"' && string(v.doc.text(n)) == want
+	case bool:
+		return n.kind == 't' && want || n.kind == 'f' && !want
+	case float64:
+		if n.kind != '0' {
+			return false
+		}
+		f, err := strconv.ParseFloat(string(v.doc.text(n)), 64)
+		return err == nil && f == want
+	}
+	return false
+}
+
+// int returns an integer_t: digits without point and exponent, within 64 bits.
+func (v *Validator) int(c int32) (int64, bool) {
+	n := &v.doc.nodes[c]
+	if n.kind != '0' {
+		return 0, false
+	}
+	i, err := strconv.ParseInt(string(v.doc.text(n)), 10, 64)
+	return i, err == nil
+}
+
+// isFloat tells whether a number is a float_t: written with a point or an exponent, and
+// within a double.
+func (v *Validator) isFloat(n *node) bool {
+	b := v.doc.text(n)
+	if !bytes.ContainsAny(b, ".eE") {
+		return false
+	}
+	_, err := strconv.ParseFloat(string(b), 64)
+	return err == nil
+}
+
+// isLong tells whether a number is a long_t: digits without point and exponent, within 128
+// bits.
+func isLong(b []byte) bool {
+	limit := "170141183460469231731687303715884105727"
+	if b[0] == '-' {
+		b, limit = b[1:], "170141183460469231731687303715884105728"
+	}
+	if len(b) < len(limit) {
+		return !bytes.ContainsAny(b, ".eE")
+	}
+	return len(b) == len(limit) && !bytes.ContainsAny(b, ".eE") && string(b) <= limit
+}
+
+// enum checks the value of an attribute that has a list of them, and its caption. The path
+// is that of the attribute, and was that of its object.
+func (v *Validator) enum(it *item, a *attr, c int32, base, was int) {
+	sibling := int32(0)
+	if a.sibling >= 0 {
+		sibling = v.slots[base+int(a.sibling)]
+	}
+	n := &v.doc.nodes[c]
+	if !a.array {
+		if e, ok := a.enum[string(v.enumKey(n))]; !ok {
+			v.error(enumUnknown, "%s is none of its values", v.describe(c))
+		} else {
+			v.caption(it, a, n, e, sibling, was)
+			if e.Deprecated {
+				v.warning(enumDeprecated, "value %s is deprecated", v.describe(c))
+			}
+		}
+		return
+	}
+	if n.kind != '[' {
+		return // of the wrong type, or null
+	}
+	caption := int32(0)
+	captions := sibling != 0 && v.doc.nodes[sibling].kind == '['
+	if captions {
+		caption = v.doc.nodes[sibling].first
+	}
+	i := 0
+	for el := n.first; el != 0; el = v.doc.nodes[el].next {
+		here := v.enterElement(i)
+		if e, ok := a.enum[string(v.enumKey(&v.doc.nodes[el]))]; !ok {
+			v.error(enumArrayUnknown, "%s is none of its values", v.describe(el))
+		} else {
+			if captions {
+				v.captionOfElement(it, a, el, e, caption, i, was)
+			}
+			if e.Deprecated {
+				v.warning(enumArrayDeprecated, "value %s is deprecated", v.describe(el))
+			}
+		}
+		v.leave(here)
+		if caption != 0 {
+			caption = v.doc.nodes[caption].next
+		}
+		i++
+	}
+}
+
+// enumKey is a value as the keys of an enum are written. The text of null is empty, and
+// that of a list or an object is no key.
+func (v *Validator) enumKey(n *node) []byte {
+	switch b := v.doc.text(n); {
+	case n.kind == 'n':
+		return nil
+	case n.kind == '0' && string(b) == "-0":
+		return b[1:]
+	default:
+		return b
+	}
+}
+
+func (v *Validator) other(n *node) bool { return n.kind == '0' && string(v.doc.text(n)) == "99" }
+
+// caption compares the caption beside an enum value, if there is one, with the schema's.
+// Beside 99 the source's own word is due. The finding has the path of the caption.
+func (v *Validator) caption(it *item, a *attr, n *node, e enumFacts, sibling int32, was int) {
+	if sibling == 0 {
+		return
+	}
+	s := &v.doc.nodes[sibling]
+	same := s.kind == '"' && string(v.doc.text(s)) == e.Caption
+	if same != v.other(n) {
+		return
+	}
+	v.leave(was)
+	v.enter(it.attrs[a.sibling].name)
+	if same {
+		v.warning(siblingSuspicious, "%q beside 99: the word of the source is due", e.Caption)
+	} else {
+		v.warning(siblingIncorrect, "is %s, %s %s is %q", v.describe(sibling), a.name, v.doc.text(n), e.Caption)
+	}
+	v.leave(was)
+	v.enter(a.name)
+}
+
+// captionOfElement is caption for lists, where a caption that differs is an error.
+func (v *Validator) captionOfElement(it *item, a *attr, el int32, e enumFacts, caption int32, i, was int) {
+	n := &v.doc.nodes[el]
+	if v.other(n) {
+		return
+	}
+	if caption != 0 {
+		if s := &v.doc.nodes[caption]; s.kind == '"' && string(v.doc.text(s)) == e.Caption {
+			return
+		}
+	}
+	v.leave(was)
+	v.enter(it.attrs[a.sibling].name)
+	v.enterElement(i)
+	if caption == 0 || v.doc.nodes[caption].kind == 'n' {
+		v.error(siblingArrayMissing, "is not there, %s %s is %q", a.name, v.doc.text(n), e.Caption)
+	} else {
+		v.error(siblingArrayWrong, "is %s, %s %s is %q", v.describe(caption), a.name, v.doc.text(n), e.Caption)
+	}
+	v.leave(was)
+	v.enter(a.name)
+	v.enterElement(i)
+}
+
+// eventVersion compares the version that the event names with the schema's.
+func (v *Validator) eventVersion() {
+	at := v.doc.member(v.doc.member(0, "metadata"), "version")
+	if at < 0 || v.doc.nodes[at].kind != '"' {
+		return
+	}
+	named := v.doc.text(&v.doc.nodes[at])
+	of := v.schema.facts.Version
+	if string(named) == of {
+		return
+	}
+	defer v.leave(v.enter("metadata.version"))
+	event, ok := parseSemver(string(named))
+	if !ok {
+		v.error(versionInvalidFormat, "%q is no version, want x.y.z", clip(named))
+		return
+	}
+	switch c := event.compare(v.schema.version); {
+	case c > 0:
+		v.error(versionLater, "the event is of OCSF %s, the schema is %s", clip(named), of)
+	case c == 0:
+	case event.core[0] == 0:
+		v.error(versionInitial, "OCSF %s is of the initial development, the schema is %s", clip(named), of)
+	case len(event.pre) > 0:
+		v.error(versionPrerelease, "OCSF %s is a prerelease, the schema is %s", clip(named), of)
+	default:
+		v.warning(versionEarlier, "the event is of OCSF %s, the schema is %s", clip(named), of)
+	}
+}
+
+// typeUID checks type_uid = class_uid * 100 + activity_id.
+func (v *Validator) typeUID(class *item) {
+	activity, typ := v.doc.member(0, "activity_id"), v.doc.member(0, "type_uid")
+	if activity < 0 || typ < 0 {
+		return
+	}
+	n := &v.doc.nodes[typ]
+	id, ok := v.int(activity)
+	const huge = 1 << 56 // no enum has it, so that is said already
+	if !ok || id >= huge || id <= -huge || n.kind != '0' || !isLong(v.doc.text(n)) {
+		return
+	}
+	if want := strconv.FormatInt(class.uid*100+id, 10); string(v.enumKey(n)) != want {
+		v.errorAt("type_uid", typeUIDIncorrect, "is %s, class_uid %d * 100 + activity_id %d is %s", clip(v.doc.text(n)), class.uid, id, want)
+	}
+}
+
+// observables checks that every name leads to an attribute of the class.
+func (v *Validator) observables(class *item) {
+	list := v.doc.member(0, "observables")
+	if list < 0 || v.doc.nodes[list].kind != '[' {
+		return
+	}
+	i := -1
+	for c := v.doc.nodes[list].first; c != 0; c = v.doc.nodes[c].next {
+		i++
+		at := v.doc.member(c, "name")
+		if at < 0 || v.doc.nodes[at].kind != '"' {
+			continue
+		}
+		if name := v.doc.text(&v.doc.nodes[at]); !v.leads(class, name) {
+			v.errorAt(fmt.Sprintf("observables[%d].name", i), observableInvalid, "%q is no attribute of %s", clip(name), class.name)
+		}
+	}
+}
+
+// leads follows a path like resources[0].uid or resources[].uid from an item.
+func (v *Validator) leads(it *item, path []byte) bool {
+	for {
+		part, rest, more := bytes.Cut(path, []byte{'.'})
+		name, index, indexed := bytes.Cut(part, []byte{'['})
+		at, ok := it.index[string(name)]
+		if !ok || !it.attrs[at].active(v.profiles) || indexed && !(it.attrs[at].array && isIndex(index)) {
+			return false
+		}
+		if !more {
+			return true
+		}
+		if it = it.attrs[at].object; it == nil {
+			return false
+		}
+		path = rest
+	}
+}
+
+// isIndex takes "]" and digits before it.
+func isIndex(b []byte) bool {
+	for len(b) > 1 && isDigit(b[0]) {
+		b = b[1:]
+	}
+	return string(b) == "]"
+}
+
+// describe is a value in a message.
+func (v *Validator) describe(c int32) string {
+	switch n := &v.doc.nodes[c]; n.kind {
+	case '{':
+		return "an object"
+	case '[':
+		return "an array"
+	case '"':
+		return strconv.Quote(clip(v.doc.text(n)))
+	default:
+		return clip(v.doc.text(n))
+	}
+}
+
+// clip bounds what a message shows of a value.
+func clip(b []byte) string {
+	const most = 100
+	if len(b) <= most {
+		return string(b)
+	}
+	cut := most
+	for cut > 0 && !utf8.RuneStart(b[cut]) {
+		cut--
+	}
+	return string(b[:cut]) + "..."
+}
