@@ -271,6 +271,46 @@ func TestSamples(t *testing.T) {
 	}
 }
 
+// Every event of every feed and version is valid: full rows, rows that lack what may be
+// lacking, and rows that withdraw.
+func TestEventsAreValid(t *testing.T) {
+	for v, s := range builtIn(t) {
+		for _, f := range feeds() {
+			check := func(what string, events []map[string]any) {
+				for i, ev := range events {
+					delete(ev, "_tm_revision")
+					delete(ev, "_tm_del")
+					got, err := s.Validate(encode(t, ev))
+					if err != nil || len(got.Errors)+len(got.Warnings) > 0 {
+						t.Errorf("%s %s %s %d: %v\nerrors %v\nwarnings %v", f.name, v, what, i, err, got.Errors, got.Warnings)
+					}
+				}
+			}
+			check("sample", mapRows(t, f, f.config(v), f.cols))
+			for _, kind := range []ocsf.Kind{ocsf.Tumbling, ocsf.Session} {
+				cfg := f.config(v)
+				cfg.Kind = kind
+				del := []col{{"_tm_del", []any{false, true}}}
+				cols := slices.Clone(f.cols)
+				for i, c := range cols {
+					cols[i].vals = []any{c.vals[0], nil}
+					if c.name == f.cols[0].name || strings.HasPrefix(c.name, "window_") || strings.HasPrefix(c.name, "_tm_") {
+						cols[i].vals[1] = c.vals[0]
+					}
+				}
+				check("sparse", mapRows(t, f, cfg, cols))
+				check("withdrawn", mapRows(t, f, cfg, append(cols, del...)))
+			}
+		}
+	}
+	// The control: an event that is not valid is found by the same way.
+	f := feeds()[0]
+	ev := mapRows(t, f, f.config(ocsf.V130), f.cols)[0]
+	if got, err := builtIn(t)[ocsf.V130].Validate(encode(t, ev)); err != nil || !slices.Equal(findings(got.Errors), []string{`attribute_unknown at "_tm_revision"`}) {
+		t.Errorf("with the column of the sinks: %v %v", err, got.Errors)
+	}
+}
+
 func keysOf(ms ...map[string]any) []string {
 	seen := map[string]bool{}
 	var out []string
