@@ -42,6 +42,7 @@ func commands() []command {
 		{"validate", "check a job file and name every mistake in it", plain(cmdValidate)},
 		{"ddl", "print the statements that make a job's ClickHouse tables", plain(cmdDDL)},
 		{"produce", "send generated telemetry, a CSV or a JSONL file to a topic", cmdProduce},
+		{"ocsf", "validate events against OCSF, its extensions included", cmdOCSF},
 		{"version", "print the version", plain(cmdVersion)},
 	}
 }
@@ -124,15 +125,23 @@ func newFlags(name, example, what string) *flags {
 // parse parses args. For --help it prints the help to standard output; a mistake is a
 // usageError.
 func (f *flags) parse(args []string) error {
+	if err := f.parseFlags(args); err != nil {
+		return err
+	}
+	if f.NArg() > 0 && !slices.Contains([]string{"-"}, f.Arg(0)) {
+		return &usageError{fmt.Sprintf("%s: unexpected %q; `tidemark %s --help` shows the flags", f.Name(), f.Arg(0), f.Name())}
+	}
+	return nil
+}
+
+// parseFlags is parse for a command that takes more than flags.
+func (f *flags) parseFlags(args []string) error {
 	switch err := f.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Fprint(os.Stdout, f.help.String())
 		return err
 	case err != nil:
 		return &usageError{fmt.Sprintf("%s: %v; `tidemark %s --help` shows the flags", f.Name(), err, f.Name())}
-	}
-	if f.NArg() > 0 && !slices.Contains([]string{"-"}, f.Arg(0)) {
-		return &usageError{fmt.Sprintf("%s: unexpected %q; `tidemark %s --help` shows the flags", f.Name(), f.Arg(0), f.Name())}
 	}
 	return nil
 }

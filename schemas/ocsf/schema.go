@@ -185,6 +185,9 @@ func (it *item) open() bool { return len(it.attrs) == 0 }
 // Version is the version of the schema.
 func (s *Schema) Version() Version { return Version(s.facts.Version) }
 
+// Compare orders schemas by version as semver does: a prerelease is before its release.
+func (s *Schema) Compare(other *Schema) int { return s.version.compare(other.version) }
+
 // Classes lists the class_uid of every class, ascending.
 func (s *Schema) Classes() []int64 { return slices.Sorted(maps.Keys(s.classes)) }
 

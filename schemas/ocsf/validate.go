@@ -66,7 +66,8 @@ const (
 // Validator checks events against a schema and uses its memory again for the next one. It
 // is used by one goroutine.
 type Validator struct {
-	schema *Schema
+	schemas []*Schema
+	schema  *Schema // of the event
 	// Recommended asks for a warning for every recommended attribute that is missing.
 	Recommended bool
 
@@ -78,8 +79,14 @@ type Validator struct {
 	report Report
 }
 
-// Validator returns a validator of the schema.
-func (s *Schema) Validator() *Validator { return &Validator{schema: s} }
+// NewValidator returns a validator. With several schemas an event is checked against the
+// one of the version that it names, or else the first.
+func NewValidator(first *Schema, others ...*Schema) *Validator {
+	return &Validator{schemas: append([]*Schema{first}, others...)}
+}
+
+// Validator returns a validator of the schema alone.
+func (s *Schema) Validator() *Validator { return NewValidator(s) }
 
 // Validate checks one event, given as JSON. A Validator does the same for many.
 func (s *Schema) Validate(event []byte) (Report, error) { return s.Validator().Validate(event) }
@@ -94,6 +101,13 @@ func (v *Validator) Validate(event []byte) (Report, error) {
 		return Report{}, err
 	}
 	v.measure()
+	v.schema = v.schemas[0]
+	if at, ok := v.versionAt(); ok && len(v.schemas) > 1 {
+		named := v.doc.text(&v.doc.nodes[at])
+		if i := slices.IndexFunc(v.schemas, func(s *Schema) bool { return s.facts.Version == string(named) }); i >= 0 {
+			v.schema = v.schemas[i]
+		}
+	}
 	if class := v.class(); class != nil {
 		v.useProfiles()
 		if class.deprecated {
@@ -542,10 +556,16 @@ func (v *Validator) captionOfElement(it *item, a *attr, el int32, e enumFacts, c
 	v.enterElement(i)
 }
 
+// versionAt finds the version that the event names, if it is a text.
+func (v *Validator) versionAt() (at int32, ok bool) {
+	at = v.doc.member(v.doc.member(0, "metadata"), "version")
+	return at, at >= 0 && v.doc.nodes[at].kind == '"'
+}
+
 // eventVersion compares the version that the event names with the schema's.
 func (v *Validator) eventVersion() {
-	at := v.doc.member(v.doc.member(0, "metadata"), "version")
-	if at < 0 || v.doc.nodes[at].kind != '"' {
+	at, ok := v.versionAt()
+	if !ok {
 		return
 	}
 	named := v.doc.text(&v.doc.nodes[at])

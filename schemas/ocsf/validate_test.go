@@ -163,7 +163,7 @@ func TestReadSchemaRefuses(t *testing.T) {
 		{`"object_type":"pair"}`, `"object_type":"pear"}`}:                                `c.pair: object "pear" is not defined`,
 		{`"word":{"type":"word_t"}`, `"word":{"type":"ward_t"}`}:                          `c.word: type "ward_t" is not defined`,
 		{`"regex":"^[a-z]*$"`, `"regex":"("`}:                                             "type string_t: error parsing regexp",
-		{`"range":[-100,100]`, `"range":[100,-100]`}:                                              "type integer_t: range",
+		{`"range":[-100,100]`, `"range":[100,-100]`}:                                      "type integer_t: range",
 		{`"profiles":["p","q"]`, `"profiles":["r"]`}:                                      `c.both: profile "r" is not defined`,
 		{`"just_one"`, `"just_two"`}:                                                      `constraint "just_two"`,
 		{`"word_t":{"type":"string_t"}`, `"word_t":{"type":"text_t"}`}:                    `its base "text_t"`,
@@ -275,6 +275,39 @@ func BenchmarkNewSchema(b *testing.B) {
 	for b.Loop() {
 		if _, err := ocsf.NewSchema(ocsf.V180); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+func TestDropped(t *testing.T) {
+	source := `{"a":{"mac":"aa","seq":18446744073709551616},"v":[24,1.5,0.1],"t":"lost","on":true,"n":null,"x":7,"e":2e1}`
+	event := `{"device":{"mac":"aa"},"unmapped":{"seq":"18446744073709551616","v":"24.0","w":1.50,"e":20}}`
+	got, err := ocsf.Dropped([]byte(source), []byte(event))
+	if want := "v[2] t x"; err != nil || strings.Join(got, " ") != want {
+		t.Errorf("%v %v, want %s", got, err, want)
+	}
+	for _, c := range [][2]string{{"[]", "{}"}, {"{}", "[]"}} {
+		if _, err := ocsf.Dropped([]byte(c[0]), []byte(c[1])); !errors.Is(err, ocsf.ErrNotJSON) {
+			t.Errorf("%v: %v", c, err)
+		}
+	}
+}
+
+// With several schemas the version that the event names decides.
+func TestSeveralSchemas(t *testing.T) {
+	built := builtIn(t)
+	v := ocsf.NewValidator(built[ocsf.V180], built[ocsf.V110], built[ocsf.V130])
+	for _, version := range ocsf.Versions() {
+		raw, err := os.ReadFile(filepath.Join("testdata", "samples", "pdu_window.core."+string(version)+".json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := v.Validate(raw); err != nil || len(got.Errors)+len(got.Warnings) > 0 {
+			t.Errorf("%s: %v %v", version, err, got)
+		}
+		got, err := v.Validate(bytes.Replace(raw, []byte(`"version": "`+string(version)), []byte(`"version": "1.2.0`), 1))
+		if err != nil || len(got.Warnings) == 0 || got.Warnings[len(got.Warnings)-1].Code != "version_earlier" {
+			t.Errorf("%s as 1.2.0: %v %v", version, err, got)
 		}
 	}
 }
