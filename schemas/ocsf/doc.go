@@ -1,9 +1,10 @@
-// Package ocsf turns result rows into OCSF events, as columns.
+// Package ocsf turns result rows into OCSF events, as columns, and proves that events are
+// OCSF. The first half is Mapper, the second Schema and Validator.
 //
-// It holds the facts of the classes that Tidemark emits (5001 Device Inventory Info, 4001
-// Network Activity) for the schema versions 1.1.0, 1.3.0 and 1.8.0, the attributes that
-// every window event has, and a Mapper that fills a tree of attributes column by column.
-// The feeds (schemas/ble, pdu, traffic) add what is theirs.
+// Mapping. The package holds the classes of window events (5001 Device Inventory Info, 4001
+// Network Activity), the attributes that every window event has, and a Mapper that fills a
+// tree of attributes column by column. The feeds (schemas/ble, pdu, traffic) add what is
+// theirs.
 //
 // Rules, the same for all versions:
 //
@@ -17,4 +18,19 @@
 //   - Columns _tm_del, if the results have it, and _tm_revision come last, unchanged. Sinks
 //     need them. The event of a row with _tm_del withdraws the one with its uid; it is as
 //     complete as any, and its message begins with "withdrawn: ".
+//
+// Validation. A Schema is built in (every class of 1.1.0, 1.3.0 and 1.8.0, as tables of
+// facts that gen makes from the official export) or read from an export; extensions are
+// merged in. A Validator reads an event as JSON and reports what the second validator of
+// the OCSF server reports, with its codes and paths. Where that one leaves a choice:
+//
+//   - A name that occurs twice is the error attribute_duplicate; the last value counts.
+//     Inside objects without a schema (unmapped) names are not compared.
+//   - An array or object where an enum has one value is of the wrong type and no value of
+//     the enum: two errors. What is no list where an enum has a list is of the wrong type.
+//   - A number that no double holds (1e400) is no float_t. -0 is the integer 0.
+//   - metadata.version that is no semantic version is version_invalid_format.
+//   - Names of observables may have indexes (resources[0].uid, resources[].uid) where the
+//     attribute is a list.
+//   - Events nested deeper than 128 are refused like what is no JSON.
 package ocsf

@@ -158,10 +158,22 @@ func (e *extension) dictionary(dir fs.FS) {
 			a.Type, a.ObjectType = "object_t", a.Type
 		}
 		if core := e.facts.Dictionary.Attributes[name]; core != nil && (core.Type != a.Type || core.ObjectType != a.ObjectType || core.Array != a.Array) {
-			e.errorf("dictionary.json: attribute %q is of type %s%s in the core", name, core.Type, core.ObjectType)
+			e.errorf("dictionary.json: attribute %q is %s in the core", name, core.kind())
 		}
 		e.facts.Dictionary.Attributes[name] = a
 	}
+}
+
+// kind is the type in words.
+func (a *attrFacts) kind() string {
+	s := a.Type
+	if a.ObjectType != "" {
+		s = "object " + a.ObjectType
+	}
+	if a.Array {
+		s = "a list of " + s
+	}
+	return s
 }
 
 // parts merges the files below a folder: patches first, so that what extends them has

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -393,25 +392,37 @@ type semver struct {
 	pre  []string
 }
 
-// versionForm is the form that semver.org gives.
-const versionForm = `^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?$`
-
+// parseSemver reads the form that semver.org gives; the build is left out, because it
+// orders nothing.
 func parseSemver(s string) (v semver, ok bool) {
-	m := regexp.MustCompile(versionForm).FindStringSubmatch(s)
-	if m == nil {
+	s, build, built := strings.Cut(s, "+")
+	core, pre, prerelease := strings.Cut(s, "-")
+	numbers := strings.Split(core, ".")
+	if len(numbers) != len(v.core) || built && !isIdentifiers(build) || prerelease && !isIdentifiers(pre) {
 		return v, false
 	}
-	for i := range v.core {
-		n, err := strconv.ParseUint(m[i+1], 10, 64)
-		if err != nil {
-			n = math.MaxUint64
+	for i, n := range numbers {
+		var err error
+		if v.core[i], err = strconv.ParseUint(n, 10, 64); err != nil || n != strconv.FormatUint(v.core[i], 10) {
+			return v, false
 		}
-		v.core[i] = n
 	}
-	if m[4] != "" {
-		v.pre = strings.Split(m[4], ".")
+	if prerelease {
+		v.pre = strings.Split(pre, ".")
 	}
 	return v, true
+}
+
+// isIdentifiers takes words of letters, digits and hyphens with dots between them.
+func isIdentifiers(s string) bool {
+	for word := range strings.SplitSeq(s, ".") {
+		if word == "" || strings.ContainsFunc(word, func(r rune) bool {
+			return !(r == '-' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z')
+		}) {
+			return false
+		}
+	}
+	return true
 }
 
 // compare orders as semver does: a prerelease is before its release.

@@ -186,7 +186,10 @@ func (v *Validator) class() *item {
 		return nil
 	}
 	c := v.schema.classes[uid]
-	if c == nil {
+	switch {
+	case c == nil && uid >= 100_000:
+		v.errorAt("class_uid", classUIDUnknown, "OCSF %s has no class %d; it would be of extension %d, which is not merged in", v.schema.facts.Version, uid, uid/100_000)
+	case c == nil:
 		v.errorAt("class_uid", classUIDUnknown, "OCSF %s has no class %d", v.schema.facts.Version, uid)
 	}
 	return c
