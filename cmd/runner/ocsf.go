@@ -21,7 +21,11 @@ import (
 const (
 	// maxEventBytes bounds one event of a file; a longer one ends the command.
 	maxEventBytes = 16 << 20
-	notJSON       = "not_json" // our code for what is no JSON object
+
+	// Codes of ours, beside those of the validator.
+	notJSON      = "not_json"
+	omitted      = "findings_omitted"
+	droppedField = "dropped_field"
 )
 
 // cmdOCSF is the group of commands about OCSF.
@@ -254,6 +258,12 @@ func (c *check) event(event []byte, line int) error {
 			return err
 		}
 	}
+	if report.Omitted > 0 {
+		left := []ocsf.Finding{{Code: omitted, Message: fmt.Sprintf("%d more findings are not listed", report.Omitted)}}
+		if err := c.print("error", line, left, c.sum.Errors); err != nil {
+			return err
+		}
+	}
 	if c.sources == nil {
 		return nil
 	}
@@ -275,7 +285,7 @@ func (c *check) dropped(source, event []byte, line int) error {
 	*c.sum.Dropped += len(paths)
 	found := make([]ocsf.Finding, len(paths))
 	for i, p := range paths {
-		found[i] = ocsf.Finding{Code: "dropped_field", Path: p, Message: "the value is nowhere in the event"}
+		found[i] = ocsf.Finding{Code: droppedField, Path: p, Message: "the value is nowhere in the event"}
 	}
 	return c.print("dropped", line, found, map[string]int{})
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -168,4 +169,30 @@ func TestEventReader(t *testing.T) {
 	if _, _, err := newEventReader(iotest.ErrReader(broken)).next(); !errors.Is(err, broken) {
 		t.Errorf("a file that cannot be read: %v", err)
 	}
+}
+
+// The form of a file is found out once, and how its bytes come in does not matter.
+func FuzzEventReader(f *testing.F) {
+	for _, text := range []string{"{}\n{\n{}", "[{},{}]", "{\n}{}", "[1,\"a,]\"", " 5 6\n7", "[] x", "{\"a\":\"\\\"}\"}"} {
+		f.Add([]byte(text))
+	}
+	all := func(t *testing.T, in io.Reader, size int) string {
+		r := newEventReader(in)
+		var out strings.Builder
+		for n := 0; ; n++ {
+			event, line, err := r.next()
+			fmt.Fprintf(&out, "%d %q %v\n", line, event, err)
+			if err != nil {
+				return out.String()
+			}
+			if len(event) == 0 || n > size {
+				t.Fatalf("event %d of %d bytes: %s", n, size, out.String())
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if a, b := all(t, bytes.NewReader(text), len(text)), all(t, iotest.OneByteReader(bytes.NewReader(text)), len(text)); a != b {
+			t.Errorf("%s\n%s", a, b)
+		}
+	})
 }

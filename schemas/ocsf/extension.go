@@ -68,11 +68,11 @@ func (s *Schema) Merge(dir fs.FS) (*Schema, error) {
 	e := extension{facts: &facts{
 		Version:  s.facts.Version,
 		Profiles: s.facts.Profiles,
-		Classes:  maps.Clone(s.facts.Classes), Objects: maps.Clone(s.facts.Objects),
+		Classes:  copyOf(s.facts.Classes), Objects: copyOf(s.facts.Objects),
 	}}
-	e.facts.Categories.Attributes = maps.Clone(s.facts.Categories.Attributes)
-	e.facts.Dictionary.Attributes = maps.Clone(s.facts.Dictionary.Attributes)
-	e.facts.Dictionary.Types.Attributes = maps.Clone(s.facts.Dictionary.Types.Attributes)
+	e.facts.Categories.Attributes = copyOf(s.facts.Categories.Attributes)
+	e.facts.Dictionary.Attributes = copyOf(s.facts.Dictionary.Attributes)
+	e.facts.Dictionary.Types.Attributes = copyOf(s.facts.Dictionary.Types.Attributes)
 	if err := readJSON(dir, "extension.json", &e); err != nil {
 		return nil, fmt.Errorf("ocsf extension: %w", err)
 	}
@@ -102,6 +102,13 @@ func (s *Schema) Merge(dir fs.FS) (*Schema, error) {
 		return nil, fmt.Errorf("ocsf extension %s: %w", e.Name, err)
 	}
 	return out, nil
+}
+
+// copyOf is a copy that can be added to, also where an export leaves the part out.
+func copyOf[V any](m map[string]V) map[string]V {
+	out := make(map[string]V, len(m))
+	maps.Copy(out, m)
+	return out
 }
 
 func (e *extension) errorf(format string, args ...any) {
@@ -195,7 +202,7 @@ func (e *extension) parts(dir fs.FS, folder string, to map[string]*itemFacts, fi
 		e.errs = append(e.errs, err)
 		return
 	}
-	hidden := maps.Clone(e.parents)
+	hidden := copyOf(e.parents)
 	find := func(name string) *itemFacts {
 		if it := to[name]; it != nil {
 			return it
@@ -250,15 +257,12 @@ func (e *extension) parts(dir fs.FS, folder string, to map[string]*itemFacts, fi
 // merge returns parent with the attributes of p. Constraints are replaced, not merged.
 func (e *extension) merge(parent *itemFacts, p *part, patch bool) *itemFacts {
 	it := &itemFacts{Name: p.Name, Caption: p.Caption, CategoryUID: parent.CategoryUID, Deprecated: p.Deprecated,
-		Attributes: maps.Clone(parent.Attributes), Constraints: parent.Constraints}
+		Attributes: copyOf(parent.Attributes), Constraints: parent.Constraints}
 	if patch {
 		it.Name, it.Caption, it.UID, it.Deprecated = parent.Name, parent.Caption, parent.UID, parent.Deprecated || p.Deprecated
 	}
 	if p.Constraints != nil {
 		it.Constraints = p.Constraints
-	}
-	if it.Attributes == nil {
-		it.Attributes = map[string]*attrFacts{}
 	}
 	if len(p.Profiles) > 0 {
 		e.errorf("%s: profiles: not read here; compile the extension with ocsf-schema-compiler and name its output", p.file)
@@ -309,10 +313,7 @@ func (e *extension) attribute(name string, inherited *attrFacts, own map[string]
 		return nil, fmt.Errorf("requirement %s: the core says %s, which a patch may not lower", a.Requirement, was)
 	}
 	if values != nil {
-		a.Enum = maps.Clone(a.Enum)
-		if a.Enum == nil {
-			a.Enum = map[string]enumFacts{}
-		}
+		a.Enum = copyOf(a.Enum)
 		maps.Copy(a.Enum, values)
 	}
 	// "profile": null cuts what is inherited: the attribute is always there.

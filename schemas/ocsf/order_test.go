@@ -1,7 +1,7 @@
 package ocsf
 
 import (
-	"slices"
+	"cmp"
 	"testing"
 )
 
@@ -18,7 +18,7 @@ func TestVersionOrder(t *testing.T) {
 	}
 	for i, a := range vs {
 		for j, b := range vs {
-			if got, want := a.compare(b), slices.Compare([]int{i}, []int{j}); got != want {
+			if got, want := a.compare(b), cmp.Compare(i, j); got != want {
 				t.Errorf("%s and %s: %d, want %d", order[i], order[j], got, want)
 			}
 		}

@@ -23,7 +23,12 @@ type Report struct {
 	// Values is the number of numbers, texts, booleans and nulls in the event, Unmapped how
 	// many of them lie in its member unmapped: their quotient is the unmapped ratio.
 	Values, Unmapped int
+	// Omitted is the number of findings beyond the first 1000 errors and 1000 warnings.
+	Omitted int
 }
+
+// maxFindings bounds each list of a report: an event may be as large as it likes.
+const maxFindings = 1000
 
 // Codes of findings, as the OCSF server has them; the last three are ours.
 const (
@@ -141,11 +146,19 @@ func (v *Validator) measure() {
 }
 
 func (v *Validator) error(code, format string, args ...any) {
-	v.report.Errors = append(v.report.Errors, Finding{code, string(v.path), fmt.Sprintf(format, args...)})
+	v.report.Errors = v.add(v.report.Errors, code, format, args)
 }
 
 func (v *Validator) warning(code, format string, args ...any) {
-	v.report.Warnings = append(v.report.Warnings, Finding{code, string(v.path), fmt.Sprintf(format, args...)})
+	v.report.Warnings = v.add(v.report.Warnings, code, format, args)
+}
+
+func (v *Validator) add(to []Finding, code, format string, args []any) []Finding {
+	if len(to) == maxFindings {
+		v.report.Omitted++
+		return to
+	}
+	return append(to, Finding{code, string(v.path), fmt.Sprintf(format, args...)})
 }
 
 // enter appends a member to the path and returns what leave needs.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -220,6 +221,42 @@ func TestTablesAreTheExports(t *testing.T) {
 	if _, err := ocsf.NewSchema("1.2.0"); err == nil {
 		t.Error("1.2.0 is built in")
 	}
+}
+
+// A report is bounded, and says what it leaves out.
+func TestManyFindings(t *testing.T) {
+	s, err := ocsf.ReadSchema(strings.NewReader(smallSchema))
+	if err != nil {
+		t.Fatal(err)
+	}
+	event := `{"class_uid":1,"pairs":[` + strings.Repeat(`{"a":1,"b":1},`, 3000) + `{"a":1}]}`
+	got, err := s.Validate([]byte(event))
+	// 3000 constraints fail, 3001 objects and 3000 attributes are deprecated.
+	if err != nil || len(got.Errors) != 1000 || len(got.Warnings) != 1000 || got.Omitted != 2000+5001 {
+		t.Errorf("%v, %d errors, %d warnings, %d omitted", err, len(got.Errors), len(got.Warnings), got.Omitted)
+	}
+}
+
+// A schema that is read can be used, written and merged with, whatever it is.
+func FuzzReadSchema(f *testing.F) {
+	f.Add([]byte(smallSchema), []byte(`{"class_uid":1,"pairs":[{"a":"x"},null],"flag_ids":[1,3],"flags":["b"]}`))
+	f.Add([]byte(`{"version":"1.0.0","classes":{"":{"attributes":{}}},"dictionary":{"types":{"attributes":{"string_t":{}}}}}`), []byte(`{"class_uid":0}`))
+	f.Fuzz(func(t *testing.T, export, event []byte) {
+		s, err := ocsf.ReadSchema(bytes.NewReader(export))
+		if err != nil {
+			return
+		}
+		got, err := s.Validate(event)
+		first := fmt.Sprint(got, err)
+		if err := s.WriteTables(io.Discard); err != nil {
+			t.Error(err)
+		}
+		_, _ = s.Merge(ocsf.Tidemark()) // may well fail, and changes nothing
+		got, err = s.Validate(event)
+		if second := fmt.Sprint(got, err); first != second {
+			t.Errorf("the schema changed\n%s\n%s", first, second)
+		}
+	})
 }
 
 func FuzzValidate(f *testing.F) {
