@@ -84,18 +84,18 @@ func cmdOCSFValidate(ctx context.Context, args []string, out streams) error {
 	if err != nil {
 		return &usageError{"ocsf validate: " + err.Error()}
 	}
-	in, err := open(files[0])
+	in, err := openInput(files[0])
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	c := check{validator: validator, events: newEventReader(in), warnings: v.warnings,
-		out: bufio.NewWriter(out.stdout), name: files[0], json: v.output == "json", sum: summary{Errors: map[string]int{}}}
+	c := ocsfCheck{validator: validator, events: newEventReader(in), warnings: v.warnings,
+		out: bufio.NewWriter(out.stdout), name: files[0], json: v.output == "json", sum: ocsfSummary{Errors: map[string]int{}}}
 	if v.warnings {
 		c.sum.Warnings = map[string]int{}
 	}
 	if v.source != "" {
-		source, err := open(v.source)
+		source, err := openInput(v.source)
 		if err != nil {
 			return err
 		}
@@ -106,7 +106,8 @@ func cmdOCSFValidate(ctx context.Context, args []string, out streams) error {
 	return errors.Join(err, c.out.Flush())
 }
 
-func open(name string) (io.ReadCloser, error) {
+// openInput opens a file, or standard input for -.
+func openInput(name string) (io.ReadCloser, error) {
 	if name == "-" {
 		return io.NopCloser(os.Stdin), nil
 	}
@@ -169,8 +170,8 @@ func (v *validateFlags) validator() (*ocsf.Validator, error) {
 	return validator, nil
 }
 
-// check is one run of ocsf validate.
-type check struct {
+// ocsfCheck is one run of ocsf validate.
+type ocsfCheck struct {
 	validator *ocsf.Validator
 	events    *eventReader
 	sources   *eventReader // nil for none
@@ -180,12 +181,12 @@ type check struct {
 	name string // of the input
 	json bool
 
-	sum              summary
+	sum              ocsfSummary
 	values, unmapped int
 }
 
-// summary is the last line of the output.
-type summary struct {
+// ocsfSummary is the last line of the output.
+type ocsfSummary struct {
 	Events   int            `json:"events"`
 	Valid    int            `json:"valid"`
 	Errors   map[string]int `json:"errors"`             // by code
@@ -196,15 +197,15 @@ type summary struct {
 	Dropped       *int    `json:"dropped,omitempty"`
 }
 
-// finding is a line of the output.
-type finding struct {
+// ocsfFinding is a line of the output.
+type ocsfFinding struct {
 	Event int    `json:"event"` // from 1
 	Line  int    `json:"line"`  // where the event begins
 	Level string `json:"level"` // error, warning or dropped
 	ocsf.Finding
 }
 
-func (c *check) run(ctx context.Context) error {
+func (c *ocsfCheck) run(ctx context.Context) error {
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -240,7 +241,7 @@ func (c *check) run(ctx context.Context) error {
 	return nil
 }
 
-func (c *check) event(event []byte, line int) error {
+func (c *ocsfCheck) event(event []byte, line int) error {
 	c.sum.Events++
 	report, err := c.validator.Validate(event)
 	if err != nil {
@@ -274,7 +275,7 @@ func (c *check) event(event []byte, line int) error {
 	return c.dropped(source, event, line)
 }
 
-func (c *check) dropped(source, event []byte, line int) error {
+func (c *ocsfCheck) dropped(source, event []byte, line int) error {
 	paths, err := ocsf.Dropped(source, event)
 	if errors.Is(err, ocsf.ErrNotJSON) { // of the event, which is reported, or the source
 		return c.print("dropped", line, []ocsf.Finding{{Code: notJSON, Message: err.Error()}}, map[string]int{})
@@ -290,11 +291,11 @@ func (c *check) dropped(source, event []byte, line int) error {
 	return c.print("dropped", line, found, map[string]int{})
 }
 
-func (c *check) print(level string, line int, found []ocsf.Finding, counts map[string]int) error {
+func (c *ocsfCheck) print(level string, line int, found []ocsf.Finding, counts map[string]int) error {
 	for _, f := range found {
 		counts[f.Code]++
 		if c.json {
-			if err := json.NewEncoder(c.out).Encode(finding{c.sum.Events, line, level, f}); err != nil {
+			if err := json.NewEncoder(c.out).Encode(ocsfFinding{c.sum.Events, line, level, f}); err != nil {
 				return err
 			}
 			continue
@@ -310,10 +311,10 @@ func (c *check) print(level string, line int, found []ocsf.Finding, counts map[s
 	return nil
 }
 
-func (c *check) printSummary() error {
+func (c *ocsfCheck) printSummary() error {
 	if c.json {
 		return json.NewEncoder(c.out).Encode(struct {
-			Summary summary `json:"summary"`
+			Summary ocsfSummary `json:"summary"`
 		}{c.sum})
 	}
 	fmt.Fprintf(c.out, "%d events, %d valid; unmapped ratio %.3f\n", c.sum.Events, c.sum.Valid, c.sum.UnmappedRatio)
@@ -347,12 +348,12 @@ type eventReader struct {
 type form uint8
 
 const (
-	unknown form = iota
-	lines
-	values
-	array
-	arrayMore // behind an element
-	ended
+	formUnknown form = iota
+	formLines
+	formValues
+	formArray
+	formArrayMore // behind an element
+	formEnded
 )
 
 func newEventReader(r io.Reader) *eventReader {
@@ -367,11 +368,11 @@ func (r *eventReader) next() (event []byte, line int, err error) {
 	r.event = r.event[:0]
 	c, err := r.skipBlanks()
 	line = r.line
-	if r.form == unknown && err == nil {
+	if r.form == formUnknown && err == nil {
 		if c == '[' {
-			r.form = array
+			r.form = formArray
 			if c, err = r.skipBlanks(); err == nil && c == ']' {
-				r.form = ended
+				r.form = formEnded
 				c, err = r.skipBlanks()
 			}
 			line = r.line
@@ -379,31 +380,31 @@ func (r *eventReader) next() (event []byte, line int, err error) {
 			return r.first(c)
 		}
 	}
-	if err == nil && r.form == arrayMore {
+	if err == nil && r.form == formArrayMore {
 		switch c {
 		case ',':
 			c, err = r.skipBlanks()
 			line = r.line
 		case ']':
-			r.form = ended
+			r.form = formEnded
 			c, err = r.skipBlanks()
 		default:
 			return nil, line, fmt.Errorf("%q between the elements of the array, want , or ]", c)
 		}
 	}
 	switch {
-	case errors.Is(err, io.EOF) && (r.form == array || r.form == arrayMore):
+	case errors.Is(err, io.EOF) && (r.form == formArray || r.form == formArrayMore):
 		return nil, line, errors.New("the array has no end")
 	case err != nil:
 		return nil, line, err
-	case r.form == ended:
+	case r.form == formEnded:
 		return nil, line, fmt.Errorf("%q behind the array", c)
-	case r.form == lines:
+	case r.form == formLines:
 		err = r.restOfLine(c)
 		return r.event, line, err
 	}
-	if r.form == array {
-		r.form = arrayMore
+	if r.form == formArray {
+		r.form = formArrayMore
 	}
 	err = r.value(c)
 	return r.event, line, err
@@ -416,11 +417,11 @@ func (r *eventReader) first(c byte) ([]byte, int, error) {
 		return nil, line, err
 	}
 	if json.Valid(r.event) {
-		r.form = lines
+		r.form = formLines
 		return r.event, line, nil
 	}
 	// The line goes back, and brackets tell where the event ends.
-	r.form, r.line = values, line
+	r.form, r.line = formValues, line
 	r.r = bufio.NewReaderSize(io.MultiReader(bytes.NewReader(append(bytes.Clone(r.event[1:]), '\n')), r.r), 64<<10)
 	r.event = r.event[:0]
 	err := r.value(c)
