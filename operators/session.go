@@ -205,7 +205,8 @@ func NewSession(cfg SessionConfig, rows *arrow.Schema, mem memory.Allocator) (*S
 	fields = append(fields,
 		arrow.Field{Name: "late_count", Type: arrow.PrimitiveTypes.Int64},
 		arrow.Field{Name: "_tm_pane", Type: arrow.BinaryTypes.String},
-		arrow.Field{Name: "_tm_revision", Type: arrow.PrimitiveTypes.Int32})
+		arrow.Field{Name: "_tm_revision", Type: arrow.PrimitiveTypes.Int32},
+		arrow.Field{Name: "_tm_final", Type: arrow.FixedWidthTypes.Boolean})
 	if cfg.Retract {
 		fields = append(fields, arrow.Field{Name: "_tm_kind", Type: arrow.BinaryTypes.String})
 	}
@@ -226,7 +227,8 @@ func NewSession(cfg SessionConfig, rows *arrow.Schema, mem memory.Allocator) (*S
 
 // Schema is the schema of the results: key columns, window_start (time of the first row),
 // window_end (of the last row plus its gap), the aggregates, late_count (rows that were
-// accepted after their split's mark had completed the session), _tm_pane, _tm_revision, with
+// accepted after their split's mark had completed the session), _tm_pane, _tm_revision,
+// _tm_final (nothing can follow, under these bounds), with
 // Retract _tm_kind, and without Discard _tm_del: true for a row that withdraws the results
 // of its key and window, and gives null aggregates.
 func (w *Session) Schema() *arrow.Schema { return w.out }
@@ -813,7 +815,8 @@ func (w *Session) result(b *array.RecordBuilder, acc []uint64, win Bounds, pane 
 	for i := range w.prog.outs {
 		w.prog.outs[i].build(tail[i], acc, &w.extras)
 	}
-	w.labels(tail[len(w.prog.outs):], int64(acc[rowHead]>>headLate), pane, revision, kind)
+	final := kind != kindWithdraw && (pane == paneShed || w.cleanup(win.End) <= w.mark)
+	w.labels(tail[len(w.prog.outs):], int64(acc[rowHead]>>headLate), pane, revision, final, kind)
 	return nil
 }
 
@@ -841,7 +844,7 @@ func (w *Session) withdraw(id uint32, out pipeline.Emitter) error {
 		tail[i].AppendNull()
 	}
 	panes := row[rowHead] >> headPanes & math.MaxUint16
-	w.labels(tail[len(w.prog.outs):], 0, pane, int(panes+1), kindDelete)
+	w.labels(tail[len(w.prog.outs):], 0, pane, int(panes+1), true, kindDelete)
 	row[rowHead] &^= headShown
 	return w.send(b, out)
 }
@@ -858,11 +861,12 @@ func (w *Session) bounds(b *array.RecordBuilder, acc []uint64, win Bounds) ([]ar
 	return cols[nk+2:], nil
 }
 
-func (w *Session) labels(cols []array.Builder, lates int64, pane string, revision int, kind string) {
+func (w *Session) labels(cols []array.Builder, lates int64, pane string, revision int, final bool, kind string) {
 	cols[0].(*array.Int64Builder).Append(lates)
 	cols[1].(*array.StringBuilder).Append(pane)
 	cols[2].(*array.Int32Builder).Append(int32(revision))
-	cols = cols[3:]
+	cols[3].(*array.BooleanBuilder).Append(final)
+	cols = cols[4:]
 	if w.cfg.Retract {
 		cols[0].(*array.StringBuilder).Append(kind)
 		cols = cols[1:]

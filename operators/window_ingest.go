@@ -212,7 +212,7 @@ func (w *Window) emitFirings(list []firing, out pipeline.Emitter) error {
 	b := array.NewRecordBuilder(w.mem, w.out)
 	defer b.Release()
 	b.Reserve(len(list))
-	l := line{b.Fields(), len(w.keyer.Fields()), ""}
+	l := line{cols: b.Fields(), keys: len(w.keyer.Fields())}
 	port := pipeline.Out
 	for _, f := range list {
 		row := w.store.row(f.id)
@@ -222,6 +222,7 @@ func (w *Window) emitFirings(list []firing, out pipeline.Emitter) error {
 			return fmt.Errorf("window %s: a key has emitted %d revisions, the most that fit; raise emit_delay", f.win.name(), panes)
 		}
 		panes++
+		l.last = w.last(f.win, "")
 		switch {
 		case f.win.delta:
 			l.pane, port = paneLateDelta, pipeline.Delta

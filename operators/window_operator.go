@@ -211,6 +211,7 @@ type window struct {
 	fired   bool   // the mark has passed its end
 	pending []wait // rows with something that no pane has shown, the one due first in front
 	changed bool   // since the last snapshot
+	leaving bool   // its keys' clocks have passed it
 	delta   bool   // of OnIngest: collects rows that came after the window was closed
 	again   int64  // the mark at which keys that outlive the window are looked at again
 }
@@ -279,7 +280,8 @@ func NewWindow(cfg WindowConfig, rows *arrow.Schema, mem memory.Allocator) (*Win
 	fields = append(fields,
 		arrow.Field{Name: "late_count", Type: arrow.PrimitiveTypes.Int64},
 		arrow.Field{Name: "_tm_pane", Type: arrow.BinaryTypes.String},
-		arrow.Field{Name: "_tm_revision", Type: arrow.PrimitiveTypes.Int32, Nullable: cfg.Trigger == OnIngest})
+		arrow.Field{Name: "_tm_revision", Type: arrow.PrimitiveTypes.Int32, Nullable: cfg.Trigger == OnIngest},
+		arrow.Field{Name: "_tm_final", Type: arrow.FixedWidthTypes.Boolean})
 	if cfg.Trigger == OnIngest {
 		fields = append(fields,
 			arrow.Field{Name: "max_event_time", Type: pipeline.Timestamp},
@@ -313,7 +315,9 @@ func LateSchema(rows *arrow.Schema) *arrow.Schema {
 
 // Schema is the schema of the results: key columns, window_start, window_end (null for the
 // global window), the aggregates, late_count (rows that came behind their split's mark and
-// were accepted), _tm_pane, _tm_revision, and _tm_kind with Retract.
+// were accepted), _tm_pane, _tm_revision, _tm_final (nothing can follow), and _tm_kind with
+// Retract. With OnIngest max_event_time follows, the largest event time that was ever added,
+// and _tm_emitted_at, the ingest time at which the row was due; additions have no revision.
 func (w *Window) Schema() *arrow.Schema { return w.out }
 
 // Open returns the number of open (key, window) pairs. Where windows share slices it looks
@@ -833,6 +837,7 @@ func (w *Window) pass(win *window, before int64, out pipeline.Emitter) (rest *wi
 		if rest = w.outliving(win); rest == win {
 			return win, nil
 		}
+		win.leaving = true
 	}
 	switch {
 	case w.cfg.Trigger == OnClose:
@@ -1075,7 +1080,7 @@ func (w *Window) results(win *window, ids []uint32, pane string) (arrow.RecordBa
 	b := array.NewRecordBuilder(w.mem, w.out)
 	defer b.Release()
 	b.Reserve(len(ids))
-	l := line{b.Fields(), len(w.keyer.Fields()), pane}
+	l := line{b.Fields(), len(w.keyer.Fields()), pane, w.last(win, pane)}
 	for _, id := range ids {
 		row := w.store.row(id)
 		head := row[rowHead]
@@ -1119,6 +1124,18 @@ type line struct {
 	cols []array.Builder
 	keys int
 	pane string
+	last bool // nothing can follow
+}
+
+// last tells whether what a window shows now is the last of it.
+func (w *Window) last(win *window, pane string) bool {
+	switch {
+	case pane == paneShed || win.leaving:
+		return true
+	case w.cfg.Trigger == OnIngest:
+		return win.delta || w.closing(win.End) <= w.mark
+	}
+	return w.clocks == nil && w.cleanup(win.End) <= w.mark
 }
 
 // result appends one result: the key of a row with values, which are those of the row or
@@ -1147,8 +1164,9 @@ func (w *Window) result(l line, win *window, row, values []uint64, late uint64, 
 	} else {
 		tail[2].(*array.Int32Builder).Append(int32(panes))
 	}
+	tail[3].(*array.BooleanBuilder).Append(l.last && kind != kindWithdraw)
 	if w.cfg.Retract {
-		tail[3].(*array.StringBuilder).Append(kind)
+		tail[4].(*array.StringBuilder).Append(kind)
 	}
 	return nil
 }

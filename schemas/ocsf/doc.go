@@ -15,7 +15,7 @@
 //     took. Numbers with a fraction keep one digit behind the point at least (24.0).
 //   - metadata.uid and metadata.sequence are functions of operator, key, window and
 //     revision: the same in every replay.
-//   - Columns _tm_del, if the results have it, and _tm_revision come last, unchanged. Sinks
+//   - Columns of the engine (_tm_final, _tm_del, _tm_revision last) stay beside, unchanged. Sinks
 //     need them. The event of a row with _tm_del withdraws the one with its uid; it is as
 //     complete as any, and its message begins with "withdrawn: ".
 //

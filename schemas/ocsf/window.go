@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 )
@@ -118,10 +119,17 @@ func NewWindowMapper(cfg WindowConfig, spec Spec, in *arrow.Schema) (*Mapper, er
 		return nil, fmt.Errorf("ocsf %s of %s: %w", spec.Class.Name, cfg.Op, err)
 	}
 	attrs := slices.Concat(w.head(spec), own, w.tail(spec))
-	m := &Mapper{in: in, attrs: attrs, kept: []int{w.revision.at}}
-	if w.deleted != nil {
-		m.kept = []int{w.deleted.at, w.revision.at}
+	m := &Mapper{in: in, attrs: attrs}
+	for i, f := range in.Fields() {
+		if c := w.byName[f.Name]; kept(f.Name) && c != w.deleted && c != w.revision {
+			m.kept = append(m.kept, i)
+			w.taken[f.Name] = true
+		}
 	}
+	if w.deleted != nil {
+		m.kept = append(m.kept, w.deleted.at)
+	}
+	m.kept = append(m.kept, w.revision.at)
 	for _, f := range in.Fields() {
 		m.inputs = append(m.inputs, w.byName[f.Name])
 		if !w.taken[f.Name] {
@@ -140,6 +148,12 @@ func NewWindowMapper(cfg WindowConfig, spec Spec, in *arrow.Schema) (*Mapper, er
 	}
 	m.schema = arrow.NewSchema(fields, nil)
 	return m, nil
+}
+
+// kept tells whether a column of the results stays beside the event: those of the engine
+// but the pane and the kind, which unmapped has.
+func kept(name string) bool {
+	return strings.HasPrefix(name, "_tm_") && name != colPane && name != "_tm_kind"
 }
 
 // bind finds the columns that every result has.
