@@ -28,6 +28,8 @@
 //     Inside objects without a schema (unmapped) names are not compared.
 //   - An array or object where an enum has one value is of the wrong type and no value of
 //     the enum: two errors. What is no list where an enum has a list is of the wrong type.
+//   - max_len counts characters (code points). Regular expressions are Go's, so $ is the
+//     end of the text and not also a line end before it.
 //   - A number that no double holds (1e400) is no float_t. -0 is the integer 0.
 //   - metadata.version that is no semantic version is version_invalid_format.
 //   - Names of observables may have indexes (resources[0].uid, resources[].uid) where the

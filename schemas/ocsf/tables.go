@@ -14,8 +14,9 @@ import (
 
 //go:generate go run ./gen
 
-// The tables of the built-in versions, made by gen from the official export. They hold
-// facts only: names, types, requirements, enums, constraints and profiles.
+// The tables of the built-in versions, made by gen from the official export of
+// ocsf/ocsf-schema (Apache-2.0). They hold facts only: names, types, requirements, enums,
+// constraints and profiles.
 //
 //go:embed tables/*.gz
 var builtIn embed.FS
