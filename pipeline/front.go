@@ -15,6 +15,8 @@ type Message struct {
 	Mark  Mark
 	Now   int64
 	Epoch int64
+	// Reference holds for all rows behind this message.
+	Reference Reference
 }
 
 // MessageKind says what a Message brings.
@@ -25,6 +27,7 @@ const (
 	MarkMessage
 	TickMessage
 	BarrierMessage
+	ReferenceMessage
 )
 
 // FrontConfig configures a Front. Times are ticks.
@@ -335,6 +338,12 @@ func (f *Front) TakeIdles() int64 {
 	n := f.idles
 	f.idles = 0
 	return n
+}
+
+// Reference gives every shard a new content of a reference table. It holds for the rows that
+// the front takes from here on, whatever the number of shards.
+func (f *Front) Reference(ref Reference) error {
+	return f.broadcast(Message{Kind: ReferenceMessage, Reference: ref})
 }
 
 // Barrier cuts the stream of every shard here.

@@ -41,6 +41,9 @@ type Job struct {
 	MaxStageRows int64
 	Log          *slog.Logger
 	Metrics      *Metrics
+	// References, unless nil, brings new contents of reference tables. It is not buffered: one
+	// that was taken holds for all rows that the front takes after it.
+	References <-chan Reference
 	// OnCheckpoint, when set, is told of every published checkpoint and of the rows that it
 	// published per output.
 	OnCheckpoint func(Published)
@@ -455,6 +458,10 @@ func (r *runner) runFront(ctx context.Context, src Source) error {
 			}
 		case <-r.due:
 			if err := r.barrier(ctx, false); err != nil {
+				return err
+			}
+		case ref := <-r.job.References:
+			if err := r.front.Reference(ref); err != nil {
 				return err
 			}
 		case d, ok := <-r.ordered:

@@ -49,6 +49,10 @@ func (t *Task) Step(m Message) error {
 			err = op.Advance(m.Mark, &t.links[i])
 		case TickMessage:
 			err = op.Tick(m.Now, &t.links[i])
+		case ReferenceMessage:
+			if r, ok := op.(interface{ Refer(Reference) error }); ok {
+				err = r.Refer(m.Reference)
+			}
 		}
 		if err != nil {
 			return err
