@@ -45,7 +45,7 @@ func (c WindowConfig) Final() error {
 	if c.Clock != nil {
 		errs = append(errs, errors.New("keys with clocks of their own close windows after the mark has passed them"))
 	}
-	if c.Limit.Policy == LimitShed && c.Limit != (Limit{Policy: LimitShed}) {
+	if c.Limit.Policy == LimitShed && c.Limit.Bytes != 0 {
 		errs = append(errs, fmt.Errorf("limit policy %s closes windows early, and may close one twice; take %s", LimitShed, LimitStop))
 	}
 	return errors.Join(errs...)
@@ -76,7 +76,6 @@ type firstWindows interface {
 	Schema() *arrow.Schema
 	Open() int
 	Bytes() int64
-	Overdue() int
 	Tally() pipeline.Tally
 	// feeds returns the key columns, the seed of their hash, and by how much the mark is past
 	// a window's last tick at most when its result comes; an error when results are not final.
@@ -259,8 +258,14 @@ func (r *Rollup) Open() int { return r.first.Open() + r.then.Open() }
 // Bytes returns the memory of the state.
 func (r *Rollup) Bytes() int64 { return r.first.Bytes() + r.then.Bytes() }
 
-// Overdue returns how many rows of state nothing would free.
-func (r *Rollup) Overdue() int { return r.first.Overdue() + r.then.Overdue() }
+// Overdue returns how many rows of state nothing would free; sessions do not say.
+func (r *Rollup) Overdue() int {
+	n := r.then.Overdue()
+	if w, ok := r.first.(*Window); ok {
+		n += w.Overdue()
+	}
+	return n
+}
 
 // Tally returns what was counted since the operator was made.
 func (r *Rollup) Tally() pipeline.Tally {

@@ -36,6 +36,8 @@ type Config struct {
 	Fields    map[string]FieldMap `yaml:"fields"`
 	EventTime EventTimeConfig     `yaml:"event_time"`
 	Limits    LimitsConfig        `yaml:"limits"`
+	// Reference adds columns of tables in files to the rows, before the filter.
+	Reference []ReferenceConfig `yaml:"reference"`
 	// Filter keeps the rows for which it is true, for example rssi_dbm >= -90.
 	Filter string `yaml:"filter"`
 	// Dedupe lets the first of equal rows through.
@@ -162,6 +164,29 @@ type WindowConfig struct {
 	Retract    bool              `yaml:"retract"`
 	Key        []string          `yaml:"key"`
 	Aggregates []AggregateConfig `yaml:"aggregates"`
+	// Then folds the results into longer windows of the same key; only theirs leave.
+	Then *ThenConfig `yaml:"then"`
+}
+
+// ThenConfig is windows over the results of other windows, which count at the last tick of
+// their window.
+type ThenConfig struct {
+	// One of the three says how windows lie.
+	Tumbling   time.Duration     `yaml:"tumbling"`
+	Hopping    *HoppingConfig    `yaml:"hopping"`
+	Cumulate   *CumulateConfig   `yaml:"cumulate"`
+	Offset     time.Duration     `yaml:"offset"`
+	Zone       string            `yaml:"zone"`
+	Aggregates []AggregateConfig `yaml:"aggregates"`
+}
+
+// last returns the windows whose results leave.
+func (w WindowConfig) last() WindowConfig {
+	t := w.Then
+	if t == nil {
+		return w
+	}
+	return WindowConfig{ID: w.ID, Tumbling: t.Tumbling, Hopping: t.Hopping, Cumulate: t.Cumulate, Offset: t.Offset, Zone: t.Zone, Key: w.Key, Aggregates: t.Aggregates}
 }
 
 // StateConfig bounds the state of the window.
@@ -371,10 +396,10 @@ func (c *Config) resolve() {
 	}
 	table := strings.ReplaceAll(c.Job, "-", "_")
 	sortBy, timeColumn := append(slices.Clone(c.Window.Key), "window_start"), "window_start"
-	switch {
-	case c.Window.Cumulate != nil || c.Window.Session != nil: // several windows begin at one start
+	switch w := c.Window.last(); {
+	case w.Cumulate != nil || w.Session != nil: // several windows begin at one start
 		sortBy = append(sortBy, "window_end")
-	case c.Window.Global: // window_start is null
+	case w.Global: // window_start is null
 		sortBy = slices.Clone(c.Window.Key)
 	}
 	if c.Normalize.To == "ocsf" {
@@ -524,6 +549,9 @@ func (c *Config) validateRows(d *document, f feed) {
 	d.invalidWindow(sized.validateWindow())
 	sized.State = StateConfig{}
 	sized.Window = WindowConfig{ID: c.Window.ID, Tumbling: time.Hour, Trigger: operators.OnMark, Key: c.Window.Key, Aggregates: c.Window.Aggregates}
+	if t := c.Window.Then; t != nil {
+		sized.Window.Trigger, sized.Window.Then = operators.OnClose, &ThenConfig{Tumbling: time.Hour, Aggregates: t.Aggregates}
+	}
 	if s := c.Window.Session; s != nil {
 		sized.Window.Session = &SessionConfig{Gap: time.Hour, GapColumn: s.GapColumn, Touch: operators.TouchSplit, MaxLength: Length(pipeline.MaxTicks)}
 	}
@@ -537,13 +565,27 @@ func (c *Config) validateRows(d *document, f feed) {
 		d.invalid(err, "fields")
 		return
 	}
+	rows, ok := dec.Schema(), true
+	rows = enrichRows(c.Reference, rows, func(i int, err error) {
+		d.invalid(err, "reference", fmt.Sprint(i))
+		ok = false
+	})
+	for _, k := range c.Window.Key {
+		if !dec.Schema().HasField(k) && rows.HasField(k) {
+			d.add(d.node("window", "key"), "window.key", "%s comes from a reference table: rows are dealt to shards by their key before they get it; take columns of the feed", k)
+			ok = false
+		}
+	}
+	if !ok {
+		return // what follows needs the columns of all tables
+	}
 	if c.Filter != "" {
-		if _, err := operators.NewFilter(c.Filter, dec.Schema()); err != nil {
+		if _, err := operators.NewFilter(c.Filter, rows); err != nil {
 			d.add(d.node("filter"), "filter", "%s", strings.TrimPrefix(err.Error(), "filter "))
 		}
 	}
 	if dd := c.Dedupe; dd != nil {
-		_, err := operators.NewDedupe(c.dedupeConfig(0), dec.Schema(), memory.DefaultAllocator)
+		_, err := operators.NewDedupe(c.dedupeConfig(0), rows, memory.DefaultAllocator)
 		d.invalid(err, "dedupe")
 		for _, k := range c.Window.Key {
 			if !slices.Contains(dd.Columns, k) {
@@ -563,7 +605,7 @@ func (c *Config) validateRows(d *document, f feed) {
 }
 
 // invalidWindow adds what is wrong with the keyed operator. What begins with session is
-// placed at the settings of sessions.
+// placed at the settings of sessions, and so for then.
 func (d *document) invalidWindow(err error) {
 	if many, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range many.Unwrap() {
@@ -574,9 +616,11 @@ func (d *document) invalidWindow(err error) {
 	if err == nil {
 		return
 	}
-	if rest, ok := strings.CutPrefix(err.Error(), "session "); ok {
-		d.invalid(errors.New(rest), "window", "session")
-		return
+	for _, section := range []string{"session", "then"} {
+		if rest, ok := strings.CutPrefix(err.Error(), section+" "); ok {
+			d.invalid(errors.New(rest), "window", section)
+			return
+		}
 	}
 	d.invalid(err, "window")
 }
@@ -599,6 +643,21 @@ func (c *Config) validateShape(d *document) {
 		d.add(d.node("window"), "window", "say how windows lie by one of tumbling, hopping, cumulate, session and global")
 	case tumbling && w.Tumbling <= 0:
 		bad("tumbling", "%v: a window must be longer than that", w.Tumbling)
+	}
+	if t := w.Then; t != nil {
+		tumbling := child(d.node("window", "then"), "tumbling") != nil
+		kinds := 0
+		for _, given := range []bool{tumbling, t.Hopping != nil, t.Cumulate != nil} {
+			if given {
+				kinds++
+			}
+		}
+		if kinds != 1 {
+			bad("then", "say how windows lie by one of tumbling, hopping and cumulate")
+		}
+		if _, err := time.LoadLocation(t.Zone); err != nil {
+			d.add(d.node("window", "then", "zone"), "window.then.zone", "%q is no time zone, such as Europe/Amsterdam", t.Zone)
+		}
 	}
 	if _, err := time.LoadLocation(w.Zone); err != nil {
 		bad("zone", "%q is no time zone, such as Europe/Amsterdam", w.Zone)
@@ -706,16 +765,44 @@ func (c *Config) sessionConfig(seed uint64) operators.SessionConfig {
 		Discard: w.Discard, Retract: w.Retract, SkipUnchanged: w.SkipUnchanged, Limit: c.limit(), Keys: w.Key, Aggregates: c.aggregates(), Seed: seed}
 }
 
+// rollupConfig is for a job with windows over windows.
+func (c *Config) rollupConfig() operators.RollupConfig {
+	then := *c
+	then.Window = c.Window.last()
+	return operators.RollupConfig{Shape: then.windowConfig(0).Shape, Aggregates: then.aggregates()}
+}
+
+// prefixed puts a word before every error that is joined in err.
+func prefixed(word string, err error) error {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		var errs []error
+		for _, e := range many.Unwrap() {
+			errs = append(errs, prefixed(word, e))
+		}
+		return errors.Join(errs...)
+	}
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s %w", word, err)
+}
+
 // validateWindow checks the keyed operator as far as that goes without columns.
 func (c *Config) validateWindow() error {
+	window, session := c.windowConfig(0), operators.SessionConfig{}
+	final := window.Final
+	window.Limit = operators.Limit{} // validate has checked it
+	check := window.Validate
 	if c.Window.Session != nil {
-		s := c.sessionConfig(0)
-		s.Limit = operators.Limit{} // validate has checked it
-		return s.Validate()
+		session = c.sessionConfig(0)
+		final = session.Final
+		session.Limit = operators.Limit{} // validate has checked it
+		check = session.Validate
 	}
-	w := c.windowConfig(0)
-	w.Limit = operators.Limit{} // validate has checked it
-	return w.Validate()
+	if c.Window.Then == nil {
+		return check()
+	}
+	return errors.Join(check(), final(), prefixed("then", c.rollupConfig().Validate()))
 }
 
 // keyed is what folds rows by key: windows or sessions.
@@ -726,10 +813,21 @@ type keyed interface {
 
 // newKeyed builds the keyed operator.
 func (c *Config) newKeyed(seed uint64, rows *arrow.Schema, mem memory.Allocator) (keyed, error) {
+	then := c.Window.Then != nil
 	if c.Window.Session != nil {
-		return operators.NewSession(c.sessionConfig(seed), rows, mem)
+		s, err := operators.NewSession(c.sessionConfig(seed), rows, mem)
+		if err != nil || !then {
+			return s, err
+		}
+		r, err := operators.NewRollup(c.rollupConfig(), s, mem)
+		return r, prefixed("then", err)
 	}
-	return operators.NewWindow(c.windowConfig(seed), rows, mem)
+	w, err := operators.NewWindow(c.windowConfig(seed), rows, mem)
+	if err != nil || !then {
+		return w, err
+	}
+	r, err := operators.NewRollup(c.rollupConfig(), w, mem)
+	return r, prefixed("then", err)
 }
 
 // dedupeConfig judges every row that a window can still take.
@@ -757,6 +855,11 @@ func (c *Config) horizon() int64 {
 
 // shape says how the windows lie, in words.
 func (w WindowConfig) shape() string {
+	if w.Then != nil {
+		first := w
+		first.Then = nil
+		return first.shape() + " into " + w.last().shape()
+	}
 	switch {
 	case w.Hopping != nil:
 		return fmt.Sprintf("windows of %v every %v", w.Hopping.Size, w.Hopping.Slide)

@@ -29,10 +29,12 @@ type plan struct {
 	cfg     Config
 	feed    feed
 	fields  []schemas.Field
-	rows    *arrow.Schema // what windows read
+	decoded *arrow.Schema // what the decoder gives
+	rows    *arrow.Schema // what windows read: with the columns of reference tables
 	results *arrow.Schema // what sinks get
 	late    *arrow.Schema
 	mapper  func(*arrow.Schema) (*ocsf.Mapper, error) // nil: results as they are
+	refs    *references                               // nil: none
 }
 
 // newPlan checks everything that depends on columns.
@@ -42,7 +44,11 @@ func newPlan(cfg Config, f feed, fields []schemas.Field) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.rows = dec.Schema()
+	p.decoded = dec.Schema()
+	p.rows = enrichRows(cfg.Reference, p.decoded, func(i int, e error) { err = errors.Join(err, fmt.Errorf("reference %d: %w", i, e)) })
+	if err != nil {
+		return nil, err
+	}
 	w, err := cfg.newKeyed(0, p.rows, memory.DefaultAllocator)
 	if err != nil {
 		return nil, err
@@ -52,12 +58,12 @@ func newPlan(cfg Config, f feed, fields []schemas.Field) (*plan, error) {
 		return p, nil
 	}
 	oc := ocsf.DefaultWindowConfig()
-	switch {
-	case cfg.Window.Hopping != nil:
+	switch w := cfg.Window.last(); {
+	case w.Hopping != nil:
 		oc.Kind = ocsf.Hopping
-	case cfg.Window.Cumulate != nil:
+	case w.Cumulate != nil:
 		oc.Kind = ocsf.Cumulate
-	case cfg.Window.Session != nil:
+	case w.Session != nil:
 		oc.Kind = ocsf.Session
 	}
 	oc.Op, oc.Topic, oc.Version, oc.ProductVersion = cfg.Window.ID, cfg.Source.Kafka.Topic, cfg.Normalize.Version, version
@@ -93,7 +99,10 @@ func (p *plan) decoder(mem memory.Allocator) (*operators.Decode, error) {
 
 // chain builds the operators of one shard.
 func (p *plan) chain(seed uint64, mem memory.Allocator) ([]pipeline.Operator, error) {
-	var chain []pipeline.Operator
+	chain, err := p.refs.enrich(p.decoded, mem)
+	if err != nil {
+		return nil, err
+	}
 	if p.cfg.Filter != "" {
 		f, err := operators.NewFilter(p.cfg.Filter, p.rows)
 		if err != nil {
@@ -128,6 +137,7 @@ type jobDeps struct {
 	log          *slog.Logger
 	registry     prometheus.Registerer
 	onCheckpoint func(pipeline.Published)
+	references   *references // of the configuration; nil for none
 }
 
 // buildJob turns a validated configuration into a job. The caller closes it.
@@ -136,6 +146,7 @@ func buildJob(cfg Config, deps jobDeps) (pipeline.Job, func() error, error) {
 	if err != nil {
 		return pipeline.Job{}, nil, err
 	}
+	p.refs = deps.references
 	mem := memory.DefaultAllocator
 	store, err := pipeline.NewLocalStore(cfg.Checkpoint.Dir, pipeline.DefaultFS())
 	if err != nil {
@@ -167,6 +178,10 @@ func (p *plan) job(store pipeline.Store, deps jobDeps, mem memory.Allocator) (pi
 	if err != nil {
 		return pipeline.Job{}, nil, err
 	}
+	var updates <-chan pipeline.Reference
+	if p.refs != nil {
+		updates = p.refs.updates
+	}
 	return pipeline.Job{
 		Name:       cfg.Job,
 		Open:       whenReady(outputs, open),
@@ -184,6 +199,7 @@ func (p *plan) job(store pipeline.Store, deps jobDeps, mem memory.Allocator) (pi
 		MaxStageRows: 1 << 20,
 		Log:          deps.log,
 		Metrics:      metrics,
+		References:   updates,
 		OnCheckpoint: deps.onCheckpoint,
 	}, closeSinks, nil
 }

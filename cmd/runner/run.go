@@ -50,7 +50,11 @@ func cmdRun(ctx context.Context, args []string, out streams) error {
 	}
 	st := newStatus()
 	registry := newRegistry()
-	job, closeJob, err := st.build(cfg, jobDeps{log: log.With("job", cfg.Job), registry: registry})
+	refs, err := openReferences(cfg, log.With("job", cfg.Job), registry)
+	if err != nil {
+		return err
+	}
+	job, closeJob, err := st.build(cfg, jobDeps{log: log.With("job", cfg.Job), registry: registry, references: refs})
 	if err != nil {
 		return err
 	}
@@ -74,6 +78,9 @@ func cmdRun(ctx context.Context, args []string, out streams) error {
 		defer finish()
 		return pipeline.Run(gctx, job)
 	})
+	if refs != nil {
+		g.Go(func() error { return refs.watch(done) })
+	}
 	g.Go(func() error { st.progress(done, out.stderr); return nil })
 	if err := g.Wait(); err != nil {
 		return err

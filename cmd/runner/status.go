@@ -36,7 +36,10 @@ type jobStatus struct {
 	Splits   []splitStatus    `json:"splits"`
 	Sinks    []sinkStatus     `json:"sinks"`
 	Open     int              `json:"open_windows"`
+	// References are the reference tables in use.
+	References []referenceStatus `json:"references,omitempty"`
 
+	refs   *references
 	counts pipeline.Counts
 }
 
@@ -57,7 +60,7 @@ func newStatus() *status { return &status{} }
 
 // build builds a job that reports here.
 func (s *status) build(cfg Config, deps jobDeps) (pipeline.Job, func() error, error) {
-	js := &jobStatus{Job: cfg.Job, Started: time.Now(), Interval: cfg.Checkpoint.Interval, At: time.Now()}
+	js := &jobStatus{Job: cfg.Job, Started: time.Now(), Interval: cfg.Checkpoint.Interval, At: time.Now(), refs: deps.references}
 	then := deps.onCheckpoint
 	deps.onCheckpoint = func(p pipeline.Published) {
 		s.mu.Lock()
@@ -133,6 +136,7 @@ func (s *status) snapshot() []jobStatus {
 	for _, j := range s.jobs {
 		c := *j
 		c.Splits, c.Sinks = slices.Clone(j.Splits), slices.Clone(j.Sinks)
+		c.References = j.refs.status()
 		out = append(out, c)
 	}
 	return out

@@ -1,0 +1,596 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/csv"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tidemark/tidemark/operators"
+	"github.com/tidemark/tidemark/pipeline"
+)
+
+// ReferenceConfig is a table in a file whose columns rows get by key.
+type ReferenceConfig struct {
+	Name string `yaml:"name"`
+	// File is CSV with a header (.csv) or one JSON object a line (.jsonl, .ndjson). It is read
+	// again when it changes; replace it by a rename, so that nobody reads half of it.
+	File string `yaml:"file"`
+	// Key are columns of the rows; the file has columns of the same names and types.
+	Key []string `yaml:"key"`
+	// Columns of the file that rows get, with their types: text, int, float, bool, time. Others
+	// are not read.
+	Columns map[string]string `yaml:"columns"`
+	// Missing says what becomes of a row whose key the table does not have.
+	Missing operators.UnknownPolicy `yaml:"missing"`
+}
+
+func (c *ReferenceConfig) setDefaults() { c.Missing = operators.UnknownNull }
+
+const (
+	// maxReferenceBytes is the largest file that is read.
+	maxReferenceBytes = 256 << 20
+	// referencePoll is how often files are looked at. One that has changed is read when it has
+	// not changed any further since the look before.
+	referencePoll = time.Second
+)
+
+var columnName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
+
+var referenceTypes = map[string]arrow.DataType{
+	"text": arrow.BinaryTypes.String, "int": arrow.PrimitiveTypes.Int64, "float": arrow.PrimitiveTypes.Float64,
+	"bool": arrow.FixedWidthTypes.Boolean, "time": pipeline.Timestamp,
+}
+
+// Validate returns every problem that shows without the columns of the rows.
+func (c ReferenceConfig) Validate() error {
+	var errs []error
+	add := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if !columnName.MatchString(c.Name) {
+		add("name %q: name the table with lower-case letters, digits and _", c.Name)
+	}
+	switch filepath.Ext(c.File) {
+	case ".csv", ".jsonl", ".ndjson":
+	default:
+		add("file %q: want the name of a .csv, .jsonl or .ndjson file", c.File)
+	}
+	if len(c.Key) == 0 {
+		add("key: missing: the columns by which rows find their row of the table")
+	}
+	if len(c.Columns) == 0 {
+		add("columns: missing: those that rows shall get, with their types")
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Columns)) {
+		if !columnName.MatchString(name) {
+			add("columns: %q: want lower-case letters, digits and _", name)
+		}
+		if slices.Contains(c.Key, name) {
+			add("columns: %s is the key, which rows have already", name)
+		}
+		if referenceTypes[c.Columns[name]] == nil {
+			add("columns: %s has type %q: known are text, int, float, bool, time", name, c.Columns[name])
+		}
+	}
+	errs = append(errs, operators.EnrichConfig{Name: "reference", Missing: c.Missing}.Validate())
+	return errors.Join(errs...)
+}
+
+// fields returns the columns that rows of the given schema get, by name, and the key's.
+func (c ReferenceConfig) fields(rows *arrow.Schema) (keys, columns []arrow.Field, err error) {
+	if err := c.Validate(); err != nil {
+		return nil, nil, err
+	}
+	keyer, err := pipeline.NewKeyer(rows, c.Key, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, f := range keyer.Fields() {
+		if scale, ok := f.Metadata.GetValue(pipeline.ScaleKey); ok && scale != "0" {
+			return nil, nil, fmt.Errorf("key column %q has %s digits behind the point: a key is text, a whole number, a bool or a time", f.Name, scale)
+		}
+		keys = append(keys, arrow.Field{Name: f.Name, Type: f.Type})
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Columns)) {
+		columns = append(columns, arrow.Field{Name: name, Type: referenceTypes[c.Columns[name]], Nullable: true})
+	}
+	return keys, columns, nil
+}
+
+// enrichRows returns the schema of rows with the columns of all tables, each of which may be
+// looked up by columns of those before it. The problem of table i is told to bad.
+func enrichRows(refs []ReferenceConfig, rows *arrow.Schema, bad func(i int, err error)) *arrow.Schema {
+	names := map[string]bool{}
+	for i, c := range refs {
+		_, columns, err := c.fields(rows)
+		if names[c.Name] {
+			err = errors.Join(err, fmt.Errorf("name %s: another table has it", c.Name))
+		}
+		names[c.Name] = true
+		next := rows
+		if err == nil {
+			next, err = operators.EnrichSchema(rows, columns)
+		}
+		if err != nil {
+			bad(i, err)
+			continue
+		}
+		rows = next
+	}
+	return rows
+}
+
+// references are the tables of a job and the files that they come from.
+type references struct {
+	job     string
+	log     *slog.Logger
+	list    []*reference
+	updates chan pipeline.Reference
+	metrics referenceMetrics
+}
+
+type reference struct {
+	cfg           ReferenceConfig
+	keys, columns []arrow.Field
+	read, seen    fileStamp // of the content that was read, and at the last look
+
+	mu      sync.Mutex // guards below
+	table   *pipeline.Table
+	loaded  time.Time
+	failure string // of the last reload
+	told    bool   // that the checkpoint had another version
+}
+
+// fileStamp changes when a file does. Zero: there is none.
+type fileStamp struct {
+	mtime time.Time
+	size  int64
+}
+
+func stampOf(file string) fileStamp {
+	info, err := os.Stat(file)
+	if err != nil {
+		return fileStamp{} // reading it says why
+	}
+	return fileStamp{info.ModTime(), info.Size()}
+}
+
+type referenceMetrics struct {
+	rows, loaded *prometheus.GaugeVec
+	failures     *prometheus.CounterVec
+}
+
+// openReferences reads the tables of a job; nil when it has none. The job must not begin when
+// one cannot be read.
+func openReferences(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*references, error) {
+	if len(cfg.Reference) == 0 {
+		return nil, nil
+	}
+	p, err := planOf(cfg)
+	if err != nil {
+		return nil, err
+	}
+	labels := prometheus.Labels{"job": cfg.Job}
+	r := &references{job: cfg.Job, log: log, updates: make(chan pipeline.Reference), metrics: referenceMetrics{
+		rows:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tidemark_reference_rows", Help: "Rows of a reference table.", ConstLabels: labels}, []string{"reference"}),
+		loaded:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tidemark_reference_loaded_timestamp_seconds", Help: "When the reference table in use was read.", ConstLabels: labels}, []string{"reference"}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tidemark_reference_reload_failures_total", Help: "Contents of a reference file that could not be used; the table before stayed.", ConstLabels: labels}, []string{"reference"}),
+	}}
+	for _, c := range []prometheus.Collector{r.metrics.rows, r.metrics.loaded, r.metrics.failures} {
+		if err := reg.Register(c); err != nil {
+			return nil, fmt.Errorf("reference metrics of job %s: %w", cfg.Job, err)
+		}
+	}
+	for i, c := range cfg.Reference {
+		rows := enrichRows(cfg.Reference[:i], p.decoded, func(_ int, e error) { err = e })
+		ref := &reference{cfg: c}
+		if err == nil {
+			ref.keys, ref.columns, err = c.fields(rows)
+		}
+		if err == nil {
+			ref.read = stampOf(c.File)
+			ref.seen = ref.read
+			var t *pipeline.Table
+			if t, err = ref.load(); err == nil {
+				r.use(ref, t, "reference table")
+			}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reference %s: %w", c.Name, err)
+		}
+		r.metrics.failures.WithLabelValues(c.Name).Add(0)
+		r.list = append(r.list, ref)
+	}
+	return r, nil
+}
+
+// use notes that a table is in use.
+func (r *references) use(ref *reference, t *pipeline.Table, what string) {
+	ref.mu.Lock()
+	ref.table, ref.loaded, ref.failure = t, time.Now(), ""
+	ref.mu.Unlock()
+	r.metrics.rows.WithLabelValues(ref.cfg.Name).Set(float64(t.NumRows()))
+	r.metrics.loaded.WithLabelValues(ref.cfg.Name).SetToCurrentTime()
+	r.log.Info(what, "reference", ref.cfg.Name, "file", ref.cfg.File, "rows", t.NumRows(), "version", t.Version)
+}
+
+// watch reads files that have changed until ctx is done, and sends what they hold to the job.
+func (r *references) watch(ctx context.Context) error {
+	t := time.NewTicker(referencePoll)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+			for _, ref := range r.list {
+				r.look(ctx, ref)
+			}
+		}
+	}
+}
+
+// look reads a file that has changed, unless it changes still. What cannot be read leaves the
+// table as it is.
+func (r *references) look(ctx context.Context, ref *reference) {
+	now := stampOf(ref.cfg.File)
+	settled := now == ref.seen
+	ref.seen = now
+	if now == ref.read || !settled {
+		return
+	}
+	ref.read = now
+	t, err := ref.load()
+	if err != nil {
+		r.metrics.failures.WithLabelValues(ref.cfg.Name).Inc()
+		ref.mu.Lock()
+		ref.failure = err.Error()
+		version := ref.table.Version
+		ref.mu.Unlock()
+		r.log.Warn("reference table was not replaced", "reference", ref.cfg.Name, "version", version, "err", err)
+		return
+	}
+	if t.Version == ref.table.Version {
+		ref.mu.Lock()
+		ref.failure = ""
+		ref.mu.Unlock()
+		return
+	}
+	select {
+	case r.updates <- pipeline.Reference{Name: ref.cfg.Name, Table: t}:
+		r.use(ref, t, "reference table replaced")
+	case <-ctx.Done():
+	}
+}
+
+// enrich builds the operators of one shard that add the tables' columns, and returns the
+// schema of their rows.
+func (r *references) enrich(rows *arrow.Schema, mem memory.Allocator) ([]pipeline.Operator, error) {
+	if r == nil {
+		return nil, nil
+	}
+	var chain []pipeline.Operator
+	for _, ref := range r.list {
+		cfg := operators.EnrichConfig{Name: ref.cfg.Name, Key: ref.cfg.Key, Missing: ref.cfg.Missing, Restored: func(version string) { r.restored(ref, version) }}
+		ref.mu.Lock()
+		e, err := operators.NewEnrich(cfg, rows, ref.table, mem)
+		ref.mu.Unlock()
+		if err != nil {
+			return nil, err
+		}
+		rows, chain = e.Schema(), append(chain, e)
+	}
+	return chain, nil
+}
+
+// restored is told which version of a table the checkpoint was made with, by every shard.
+func (r *references) restored(ref *reference, version string) {
+	ref.mu.Lock()
+	defer ref.mu.Unlock()
+	if version != ref.table.Version && !ref.told {
+		ref.told = true
+		r.log.Warn("reference table is not the one of the checkpoint: rows from here on get what it has now",
+			"reference", ref.cfg.Name, "checkpoint", version, "version", ref.table.Version)
+	}
+}
+
+// referenceStatus is a table as /api/v1/status shows it.
+type referenceStatus struct {
+	Name    string    `json:"reference"`
+	File    string    `json:"file"`
+	Rows    int       `json:"rows"`
+	Version string    `json:"version"` // of the content
+	Loaded  time.Time `json:"loaded_at"`
+	Failure string    `json:"reload_error,omitempty"` // of the content found since
+}
+
+func (r *references) status() []referenceStatus {
+	if r == nil {
+		return nil
+	}
+	var out []referenceStatus
+	for _, ref := range r.list {
+		ref.mu.Lock()
+		out = append(out, referenceStatus{ref.cfg.Name, ref.cfg.File, ref.table.NumRows(), ref.table.Version, ref.loaded, ref.failure})
+		ref.mu.Unlock()
+	}
+	return out
+}
+
+// load reads the file.
+func (ref *reference) load() (*pipeline.Table, error) {
+	f, err := os.Open(ref.cfg.File)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxReferenceBytes+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > maxReferenceBytes {
+		return nil, fmt.Errorf("%s: has more than %d bytes, the most that are read", ref.cfg.File, maxReferenceBytes)
+	}
+	return parseTable(ref.cfg.File, b, ref.keys, ref.columns)
+}
+
+// parseTable reads a table, strictly. An error names the line. The version is a hash of b.
+func parseTable(file string, b []byte, keys, columns []arrow.Field) (*pipeline.Table, error) {
+	// Go's memory: nobody releases a table.
+	t := &tableBuilder{keys: len(keys), rows: array.NewRecordBuilder(memory.NewGoAllocator(), arrow.NewSchema(slices.Concat(keys, columns), nil))}
+	sum := sha256.Sum256(b)
+	b = bytes.TrimPrefix(b, []byte("\ufeff"))
+	for n, line := 1, b; !utf8.Valid(line); n++ {
+		first, rest, _ := bytes.Cut(line, []byte("\n"))
+		if !utf8.Valid(first) {
+			return nil, fmt.Errorf("%s:%d: is not UTF-8", file, n)
+		}
+		line = rest
+	}
+	read := t.jsonLines
+	if filepath.Ext(file) == ".csv" {
+		read = t.csv
+	}
+	if line, err := read(b); err != nil {
+		return nil, fmt.Errorf("%s:%d: %w", file, line, err)
+	}
+	table, err := pipeline.NewTable(t.rows.NewRecordBatch(), len(keys), hex.EncodeToString(sum[:8]))
+	if twice := (*pipeline.DuplicateKeyError)(nil); errors.As(err, &twice) {
+		return nil, fmt.Errorf("%s:%d: its key is there already, at line %d", file, t.lines[twice.Second], t.lines[twice.First])
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return table, nil
+}
+
+// tableBuilder collects the rows of a table: the key's columns, then the others.
+type tableBuilder struct {
+	rows  *array.RecordBuilder
+	keys  int
+	lines []int // of every row
+}
+
+// csv reads a header and rows. An empty cell is null. On error it returns the line.
+func (t *tableBuilder) csv(b []byte) (line int, err error) {
+	r := csv.NewReader(bytes.NewReader(b))
+	r.ReuseRecord = true
+	header, err := r.Read()
+	if errors.Is(err, io.EOF) {
+		return 1, errors.New("is empty: want a header with the names of the columns")
+	}
+	if err != nil {
+		return 1, csvError(err)
+	}
+	var at []int
+	for _, f := range t.rows.Schema().Fields() {
+		i := slices.Index(header, f.Name)
+		if i < 0 {
+			return 1, fmt.Errorf("has no column %s; it has %q", f.Name, header)
+		}
+		if slices.Contains(header[i+1:], f.Name) {
+			return 1, fmt.Errorf("has column %s twice", f.Name)
+		}
+		at = append(at, i)
+	}
+	for {
+		rec, err := r.Read()
+		if errors.Is(err, io.EOF) {
+			return 0, nil
+		}
+		if parse := (*csv.ParseError)(nil); errors.As(err, &parse) {
+			return parse.Line, csvError(err)
+		}
+		if err != nil {
+			return 0, err
+		}
+		line, _ := r.FieldPos(0)
+		t.lines = append(t.lines, line)
+		for i, from := range at {
+			if err := t.value(i, rec[from], rec[from] == ""); err != nil {
+				return line, err
+			}
+		}
+	}
+}
+
+// csvError leaves out the place, which whoever calls names.
+func csvError(err error) error {
+	if parse := (*csv.ParseError)(nil); errors.As(err, &parse) {
+		return parse.Err
+	}
+	return err
+}
+
+// jsonLines reads an object a line; a field that an object does not have is null. On error it
+// returns the line.
+func (t *tableBuilder) jsonLines(b []byte) (line int, err error) {
+	fields := t.rows.Schema().Fields()
+	at := map[string]int{}
+	for i, f := range fields {
+		at[f.Name] = i
+	}
+	values, given := make([]any, len(fields)), make([]bool, len(fields))
+	for text := range bytes.Lines(b) {
+		line++
+		if len(bytes.TrimSpace(text)) == 0 {
+			continue
+		}
+		clear(values)
+		clear(given)
+		if err := readObject(text, func(name string, v any) error {
+			i, ok := at[name]
+			if ok && given[i] {
+				return fmt.Errorf("has field %s twice", name)
+			}
+			if ok {
+				values[i], given[i] = v, true
+			}
+			return nil
+		}); err != nil {
+			return line, err
+		}
+		t.lines = append(t.lines, line)
+		for i, v := range values {
+			text, null, err := textOf(fields[i], v)
+			if err == nil {
+				err = t.value(i, text, null)
+			}
+			if err != nil {
+				return line, err
+			}
+		}
+	}
+	return 0, nil
+}
+
+// readObject calls yield with the fields of a JSON object, which is all that text holds.
+func readObject(text []byte, yield func(name string, v any) error) error {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	if open, err := d.Token(); err != nil || open != json.Delim('{') {
+		return errors.New("is no JSON object")
+	}
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return err
+		}
+		var v any
+		if err := d.Decode(&v); err != nil {
+			return err
+		}
+		if err := yield(name.(string), v); err != nil {
+			return err
+		}
+	}
+	if _, err := d.Token(); err != nil {
+		return fmt.Errorf("the object is cut off: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("has something behind the object")
+	}
+	return nil
+}
+
+// textOf returns a JSON value of a field as a CSV cell has it.
+func textOf(f arrow.Field, v any) (text string, null bool, err error) {
+	ok := false
+	switch v := v.(type) {
+	case nil:
+		return "", true, nil
+	case string:
+		text, ok = v, f.Type.ID() == arrow.STRING || f.Type.ID() == arrow.TIMESTAMP
+	case json.Number:
+		text, ok = v.String(), f.Type.ID() == arrow.INT64 || f.Type.ID() == arrow.INT32 || f.Type.ID() == arrow.FLOAT64
+	case bool:
+		text, ok = strconv.FormatBool(v), f.Type.ID() == arrow.BOOL
+	}
+	if !ok {
+		b, _ := json.Marshal(v) // it was read from JSON
+		return "", false, fmt.Errorf("%s: %s is not %s", f.Name, short(string(b)), wanted(f.Type))
+	}
+	return text, false, nil
+}
+
+// value appends a value to column i.
+func (t *tableBuilder) value(i int, text string, null bool) error {
+	f := t.rows.Schema().Field(i)
+	if null {
+		if i < t.keys {
+			return fmt.Errorf("%s: is missing, and is part of the key", f.Name)
+		}
+		t.rows.Field(i).AppendNull()
+		return nil
+	}
+	var err error
+	switch b := t.rows.Field(i).(type) {
+	case *array.StringBuilder:
+		b.Append(text)
+	case *array.Int64Builder:
+		var v int64
+		v, err = strconv.ParseInt(text, 10, 64)
+		b.Append(v)
+	case *array.Int32Builder:
+		var v int64
+		v, err = strconv.ParseInt(text, 10, 32)
+		b.Append(int32(v))
+	case *array.Float64Builder:
+		var v float64
+		if v, err = strconv.ParseFloat(text, 64); math.IsNaN(v) || math.IsInf(v, 0) {
+			err = errors.New("not finite")
+		}
+		b.Append(v)
+	case *array.BooleanBuilder:
+		if text != "true" && text != "false" {
+			err = errors.New("neither")
+		}
+		b.Append(text == "true")
+	case *array.TimestampBuilder:
+		var v time.Time
+		v, err = time.Parse(time.RFC3339, text)
+		at := v.UnixMicro()
+		if at < pipeline.MinEventTime || at >= pipeline.MaxEventTime { // no sink can hold it
+			err = errors.New("out of range")
+		}
+		b.Append(arrow.Timestamp(at))
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %q is not %s", f.Name, short(text), wanted(f.Type))
+	}
+	return nil
+}
+
+func wanted(t arrow.DataType) string {
+	switch t.ID() {
+	case arrow.INT64, arrow.INT32:
+		return "a whole number"
+	case arrow.FLOAT64:
+		return "a number"
+	case arrow.BOOL:
+		return "true or false"
+	case arrow.TIMESTAMP:
+		return "a time such as 2026-01-31T14:00:00Z, from 1900 to 2299"
+	}
+	return "text"
+}
