@@ -106,7 +106,8 @@ func NewEnrich(cfg EnrichConfig, rows *arrow.Schema, table *pipeline.Table, mem 
 	if err != nil {
 		return nil, fmt.Errorf("reference %s: %w", cfg.Name, err)
 	}
-	return &Enrich{cfg: cfg, mem: mem, rows: rows, out: out, table: table, keyer: keyer}, nil
+	// known is never nil: as a selection that would be all rows.
+	return &Enrich{cfg: cfg, mem: mem, rows: rows, out: out, table: table, keyer: keyer, known: []int32{}}, nil
 }
 
 // Schema is the schema of the rows on Out: those that come in and the table's columns.
