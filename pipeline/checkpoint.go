@@ -392,22 +392,42 @@ func (c *Checkpoints) writeState(ctx context.Context, cp, prev *Checkpoint, piec
 		fresh[o] = append(fresh[o], p)
 	}
 	for _, o := range owners {
-		name := fmt.Sprintf("%s/%05d-%020d-%d-%d.arrow", stateDir, cp.Lineage, cp.Epoch, o.op, o.shard)
-		f, err := c.writeArrow(ctx, name, fresh[o][0].Rec.Schema(), func(write func(arrow.RecordBatch) error) error {
-			for i, p := range fresh[o] {
-				cp.Pieces = append(cp.Pieces, PieceRef{Op: p.Op, ID: p.ID, Shard: p.Shard, File: name, Batch: i})
-				if err := write(p.Rec); err != nil {
-					return fmt.Errorf("piece %s: %w", p.ID, err)
-				}
+		for k, group := range bySchema(fresh[o]) {
+			name := fmt.Sprintf("%s/%05d-%020d-%d-%d.arrow", stateDir, cp.Lineage, cp.Epoch, o.op, o.shard)
+			if k > 0 {
+				name = fmt.Sprintf("%s/%05d-%020d-%d-%d-%d.arrow", stateDir, cp.Lineage, cp.Epoch, o.op, o.shard, k)
 			}
-			return nil
-		})
-		if err != nil {
-			return err
+			f, err := c.writeArrow(ctx, name, group[0].Rec.Schema(), func(write func(arrow.RecordBatch) error) error {
+				for i, p := range group {
+					cp.Pieces = append(cp.Pieces, PieceRef{Op: p.Op, ID: p.ID, Shard: p.Shard, File: name, Batch: i})
+					if err := write(p.Rec); err != nil {
+						return fmt.Errorf("piece %s: %w", p.ID, err)
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			cp.Files = append(cp.Files, f)
 		}
-		cp.Files = append(cp.Files, f)
 	}
 	return nil
+}
+
+// bySchema puts pieces with the same columns together, in order: an Arrow file has one schema,
+// and an operator may have pieces of several.
+func bySchema(pieces []ShardPiece) [][]ShardPiece {
+	var groups [][]ShardPiece
+	for _, p := range pieces {
+		at := slices.IndexFunc(groups, func(g []ShardPiece) bool { return g[0].Rec.Schema().Equal(p.Rec.Schema()) })
+		if at < 0 {
+			groups = append(groups, []ShardPiece{p})
+			continue
+		}
+		groups[at] = append(groups[at], p)
+	}
+	return groups
 }
 
 // writeArrow writes an Arrow IPC file as one durable object.

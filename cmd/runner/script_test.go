@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"sort"
 	"strconv"
@@ -39,6 +40,7 @@ var updateScripts = flag.Bool("update", false, "write what cmp found into testda
 //	tmpfs DIR SIZE|ro|rw|off                mounts a disk of SIZE or changes its size, makes it
 //	                                        read-only or not, unmounts it
 //	committed GROUP TOPIC/PARTITION OFFSET  waits until the group has committed OFFSET
+//	logged FILE PATTERN                     waits until a line of the file matches
 //	damage [all] DIR                        turns a bit in the newest checkpoint, or in all
 //	rows TABLE COLUMN...                    prints a table of Parquet files, sorted
 //	unique TABLE N COLUMN...                wants N rows, none twice
@@ -82,6 +84,7 @@ func TestScript(t *testing.T) {
 			"limited":       cmdLimited,
 			"tmpfs":         cmdTmpfs,
 			"committed":     cmdCommitted,
+			"logged":        cmdLogged,
 			"damage":        cmdDamage,
 			"rows":          cmdRows,
 			"unique":        cmdUnique,
@@ -309,6 +312,21 @@ func cmdCommitted(ts *testscript.TestScript, neg bool, args []string) {
 		case <-ctx.Done():
 			ts.Fatalf("group %s has not committed %d: %+v", args[0], offset, g)
 		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func cmdLogged(ts *testscript.TestScript, neg bool, args []string) {
+	want(ts, neg, len(args) == 2, "logged FILE PATTERN")
+	pattern, err := regexp.Compile(args[1])
+	ts.Check(err)
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		b, err := os.ReadFile(ts.MkAbs(args[0]))
+		if err == nil && pattern.Match(b) {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("%s has no line with %s: %s, %v", args[0], args[1], b, err)
 		}
 	}
 }
