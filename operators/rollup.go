@@ -45,14 +45,20 @@ func (c WindowConfig) Final() error {
 	if c.Clock != nil {
 		errs = append(errs, errors.New("keys with clocks of their own close windows after the mark has passed them"))
 	}
-	if c.Limit.Policy == LimitShed && c.Limit.Bytes != 0 {
-		errs = append(errs, fmt.Errorf("limit policy %s closes windows early, and may close one twice; take %s", LimitShed, LimitStop))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.Limit.notFinal())...)
 }
 
 // Final is that of WindowConfig.
-func (c SessionConfig) Final() error { return errors.Join(c.emission().notFinal()...) }
+func (c SessionConfig) Final() error {
+	return errors.Join(append(c.emission().notFinal(), c.Limit.notFinal())...)
+}
+
+func (l Limit) notFinal() error {
+	if l.Bytes != 0 && l.Policy == LimitShed {
+		return fmt.Errorf("limit policy %s: closes windows early, and one that is shed may come again; take %s", LimitShed, LimitStop)
+	}
+	return nil
+}
 
 func (e emission) notFinal() []error {
 	var errs []error
@@ -77,21 +83,29 @@ type firstWindows interface {
 	Open() int
 	Bytes() int64
 	Tally() pipeline.Tally
-	// feeds returns the key columns, the seed of their hash, and by how much the mark is past
-	// a window's last tick at most when its result comes; an error when results are not final.
-	feeds() (keys []string, seed uint64, after int64, err error)
+	used() int64
+	// feed says how results go on; an error when they are not final.
+	feed() (feed, error)
 }
 
-func (w *Window) feeds() ([]string, uint64, int64, error) {
-	return w.cfg.Keys, w.cfg.Seed, w.cfg.Lateness, w.cfg.Final()
+// feed is what second windows take over from the first.
+type feed struct {
+	keys  []string
+	seed  uint64 // of the key hash
+	after int64  // by how much the mark is past a window's last tick at most when its result comes
+	limit int64  // of bytes, for both; 0 for none
 }
 
-func (w *Session) feeds() ([]string, uint64, int64, error) {
+func (w *Window) feed() (feed, error) {
+	return feed{w.cfg.Keys, w.cfg.Seed, w.cfg.Lateness, w.cfg.Limit.Bytes}, w.cfg.Final()
+}
+
+func (w *Session) feed() (feed, error) {
 	after := w.cfg.Lateness
 	if w.cfg.Touch == TouchMerge { // a session is kept for one tick more
 		after = pipeline.AddTicks(after, 1)
 	}
-	return w.cfg.Keys, w.cfg.Seed, after, w.cfg.Final()
+	return feed{w.cfg.Keys, w.cfg.Seed, after, w.cfg.Limit.Bytes}, w.cfg.Final()
 }
 
 // Rollup folds the results of windows or sessions into longer windows of the same key, by
@@ -104,12 +118,13 @@ func (w *Session) feeds() ([]string, uint64, int64, error) {
 // late, and they are complete as soon as the last first window in them has closed: their
 // results are final too.
 //
-// Fates and lateness are those of the rows that the first windows read.
+// Fates and lateness are those of the rows that the first windows read. The limit of bytes of
+// the first windows is one for both; its policy is LimitStop.
 type Rollup struct {
 	first firstWindows
 	then  *Window
 	mem   memory.Allocator
-	after int64
+	feed  feed
 	rows  *arrow.Schema
 	keyer *pipeline.Keyer
 	cols  []int // of the results, behind the row columns
@@ -121,14 +136,13 @@ type Rollup struct {
 // NewRollup puts second windows behind first, a *Window or *Session whose configuration is
 // Final.
 func NewRollup(cfg RollupConfig, first firstWindows, mem memory.Allocator) (*Rollup, error) {
-	keys, seed, after, err := first.feeds()
+	from, err := first.feed()
 	if err := errors.Join(err, cfg.Validate()); err != nil {
 		return nil, err
 	}
 	results := first.Schema()
-	r := &Rollup{first: first, mem: mem, after: after}
+	r := &Rollup{first: first, mem: mem, feed: from}
 	fields := pipeline.RowFields()
-	var names []string
 	for i, f := range results.Fields() {
 		switch {
 		case f.Name == "window_start":
@@ -142,22 +156,13 @@ func NewRollup(cfg RollupConfig, first firstWindows, mem memory.Allocator) (*Rol
 		if slices.ContainsFunc(fields, func(g arrow.Field) bool { return g.Name == f.Name }) {
 			return nil, fmt.Errorf("result column %q: a result becomes a row, which has a column of that name; rename it (as)", f.Name)
 		}
-		r.cols, fields, names = append(r.cols, i), append(fields, f), append(names, f.Name)
+		r.cols, fields = append(r.cols, i), append(fields, f)
 	}
 	r.rows = arrow.NewSchema(fields, nil)
-	var errs []error
-	for _, g := range cfg.Aggregates {
-		if g.Column != "" && !r.rows.HasField(g.Column) {
-			errs = append(errs, fmt.Errorf("aggregate %s(%s): the first windows have no such column; they have time, %s", g.Fn, g.Column, strings.Join(names, ", ")))
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
+	if r.keyer, err = pipeline.NewKeyer(r.rows, from.keys, from.seed); err != nil {
 		return nil, err
 	}
-	if r.keyer, err = pipeline.NewKeyer(r.rows, keys, seed); err != nil {
-		return nil, err
-	}
-	r.then, err = NewWindow(WindowConfig{Shape: cfg.Shape, Trigger: OnClose, Keys: keys, Aggregates: cfg.Aggregates, Seed: seed}, r.rows, mem)
+	r.then, err = NewWindow(WindowConfig{Shape: cfg.Shape, Trigger: OnClose, Keys: from.keys, Aggregates: cfg.Aggregates, Seed: from.seed}, r.rows, mem)
 	return r, err
 }
 
@@ -177,9 +182,15 @@ func (r *Rollup) Advance(m pipeline.Mark, out pipeline.Emitter) error {
 		return err
 	}
 	if m.Event != pipeline.MaxTicks { // the end of the input is the end of all windows
-		m.Event = pipeline.SubTicks(m.Event, r.after)
+		m.Event = pipeline.SubTicks(m.Event, r.feed.after)
 	}
-	return r.then.Advance(m, (*rollupThen)(r))
+	if err := r.then.Advance(m, (*rollupThen)(r)); err != nil {
+		return err
+	}
+	if n := r.first.used() + r.then.used(); r.feed.limit != 0 && n > r.feed.limit {
+		return fmt.Errorf("windows and the windows behind them hold %d bytes, %d are allowed: %w; raise the limit, or shorten the second windows", n, r.feed.limit, ErrLimit)
+	}
+	return nil
 }
 
 // Tick implements pipeline.Operator.

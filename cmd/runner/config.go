@@ -549,7 +549,7 @@ func (c *Config) validateRows(d *document, f feed) {
 	d.invalidWindow(sized.validateWindow())
 	sized.State = StateConfig{}
 	sized.Window = WindowConfig{ID: c.Window.ID, Tumbling: time.Hour, Trigger: operators.OnMark, Key: c.Window.Key, Aggregates: c.Window.Aggregates}
-	if t := c.Window.Then; t != nil {
+	if t := c.Window.Then; t != nil && len(t.Aggregates) > 0 {
 		sized.Window.Trigger, sized.Window.Then = operators.OnClose, &ThenConfig{Tumbling: time.Hour, Aggregates: t.Aggregates}
 	}
 	if s := c.Window.Session; s != nil {
@@ -595,7 +595,7 @@ func (c *Config) validateRows(d *document, f feed) {
 	}
 	for i, a := range c.Window.Aggregates {
 		at := strconv.Itoa(i)
-		if err := operators.Aggregate(a).Validate(dec.Schema()); err != nil {
+		if err := operators.Aggregate(a).Validate(rows); err != nil {
 			d.add(d.node("window", "aggregates", at), "window.aggregates."+at, "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
 		}
 	}
