@@ -36,6 +36,9 @@
 // Fate: what became of a row that was read: aggregated, late, dead, filtered or
 // duplicate. Per split the five add up to the rows read, at every barrier.
 //
+// Reference table: rows that others get columns from, by key. It is not in the log: a new
+// content holds for the rows that the front takes after it.
+//
 // Shard: one single-threaded worker with the keys of a contiguous range of key groups.
 //
 // Key group: one of 256 ranges of the key hash; the unit in which state is written, read
