@@ -176,7 +176,7 @@ func (l *link) Emit(p Port, b Batch) error {
 	if p == Delta || l.out == Delta {
 		next = l.t.deltas
 	}
-	if p == Out || p == Delta {
+	if _, keyed := l.t.chain[l.at].(interface{ Tally() Tally }); keyed && (p == Out || p == Delta) {
 		l.t.countPanes(b.Rec)
 	}
 	switch {

@@ -36,7 +36,8 @@ type Config struct {
 	Fields    map[string]FieldMap `yaml:"fields"`
 	EventTime EventTimeConfig     `yaml:"event_time"`
 	Limits    LimitsConfig        `yaml:"limits"`
-	// Reference adds columns of tables in files to the rows, before the filter.
+	// Reference adds columns of tables in files to the rows, before the filter, or to the
+	// results.
 	Reference []ReferenceConfig `yaml:"reference"`
 	// Filter keeps the rows for which it is true, for example rssi_dbm >= -90.
 	Filter string `yaml:"filter"`
@@ -566,7 +567,7 @@ func (c *Config) validateRows(d *document, f feed) {
 		return
 	}
 	rows, ok := dec.Schema(), true
-	rows = enrichRows(c.Reference, rows, func(i int, err error) {
+	rows = enrichRows(c.Reference, onRows, rows, func(i int, err error) {
 		d.invalid(err, "reference", fmt.Sprint(i))
 		ok = false
 	})

@@ -31,6 +31,7 @@ type plan struct {
 	fields  []schemas.Field
 	decoded *arrow.Schema // what the decoder gives
 	rows    *arrow.Schema // what windows read: with the columns of reference tables
+	folded  *arrow.Schema // what windows give
 	results *arrow.Schema // what sinks get
 	late    *arrow.Schema
 	mapper  func(*arrow.Schema) (*ocsf.Mapper, error) // nil: results as they are
@@ -45,7 +46,8 @@ func newPlan(cfg Config, f feed, fields []schemas.Field) (*plan, error) {
 		return nil, err
 	}
 	p.decoded = dec.Schema()
-	p.rows = enrichRows(cfg.Reference, p.decoded, func(i int, e error) { err = errors.Join(err, fmt.Errorf("reference %d: %w", i, e)) })
+	bad := func(i int, e error) { err = errors.Join(err, fmt.Errorf("reference %d: %w", i, e)) }
+	p.rows = enrichRows(cfg.Reference, onRows, p.decoded, bad)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +55,11 @@ func newPlan(cfg Config, f feed, fields []schemas.Field) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.results, p.late = w.Schema(), operators.LateSchema(p.rows)
+	p.folded = w.Schema()
+	p.results, p.late = enrichRows(cfg.Reference, onResults, p.folded, bad), operators.LateSchema(p.rows)
+	if err != nil {
+		return nil, err
+	}
 	if cfg.Normalize.To != "ocsf" {
 		return p, nil
 	}
@@ -99,7 +105,7 @@ func (p *plan) decoder(mem memory.Allocator) (*operators.Decode, error) {
 
 // chain builds the operators of one shard.
 func (p *plan) chain(seed uint64, mem memory.Allocator) ([]pipeline.Operator, error) {
-	chain, err := p.refs.enrich(p.decoded, mem)
+	chain, err := p.refs.enrich(onRows, p.decoded, mem)
 	if err != nil {
 		return nil, err
 	}
@@ -121,11 +127,15 @@ func (p *plan) chain(seed uint64, mem memory.Allocator) ([]pipeline.Operator, er
 	if err != nil {
 		return nil, err
 	}
-	chain = append(chain, w)
+	described, err := p.refs.enrich(onResults, w.Schema(), mem)
+	if err != nil {
+		return nil, err
+	}
+	chain = append(append(chain, w), described...)
 	if p.mapper == nil {
 		return chain, nil
 	}
-	m, err := p.mapper(w.Schema())
+	m, err := p.mapper(enrichRows(p.cfg.Reference, onResults, w.Schema(), func(int, error) {}))
 	if err != nil {
 		return nil, err
 	}

@@ -44,9 +44,16 @@ type ReferenceConfig struct {
 	Columns map[string]string `yaml:"columns"`
 	// Missing says what becomes of a row whose key the table does not have.
 	Missing operators.UnknownPolicy `yaml:"missing"`
+	// On says what gets the columns: rows, before the filter, or results, behind the window.
+	On string `yaml:"on"`
 }
 
-func (c *ReferenceConfig) setDefaults() { c.Missing = operators.UnknownNull }
+const (
+	onRows    = "rows"
+	onResults = "results"
+)
+
+func (c *ReferenceConfig) setDefaults() { c.Missing, c.On = operators.UnknownNull, onRows }
 
 const (
 	// maxReferenceBytes is the largest file that is read.
@@ -74,6 +81,12 @@ func (c ReferenceConfig) Validate() error {
 	case ".csv", ".jsonl", ".ndjson":
 	default:
 		add("file %q: want the name of a .csv, .jsonl or .ndjson file", c.File)
+	}
+	switch {
+	case c.On != onRows && c.On != onResults:
+		add("on %q: known are %s, %s", c.On, onRows, onResults)
+	case c.On == onResults && c.Missing != operators.UnknownNull:
+		add("missing %s: results are never dropped; take %s, or a table on rows", c.Missing, operators.UnknownNull)
 	}
 	if len(c.Key) == 0 {
 		add("key: missing: the columns by which rows find their row of the table")
@@ -119,9 +132,13 @@ func (c ReferenceConfig) fields(rows *arrow.Schema) (keys, columns []arrow.Field
 
 // enrichRows returns the schema of rows with the columns of all tables, each of which may be
 // looked up by columns of those before it. The problem of table i is told to bad.
-func enrichRows(refs []ReferenceConfig, rows *arrow.Schema, bad func(i int, err error)) *arrow.Schema {
+func enrichRows(refs []ReferenceConfig, on string, rows *arrow.Schema, bad func(i int, err error)) *arrow.Schema {
 	names := map[string]bool{}
 	for i, c := range refs {
+		if c.On != on {
+			names[c.Name] = true
+			continue
+		}
 		_, columns, err := c.fields(rows)
 		if names[c.Name] {
 			err = errors.Join(err, fmt.Errorf("name %s: another table has it", c.Name))
@@ -202,7 +219,11 @@ func openReferences(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*r
 		}
 	}
 	for i, c := range cfg.Reference {
-		rows := enrichRows(cfg.Reference[:i], p.decoded, func(_ int, e error) { err = e })
+		rows := p.decoded
+		if c.On == onResults {
+			rows = p.folded
+		}
+		rows = enrichRows(cfg.Reference[:i], c.On, rows, func(_ int, e error) { err = e })
 		ref := &reference{cfg: c}
 		if err == nil {
 			ref.keys, ref.columns, err = c.fields(rows)
@@ -285,12 +306,15 @@ func (r *references) look(ctx context.Context, ref *reference) {
 
 // enrich builds the operators of one shard that add the tables' columns, and returns the
 // schema of their rows.
-func (r *references) enrich(rows *arrow.Schema, mem memory.Allocator) ([]pipeline.Operator, error) {
+func (r *references) enrich(on string, rows *arrow.Schema, mem memory.Allocator) ([]pipeline.Operator, error) {
 	if r == nil {
 		return nil, nil
 	}
 	var chain []pipeline.Operator
 	for _, ref := range r.list {
+		if ref.cfg.On != on {
+			continue
+		}
 		cfg := operators.EnrichConfig{Name: ref.cfg.Name, Key: ref.cfg.Key, Missing: ref.cfg.Missing, Restored: func(version string) { r.restored(ref, version) }}
 		ref.mu.Lock()
 		e, err := operators.NewEnrich(cfg, rows, ref.table, mem)
