@@ -571,6 +571,12 @@ func (c *Config) validateRows(d *document, f feed) {
 		d.invalid(err, "reference", fmt.Sprint(i))
 		ok = false
 	})
+	for i, ref := range c.Reference {
+		if err := ref.Validate(); ref.On != onRows && err != nil { // enrichRows checks the others
+			d.invalid(err, "reference", fmt.Sprint(i))
+			ok = false
+		}
+	}
 	for _, k := range c.Window.Key {
 		if !dec.Schema().HasField(k) && rows.HasField(k) {
 			d.add(d.node("window", "key"), "window.key", "%s comes from a reference table: rows are dealt to shards by their key before they get it; take columns of the feed", k)
