@@ -248,6 +248,18 @@ func (w *Session) Overflows() int64 { return w.extras.overflows }
 // cap; a value counts once for each result that lacks it.
 func (w *Session) Dropped() int64 { return w.extras.dropped }
 
+// Overdue returns how many sessions nothing would ever free: 0 unless there is a leak.
+func (w *Session) Overdue() int {
+	n := 0
+	w.ses.each(func(id uint32) {
+		row := w.ses.row(id)
+		if row[rowHead]&(headEnds|headFrees) == 0 || w.cleanup(w.ses.end(row)) <= w.mark {
+			n++
+		}
+	})
+	return n
+}
+
 // Tally returns what was counted since the operator was made.
 func (w *Session) Tally() pipeline.Tally {
 	return pipeline.Tally{Edges: w.edges, Missed: w.missed, Overflows: w.extras.overflows, Dropped: w.extras.dropped}

@@ -378,6 +378,9 @@ func (m *machine) snapshot(i int) {
 		return nil
 	}))
 	s.full, s.waiting = false, true
+	if n := s.task.Overdue(); n != 0 {
+		panic(broken{fmt.Errorf("at barrier %d shard %d holds %d rows of state that nothing frees", c.cp.Epoch, i, n)})
+	}
 	for split, n := range s.task.TakeCounts() {
 		c.cp.Splits[split].Counts.Add(n)
 	}
