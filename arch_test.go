@@ -37,6 +37,7 @@ var mayImport = map[string][]string{
 	"cmd/runner":            {"*"},
 	"benchmarks/gen":        {},
 	"benchmarks/w1":         {"*"},
+	"benchmarks/windows":    {"pipeline", "operators", "benchmarks/gen"},
 }
 
 // onlyIn names libraries that only some packages may import, tests included for none.

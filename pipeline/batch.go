@@ -44,6 +44,10 @@ func DeadSchema() *arrow.Schema {
 // the integer times 10 to the minus scale.
 const ScaleKey = "tidemark.scale"
 
+// BitsKey is the field metadata by which an int64 column declares its range: its integers
+// lie in [-2^(bits-1), 2^(bits-1)). The decoder holds it.
+const BitsKey = "tidemark.bits"
+
 // Batch is a run of rows. Rec is lent for the length of the call; whoever keeps the batch
 // calls Retain.
 type Batch struct {
