@@ -74,6 +74,7 @@ type accumulator struct {
 	cap    int    // of a list
 	name   string // column name in a checkpoint
 	word   int    // first word in the row
+	shift  uint8  // of an accumulator of half a word: 0 or 32
 }
 
 type accOp uint8
@@ -89,20 +90,28 @@ const (
 	accMax                      // 1
 	accFirst                    // 3: time, place, value
 	accLast                     // 3
+	accRows32                   // half: see aggregate_narrow.go
+	accNotNull32                // half
+	accSum64                    // 1: signed
+	accMin32                    // half: signed
+	accMax32                    // half
 	accCollect                  // 2: list in extras, values seen; ordered by arrival
 	accPoints                   // 2: the same, ordered by time and place
 	accDistinct                 // 1: sketch in extras
 	accQuantile                 // 1: sketch in extras
 )
 
-// accOps has the words and the name of every accOp.
+// accOps has the words and the name of every accOp. An accumulator of half a word has none
+// of its own.
 var accOps = [...]struct {
 	words int
 	name  string
 }{
 	accRows: {1, "rows"}, accNotNull: {1, "n"}, accSumInt: {2, "sum"}, accSumFloat: {floatSumWords, "sum"},
 	accSquareInt: {3, "squares"}, accSquareFloat: {floatSquareWords, "squares"}, accMin: {1, "min"}, accMax: {1, "max"},
-	accFirst: {3, "first"}, accLast: {3, "last"}, accCollect: {2, "collect"}, accPoints: {2, "points"},
+	accFirst: {3, "first"}, accLast: {3, "last"},
+	accRows32: {0, "rows"}, accNotNull32: {0, "n"}, accSum64: {1, "sum"}, accMin32: {0, "min"}, accMax32: {0, "max"},
+	accCollect: {2, "collect"}, accPoints: {2, "points"},
 	accDistinct: {1, "distinct"}, accQuantile: {1, "quantile"},
 }
 
@@ -126,12 +135,23 @@ type program struct {
 	filters []condition // of the accumulators, each text once
 	texts   []string    // of the filters
 	width   int         // words of a row
+	half    int         // word whose upper half is free, 0 for none
+	narrow  bool        // accumulators are narrow where they can be
 	extras  bool        // some accumulator keeps more than words
 }
 
-// compile checks the aggregates against the row schema. The error names every problem.
+// compile checks the aggregates against the row schema and lays them out wide. The error
+// names every problem.
 func compile(rows *arrow.Schema, aggs []Aggregate) (*program, error) {
-	p := &program{width: rowAcc}
+	return (&program{width: rowAcc}).compileAll(rows, aggs)
+}
+
+// compileNarrow is compile with the narrow layout.
+func compileNarrow(rows *arrow.Schema, aggs []Aggregate) (*program, error) {
+	return (&program{width: rowAcc, narrow: true}).compileAll(rows, aggs)
+}
+
+func (p *program) compileAll(rows *arrow.Schema, aggs []Aggregate) (*program, error) {
 	var errs []error
 	seen := map[string]bool{}
 	for _, g := range aggs {
@@ -208,12 +228,16 @@ func (g Aggregate) check() error {
 
 // acc returns the accumulator of the program that is like a, and makes it if there is none.
 func (p *program) acc(rows *arrow.Schema, a accumulator) accumulator {
+	if p.narrow {
+		a.op = a.op.narrow(rows, a.col)
+	}
 	for _, b := range p.accs {
 		if b.op == a.op && b.col == a.col && b.filter == a.filter && b.cap == a.cap {
 			return b
 		}
 	}
-	a.word, a.name = p.width, accOps[a.op].name
+	p.settle(&a)
+	a.name = accOps[a.op].name
 	if a.col >= 0 {
 		a.name += "_" + rows.Field(a.col).Name
 	}
@@ -224,7 +248,6 @@ func (p *program) acc(rows *arrow.Schema, a accumulator) accumulator {
 		a.name += " where " + p.texts[a.filter]
 	}
 	p.accs = append(p.accs, a)
-	p.width += a.op.words()
 	p.extras = p.extras || a.op.extra()
 	return a
 }
@@ -254,7 +277,7 @@ func (p *program) compile(rows *arrow.Schema, g Aggregate) (output, error) {
 	if err != nil {
 		return output{}, err
 	}
-	o := output{fn: g.Fn, n: -1, field: arrow.Field{Name: g.As, Type: arrow.PrimitiveTypes.Int64}}
+	o := output{fn: g.Fn, field: arrow.Field{Name: g.As, Type: arrow.PrimitiveTypes.Int64}}
 	col := -1
 	acc := func(op accOp) accumulator { return p.acc(rows, accumulator{op: op, col: col, filter: filter}) }
 	if g.Fn == "count" && g.Column == "" {
@@ -266,11 +289,13 @@ func (p *program) compile(rows *arrow.Schema, g Aggregate) (output, error) {
 		return o, fmt.Errorf("%q is not a column of the rows; there are %s", g.Column, strings.Join(columnNames(rows), ", "))
 	}
 	f := rows.Field(at[0])
-	counted := func() int { // word of the number of values
-		if !f.Nullable {
-			return p.acc(rows, accumulator{op: accRows, col: -1, filter: filter}).word
+	count := func() { // the number of values
+		o.counted = true
+		if f.Nullable {
+			o.n = acc(accNotNull)
+		} else {
+			o.n = p.acc(rows, accumulator{op: accRows, col: -1, filter: filter})
 		}
-		return acc(accNotNull).word
 	}
 	col = at[0]
 	switch g.Fn {
@@ -319,10 +344,12 @@ func (p *program) compile(rows *arrow.Schema, g Aggregate) (output, error) {
 		o.acc = acc(sum)
 		o.field.Nullable = true // overflow
 	case "mean":
-		o.acc, o.n = acc(sum), counted()
+		o.acc = acc(sum)
+		count()
 		o.field.Type, o.field.Nullable = arrow.PrimitiveTypes.Float64, true
 	case "variance":
-		o.acc, o.squares, o.n = acc(sum), acc(squares), counted()
+		o.acc, o.squares = acc(sum), acc(squares)
+		count()
 		o.field.Type, o.field.Nullable = arrow.PrimitiveTypes.Float64, true
 	case "min":
 		o.acc = acc(accMin)
@@ -363,7 +390,7 @@ func (p *program) compile(rows *arrow.Schema, g Aggregate) (output, error) {
 		return o, nil
 	}
 	if o.field.Nullable && (f.Nullable || filter >= 0) {
-		o.n = counted()
+		count()
 	}
 	return o, nil
 }

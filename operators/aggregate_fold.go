@@ -37,6 +37,10 @@ func (p *program) init(row []uint64) {
 			row[a.word], row[a.word+1] = uint64(math.MaxInt64), math.MaxUint64
 		case accLast:
 			row[a.word] = 1 << 63
+		case accMin32:
+			setHalf(&row[a.word], a.shift, noMin)
+		case accMax32:
+			setHalf(&row[a.word], a.shift, noMax)
 		}
 	}
 }
@@ -109,16 +113,33 @@ func (f *folding) fold(a accumulator) {
 			s.row(id)[w]++
 		}
 		return
+	case accRows32:
+		for _, id := range f.ids {
+			if !addCount(&s.row(id)[w], a.shift, 1) {
+				f.extras.full(a)
+			}
+		}
+		return
 	case accDistinct:
 		f.foldDistinct(a)
 		return
 	}
 	col := f.rec.Column(a.col)
-	if a.op == accNotNull {
-		none := col.NullN() == 0
+	none := col.NullN() == 0
+	switch a.op {
+	case accNotNull:
 		for i, id := range f.ids {
 			if none || col.IsValid(int(at[i])) {
 				s.row(id)[w]++
+			}
+		}
+		return
+	case accNotNull32:
+		for i, id := range f.ids {
+			if none || col.IsValid(int(at[i])) {
+				if !addCount(&s.row(id)[w], a.shift, 1) {
+					f.extras.full(a)
+				}
 			}
 		}
 		return
@@ -150,6 +171,24 @@ func (f *folding) fold(a accumulator) {
 			row := s.row(id)
 			if x := ints[at[i]]; x > int64(row[w]) {
 				row[w] = uint64(x)
+			}
+		}
+	case accSum64:
+		for i, id := range f.ids {
+			if !addShort(&s.row(id)[w], ints[at[i]]) {
+				f.extras.full(a)
+			}
+		}
+	case accMin32:
+		for i, id := range f.ids {
+			if x := ints[at[i]]; !takeMin(&s.row(id)[w], a.shift, x) {
+				f.extras.beyond(a, x)
+			}
+		}
+	case accMax32:
+		for i, id := range f.ids {
+			if x := ints[at[i]]; !takeMax(&s.row(id)[w], a.shift, x) {
+				f.extras.beyond(a, x)
 			}
 		}
 	case accLast:
@@ -185,7 +224,8 @@ func (f *folding) foldSlow(a accumulator, v values) {
 		if v.valid != nil && !v.valid(int(r)) {
 			continue
 		}
-		acc := a.of(f.store.row(id))
+		row := f.store.row(id)
+		acc := a.of(row)
 		var x int64 // ordered like the value
 		if v.floats != nil {
 			x = orderedBits(v.floats[r])
@@ -205,6 +245,18 @@ func (f *folding) foldSlow(a accumulator, v values) {
 			acc[0] = uint64(min(x, int64(acc[0])))
 		case accMax:
 			acc[0] = uint64(max(x, int64(acc[0])))
+		case accSum64:
+			if !addShort(&row[a.word], x) {
+				f.extras.full(a)
+			}
+		case accMin32:
+			if !takeMin(&row[a.word], a.shift, x) {
+				f.extras.beyond(a, x)
+			}
+		case accMax32:
+			if !takeMax(&row[a.word], a.shift, x) {
+				f.extras.beyond(a, x)
+			}
 		case accLast:
 			takeLast(acc, f.times[r], f.place(r), uint64(x))
 		case accFirst:
@@ -243,6 +295,18 @@ func (p *program) merge(dst, src []uint64, x *extras) {
 		switch a.op {
 		case accRows, accNotNull:
 			d[0] += s[0]
+		case accRows32, accNotNull32:
+			if !addCount(&dst[a.word], a.shift, uint32(half(src[a.word], a.shift))) {
+				x.full(a)
+			}
+		case accSum64:
+			if !addShort(&dst[a.word], int64(src[a.word])) {
+				x.full(a)
+			}
+		case accMin32:
+			setHalf(&dst[a.word], a.shift, min(half(dst[a.word], a.shift), half(src[a.word], a.shift)))
+		case accMax32:
+			setHalf(&dst[a.word], a.shift, max(half(dst[a.word], a.shift), half(src[a.word], a.shift)))
 		case accSumInt, accSquareInt:
 			var carry uint64
 			for i := range d {

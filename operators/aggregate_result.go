@@ -16,7 +16,8 @@ type output struct {
 	fn      string
 	acc     accumulator // the one that holds the value
 	squares accumulator // of variance: the sum of squares
-	n       int         // word of the number of values, -1 when there is always one
+	n       accumulator // the number of values
+	counted bool        // n is there; else there is always a value
 	scale   int
 	float   bool // source column is float64
 	q       float64
@@ -77,19 +78,24 @@ func (o *output) value(row []uint64, x *extras) value {
 }
 
 func (o *output) compute(row []uint64, x *extras) value {
-	if o.n >= 0 && row[o.n] == 0 {
+	var words, count [maxWide]uint64
+	n := uint64(1)
+	if o.counted {
+		n = o.n.wide(row, &count)[0]
+	}
+	if n == 0 {
 		return value{null: true}
 	}
-	acc := o.acc.of(row)
+	acc := o.acc.wide(row, &words)
 	switch o.fn {
 	case "count":
 		return value{i: int64(acc[0])}
 	case "sum":
 		return o.sum(acc)
 	case "mean":
-		return o.mean(acc, row[o.n])
+		return o.mean(acc, n)
 	case "variance":
-		return o.variance(acc, o.squares.of(row), row[o.n])
+		return o.variance(acc, o.squares.of(row), n)
 	case "min", "max":
 		return o.single(int64(acc[0]))
 	case "first", "last":
@@ -105,7 +111,7 @@ func (o *output) compute(row []uint64, x *extras) value {
 		}
 		f, err := (*x.quantiles.at(acc[0])).GetValueAtQuantile(o.q)
 		if err != nil {
-			panic(fmt.Sprintf("quantile %v of %d values: %v", o.q, row[o.n], err))
+			panic(fmt.Sprintf("quantile %v of %d values: %v", o.q, n, err))
 		}
 		return value{f: f / pow10[o.scale]}
 	}

@@ -8,7 +8,8 @@ import (
 )
 
 // stateFields are the columns of the accumulators in a checkpoint, in the order of the
-// program. An accumulator of words has an int64 column for each. A list has one of
+// program. An accumulator of words has an int64 column for each word of the wide layout,
+// whichever layout the program has: so a checkpoint does not depend on it. A list has one of
 // (value, order, place) triples and one of the values seen, a sketch one of its bytes.
 func (p *program) stateFields(prefix string) []arrow.Field {
 	i64 := arrow.PrimitiveTypes.Int64
@@ -21,7 +22,7 @@ func (p *program) stateFields(prefix string) []arrow.Field {
 		case a.op.extra():
 			fields = append(fields, arrow.Field{Name: name, Type: arrow.BinaryTypes.Binary})
 		default:
-			for i := range a.op.words() {
+			for i := range a.op.widen().words() {
 				fields = append(fields, arrow.Field{Name: fmt.Sprintf("%s_%d", name, i), Type: i64})
 			}
 		}
@@ -52,10 +53,11 @@ func (p *program) appendState(cols []array.Builder, n int, row func(int) []uint6
 			}
 			cols = cols[1:]
 		default:
-			for k := range a.op.words() {
+			var words [maxWide]uint64
+			for k := range a.op.widen().words() {
 				v := cols[0].(*array.Int64Builder)
 				for i := range n {
-					v.Append(int64(row(i)[a.word+k]))
+					v.Append(int64(a.wide(row(i), &words)[k]))
 				}
 				cols = cols[1:]
 			}
@@ -88,10 +90,18 @@ func (p *program) restoreState(rec arrow.RecordBatch, col, i int, row []uint64, 
 			}
 			col++
 		default:
-			for k := range acc {
-				acc[k] = uint64(rec.Column(col).(*array.Int64).Value(i))
-				col++
+			var words [maxWide]uint64
+			wide := acc
+			if a.op.widen() != a.op {
+				wide = words[:a.op.widen().words()]
 			}
+			for k := range wide {
+				wide[k] = uint64(rec.Column(col + k).(*array.Int64).Value(i))
+			}
+			if err := a.setWide(row, wide); err != nil {
+				return col, fmt.Errorf("column %s, row %d: %w", rec.ColumnName(col), i, err)
+			}
+			col += len(wide)
 		}
 	}
 	return col, nil

@@ -21,6 +21,7 @@ type extras struct {
 	arrived   int64 // what the next value to arrive is numbered
 	overflows int64 // values of results that did not fit
 	dropped   int64 // values that results were made without, beyond a cap
+	fault     error // the first value that a narrow accumulator could not take
 
 	// The truth of every filter for the rows of batch, which is kept to know it again, not
 	// to read it; and what each filter lets through of the rows that are being folded.

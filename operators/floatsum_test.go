@@ -102,7 +102,7 @@ func TestOrderedBits(t *testing.T) {
 
 // varianceOf folds values in their order and returns their variance.
 func varianceOf(vs []float64) value {
-	o := output{fn: "variance", float: true, acc: accumulator{op: accSumFloat, word: 1}, squares: accumulator{op: accSquareFloat, word: 1 + floatSumWords}}
+	o := output{fn: "variance", float: true, counted: true, acc: accumulator{op: accSumFloat, word: 1}, squares: accumulator{op: accSquareFloat, word: 1 + floatSumWords}}
 	row := make([]uint64, 1+floatSumWords+floatSquareWords)
 	for _, v := range vs {
 		row[0]++

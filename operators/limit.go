@@ -124,6 +124,9 @@ func (w *Window) bound(out pipeline.Emitter) error {
 	if w.fault != nil {
 		return w.fault
 	}
+	if w.extras.fault != nil {
+		return w.extras.fault
+	}
 	limit := w.cfg.Limit.Bytes
 	if limit == 0 || w.used() <= limit {
 		return nil

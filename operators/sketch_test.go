@@ -119,7 +119,7 @@ func TestQuantileSketch(t *testing.T) {
 		second := sketched(x, rng, values, x.addQuantile, x.mergeQuantile, again)
 		slices.Sort(values)
 		for _, q := range []float64{0, 0.001, 0.25, 0.5, 0.9, 0.99, 0.999, 1} {
-			o := output{fn: "quantile", acc: a, n: -1, q: q}
+			o := output{fn: "quantile", acc: a, q: q}
 			got, same := o.value(first, x).f, o.value(second, x).f
 			if math.Float64bits(got) != math.Float64bits(same) {
 				t.Errorf("%s: quantile %v is %v and %v for two orders", name, q, got, same)

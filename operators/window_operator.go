@@ -244,11 +244,19 @@ const (
 
 // NewWindow compiles the window for rows of the given schema.
 func NewWindow(cfg WindowConfig, rows *arrow.Schema, mem memory.Allocator) (*Window, error) {
+	if cfg.narrow() {
+		return newWindow(cfg, rows, mem, compileNarrow)
+	}
+	return newWindow(cfg, rows, mem, compile)
+}
+
+// newWindow is NewWindow with a layout of the accumulators.
+func newWindow(cfg WindowConfig, rows *arrow.Schema, mem memory.Allocator, layout func(*arrow.Schema, []Aggregate) (*program, error)) (*Window, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	keyer, kerr := pipeline.NewKeyer(rows, cfg.Keys, cfg.Seed)
-	prog, perr := compile(rows, cfg.Aggregates)
+	prog, perr := layout(rows, cfg.Aggregates)
 	if err := errors.Join(kerr, perr); err != nil {
 		return nil, err
 	}
@@ -1059,6 +1067,9 @@ const maxResultRows = 4096
 // emit sends rows of one window. They come in the order in which their keys were first
 // seen, which depends on how splits interleave: sinks sort.
 func (w *Window) emit(win *window, ids []uint32, pane string, out pipeline.Emitter) error {
+	if w.extras.fault != nil {
+		return w.extras.fault
+	}
 	win.changed = true
 	for part := range slices.Chunk(ids, maxResultRows) {
 		rec, err := w.results(win, part, pane)

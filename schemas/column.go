@@ -15,6 +15,8 @@ type column struct {
 	scale int    // of the integer kept: Field.Scale, or the unit of a Time
 	set   uint64 // the last payload that gave a value
 
+	lowest, highest int64 // of an Int64
+
 	ints   []int64   // Int64 and Time
 	floats []float64 // Float64
 	bits   []byte    // Bool, one bit each

@@ -84,6 +84,7 @@ func NewDecoder(fields []Field, limits Limits) (*Decoder, error) {
 		}
 		c := &d.cols[i]
 		c.Field, c.scale, c.arrow = f, f.Scale, f.Arrow()
+		c.lowest, c.highest = f.limits()
 		if f.Type == Time {
 			c.scale = timeScale(f.Unit)
 		}
@@ -383,7 +384,7 @@ func (d *Decoder) value(b []byte, p int, n *node, depth int) int {
 		} else if frac != c.scale {
 			v, ok = fixedShort(m, frac, c.scale, halfEven)
 		}
-		if !ok {
+		if !ok || v < c.lowest || v > c.highest {
 			return d.no(ReasonOutOfRange, p, n, "")
 		}
 		c.ints[d.rows] = v
@@ -682,6 +683,9 @@ func (d *Decoder) refusal(b []byte) *Refusal {
 		r.Detail = fmt.Sprintf("%s: longer than %d bytes", where, d.limits.StringBytes)
 	case ReasonOutOfRange:
 		r.Detail = fmt.Sprintf("%s: beyond int64 at scale %d", where, c.Scale)
+		if c.Bits > 0 {
+			r.Detail = fmt.Sprintf("%s: beyond the %d bits at scale %d that the field declares", where, c.Bits, c.Scale)
+		}
 	case ReasonNotFinite:
 		r.Detail = where + ": not a finite number"
 	case ReasonBadTime:

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 
@@ -13,6 +14,10 @@ import (
 // ScaleKey is the Arrow field metadata that makes an int64 column fixed point: its value
 // is the integer times 10 to the minus scale.
 const ScaleKey = "tidemark.scale"
+
+// BitsKey is the Arrow field metadata by which an int64 column declares its range: its
+// integers lie in [-2^(bits-1), 2^(bits-1)).
+const BitsKey = "tidemark.bits"
 
 // Type is what a field's JSON value becomes.
 type Type uint8
@@ -59,6 +64,10 @@ type Field struct {
 	Type Type
 	// Scale is the number of decimal digits of an Int64, 0 to 18.
 	Scale int
+	// Bits declares the range of an Int64 at its scale: [-2^(Bits-1), 2^(Bits-1)), 1 to 64;
+	// 0 for 64. Payloads with a number beyond it are refused as out_of_range, so that what
+	// comes later may rely on it: up to 31 bits a window keeps its min and max in half a word.
+	Bits int
 	// Unit is the unit of a Time, one of s, ms, us, ns, rfc3339.
 	Unit string
 	// Path is the place: "$.tag.mac", "$.accel_mg[0]", "$['dotted.name'].x".
@@ -75,8 +84,15 @@ func (f Field) Arrow() arrow.Field {
 		out.Type = arrow.BinaryTypes.String
 	case Int64:
 		out.Type = arrow.PrimitiveTypes.Int64
+		meta := map[string]string{}
 		if f.Scale > 0 {
-			out.Metadata = arrow.MetadataFrom(map[string]string{ScaleKey: strconv.Itoa(f.Scale)})
+			meta[ScaleKey] = strconv.Itoa(f.Scale)
+		}
+		if f.Bits > 0 {
+			meta[BitsKey] = strconv.Itoa(f.Bits)
+		}
+		if len(meta) > 0 {
+			out.Metadata = arrow.MetadataFrom(meta)
 		}
 	case Float64:
 		out.Type = arrow.PrimitiveTypes.Float64
@@ -86,6 +102,15 @@ func (f Field) Arrow() arrow.Field {
 		out.Type = &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"}
 	}
 	return out
+}
+
+// limits returns the smallest and the largest integer of an Int64.
+func (f Field) limits() (lowest, highest int64) {
+	if f.Bits < 1 || f.Bits > 64 {
+		return math.MinInt64, math.MaxInt64
+	}
+	lowest = math.MinInt64 >> (64 - f.Bits)
+	return lowest, -(lowest + 1)
 }
 
 func (f Field) validate() error {
@@ -104,6 +129,12 @@ func (f Field) validate() error {
 	}
 	if f.Scale < 0 || f.Scale > maxScale {
 		bad("scale %d: want 0 to %d", f.Scale, maxScale)
+	}
+	if f.Type != Int64 && f.Bits != 0 {
+		bad("%d bits on a %s: only int64 has a range", f.Bits, f.Type)
+	}
+	if f.Bits < 0 || f.Bits > 64 {
+		bad("%d bits: want 1 to 64, or 0 for 64", f.Bits)
 	}
 	switch f.Unit {
 	case Seconds, Millis, Micros, Nanos, RFC3339:
