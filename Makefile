@@ -33,6 +33,7 @@ nightly: test integration
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./operators ./schemas ./sources/kafka
+	$(GO) run ./benchmarks/windows
 
 golden:
 	$(GO) test ./operators -run Scenarios -rewrite

@@ -180,14 +180,18 @@ func (f *folding) fold(a accumulator) {
 			}
 		}
 	case accMin32:
+		shift := a.shift & 32
 		for i, id := range f.ids {
-			if x := ints[at[i]]; !takeMin(&s.row(id)[w], a.shift, x) {
+			word, x := &s.row(id)[w], ints[at[i]]
+			if !takeMin(word, shift, x) {
 				f.extras.beyond(a, x)
 			}
 		}
 	case accMax32:
+		shift := a.shift & 32
 		for i, id := range f.ids {
-			if x := ints[at[i]]; !takeMax(&s.row(id)[w], a.shift, x) {
+			word, x := &s.row(id)[w], ints[at[i]]
+			if !takeMax(word, shift, x) {
 				f.extras.beyond(a, x)
 			}
 		}
