@@ -114,11 +114,7 @@ func (f *folding) fold(a accumulator) {
 		}
 		return
 	case accRows32:
-		for _, id := range f.ids {
-			if !addCount(&s.row(id)[w], a.shift, 1) {
-				f.extras.full(a)
-			}
-		}
+		f.countHalf(a)
 		return
 	case accDistinct:
 		f.foldDistinct(a)
@@ -135,11 +131,13 @@ func (f *folding) fold(a accumulator) {
 		}
 		return
 	case accNotNull32:
+		if none {
+			f.countHalf(a)
+			return
+		}
 		for i, id := range f.ids {
-			if none || col.IsValid(int(at[i])) {
-				if !addCount(&s.row(id)[w], a.shift, 1) {
-					f.extras.full(a)
-				}
+			if col.IsValid(int(at[i])) && !addCount(&s.row(id)[w], a.shift, 1) {
+				f.extras.full(a)
 			}
 		}
 		return
@@ -217,6 +215,19 @@ func (f *folding) fold(a accumulator) {
 	case accQuantile:
 		for i, id := range f.ids {
 			f.extras.addQuantile(s.row(id)[w:w+1:w+1], float64(ints[at[i]]))
+		}
+	}
+}
+
+// countHalf adds 1 to a count of half a word of every row.
+func (f *folding) countHalf(a accumulator) {
+	s, w := f.store, a.word
+	one, most := uint64(1)<<(a.shift&32), uint64(math.MaxUint32)<<(a.shift&32)
+	for _, id := range f.ids {
+		if word := &s.row(id)[w]; *word&most != most {
+			*word += one
+		} else {
+			f.extras.full(a)
 		}
 	}
 }
