@@ -117,3 +117,88 @@ func TestRestoredShards(t *testing.T) {
 		}
 	}
 }
+
+// TestIdleAfter: the wall clock leaves out a split that was at its log end for so long,
+// nothing else: not one whose rows wait because a sink is slow, however often the clock
+// ticks meanwhile. What it gave away is in the history and counted; the split's next rows
+// are judged by it.
+func TestIdleAfter(t *testing.T) {
+	checked := memory.NewCheckedAllocator(memory.NewGoAllocator())
+	p := hourly()
+	keyer, err := pipeline.NewKeyer(p.schema, []string{"key"}, 0)
+	must(err)
+	var mark, passed int64
+	f := pipeline.NewFront(pipeline.FrontConfig{QuietAfter: pipeline.MaxTicks, IdleAfter: minute, MaxAhead: pipeline.MaxTicks, Align: pipeline.MaxTicks, Shards: 1, Keyer: keyer},
+		func(_ int, m pipeline.Message) error {
+			switch m.Kind {
+			case pipeline.MarkMessage:
+				mark = m.Mark.Event
+			case pipeline.RowsMessage:
+				passed = m.Batch.Passed
+			}
+			return nil
+		})
+	feed := func(split int32, at, offset int64) {
+		row := pipelinetest.Row{Time: at, Ingest: at, Key: "a", Split: split, Offset: offset}
+		rec := pipelinetest.Record(checked, []pipelinetest.Row{row})
+		defer rec.Release()
+		w := &pipeline.Wire{Split: split, Offset: []int64{offset}, Ingest: []int64{at}, Next: pipeline.Position{Offset: offset + 1, LastIngest: at}}
+		must(f.Rows(w, &pipeline.Batch{Rec: rec, Split: split, Passed: pipeline.MinTicks}, 0))
+	}
+	for s := range int32(2) {
+		f.Announce(pipeline.Split{Topic: "t", Partition: s}, pipeline.Position{})
+	}
+	now := int64(1000) * minute
+	must(f.Tick(now))
+	feed(0, 10*minute, 0)
+	feed(1, 50*minute, 0)
+	for range 100 { // a sink is slow: no rows for more than an hour and a half
+		now += minute
+		must(f.Tick(now))
+	}
+	if mark != 10*minute-1 || f.TakeIdles() != 0 {
+		t.Errorf("the mark is %d while rows wait, want %d", mark, 10*minute-1)
+	}
+	must(f.LogEnd(pipeline.Split{Topic: "t", Partition: 0}, pipeline.MinTicks, false))
+	must(f.Tick(now + minute - 1))
+	if mark != 10*minute-1 {
+		t.Errorf("the mark is %d before the split was idle for long enough", mark)
+	}
+	if since := f.Since(); since != 1000*minute {
+		t.Errorf("the mark stands since %d, want %d", since, 1000*minute)
+	}
+	must(f.Tick(now + minute))
+	if mark != 50*minute-1 || f.Since() != now+minute {
+		t.Errorf("the mark is %d since %d, want %d since %d", mark, f.Since(), 50*minute-1, now+minute)
+	}
+	if n := f.TakeIdles(); n != 1 {
+		t.Errorf("%d idle timeouts, want 1", n)
+	}
+	want := pipeline.Move{Split: 0, From: 10*minute - 1, To: 50*minute - 1, Seen: pipeline.MinTicks}
+	if moves := f.Moves(); len(moves) != 1 || moves[0] != want {
+		t.Errorf("moves %+v, want %+v", moves, want)
+	}
+	feed(0, 20*minute, 1)
+	if passed != 50*minute-1 {
+		t.Errorf("the row that came back is judged by %d, want %d", passed, 50*minute-1)
+	}
+	checked.AssertSize(t, 0)
+}
+
+// TestFutureKept: with policy keep a row that is too far ahead of its broker timestamp is in
+// its window, and moves no mark: nobody else's rows are late by it.
+func TestFutureKept(t *testing.T) {
+	p := hourly()
+	p.spec.MaxAhead = 2 * minute
+	for s := range p.input {
+		p.input[s][40].Time += 24 * 60 * minute // one clock is a day ahead
+	}
+	m := runMachine(p, how{batch: 9, shards: 3, barrier: 40, direct: true}, 1)
+	if n := m.lateRows(); n != 0 || len(m.bad) > 0 {
+		t.Errorf("%d late rows, %q", n, m.bad)
+	}
+	p.spec.MaxAhead = pipeline.MaxTicks // and without the guard it makes nearly all of them late
+	if n := runMachine(p, how{batch: 9, shards: 3, barrier: 40, direct: true}, 1).lateRows(); n < 400 {
+		t.Errorf("without the guard %d rows are late: the test is blind", n)
+	}
+}
