@@ -161,3 +161,55 @@ func (k *keyClocks) restore(hash uint64, key []byte, newest, split int64) {
 	row := k.store.row(id)
 	row[rowHead], row[clockNewest] = uint64(split), uint64(newest)
 }
+
+// outliving takes the keys out of a window whose own clock has not passed it, and returns
+// a window with them: nil when there is none, the window itself when there is no other.
+// Keys are looked at again whenever the time since the window's cleanup has doubled, so
+// that one costs O(log MaxOffline), and at the latest when MaxOffline has passed.
+func (w *Window) outliving(win *window) *window {
+	cleanup := w.cleanup(win.End)
+	var scratch [16]byte
+	var stay []uint32
+	for i := range win.tab.rows {
+		id := win.tab.id(i)
+		key := win.tab.key(w.store.row(id), &scratch)
+		if w.clocks.of(w.keyer.Hash(key), key, w.mark) < cleanup {
+			stay = append(stay, id)
+		}
+	}
+	again := pipeline.AddTicks(w.mark, max(pipeline.SubTicks(w.mark, cleanup), w.clocks.Bound+1))
+	if end := pipeline.AddTicks(cleanup, w.clocks.MaxOffline); w.mark < end {
+		again = min(again, end)
+	}
+	switch len(stay) {
+	case 0:
+		return nil
+	case win.tab.rows:
+		win.again = again
+		return win
+	}
+	rest := &window{Bounds: win.Bounds, tab: newTable(&w.store, len(stay)), fired: true, changed: true, again: again}
+	moved := make(map[uint32]uint32, len(stay))
+	for _, id := range stay {
+		from := w.store.row(id)
+		key := win.tab.key(from, &scratch)
+		to, _ := rest.tab.find(w.keyer.Hash(key), key)
+		copy(w.store.row(to)[rowHead:], from[rowHead:])
+		w.prog.init(from) // its lists have moved
+		if w.keeps {
+			w.prog.init(w.shown(from))
+		}
+		from[rowHead] = headGone
+		moved[id] = to
+	}
+	var leave []wait
+	for _, p := range win.pending {
+		if to, ok := moved[p.id]; ok {
+			rest.pending = append(rest.pending, wait{to, p.due})
+		} else {
+			leave = append(leave, p)
+		}
+	}
+	win.pending = leave
+	return rest
+}

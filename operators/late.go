@@ -10,6 +10,12 @@ import (
 	"github.com/tidemark/tidemark/pipeline"
 )
 
+// Reasons of the Late port.
+const (
+	reasonLate       = "late"
+	reasonQuietSplit = "quiet_split"
+)
+
 // lateRow is a row of a batch, the window that it missed, the mark that was behind its end
 // by then, and why.
 type lateRow struct {
