@@ -16,11 +16,12 @@ const (
 	reasonQuietSplit = "quiet_split"
 )
 
-// lateRow is a row of a batch, the window that it missed, the mark that was behind its end
-// by then, and why.
+// lateRow is a row of a batch, the last window that it missed, of how many, the mark that
+// was behind its end by then, and why.
 type lateRow struct {
 	row    int32
 	missed Bounds
+	of     int
 	mark   int64
 	reason string
 }
@@ -62,13 +63,16 @@ func emitLate(mem memory.Allocator, lates *arrow.Schema, in pipeline.Batch, late
 	defer start.Release()
 	end := array.NewTimestampBuilder(mem, pipeline.Timestamp)
 	defer end.Release()
+	of := array.NewInt64Builder(mem)
+	defer of.Release()
 	for _, l := range late {
+		of.Append(int64(l.of))
 		reason.Append(l.reason)
 		by.Append(pipeline.SubTicks(l.mark, times[l.row]))
 		start.Append(arrow.Timestamp(l.missed.Start))
 		end.Append(arrow.Timestamp(l.missed.End))
 	}
-	cols = append(cols, reason.NewArray(), by.NewArray(), start.NewArray(), end.NewArray())
+	cols = append(cols, reason.NewArray(), by.NewArray(), start.NewArray(), end.NewArray(), of.NewArray())
 	rec := array.NewRecordBatch(lates, cols, int64(len(late)))
 	defer rec.Release()
 	return out.Emit(pipeline.Late, pipeline.Batch{Rec: rec, Split: in.Split, Passed: pipeline.MinTicks})

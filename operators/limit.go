@@ -79,7 +79,7 @@ func (w *Window) admit(in pipeline.Batch, r int32, mark int64, missed int) int {
 		return missed
 	}
 	at := pipeline.TicksOf(in.Rec.Column(pipeline.ColTime).(*array.Timestamp))[r]
-	w.late = append(w.late, lateRow{r, w.span.bounds[all-1], max(mark, at), reasonShed})
+	w.late = append(w.late, lateRow{r, w.span.bounds[all-1], all, max(mark, at), reasonShed})
 	return -1
 }
 

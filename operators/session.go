@@ -438,7 +438,7 @@ func (w *Session) take(in pipeline.Batch, r int32, out pipeline.Emitter) error {
 	joined, win := w.join(w.candidates(head, own, v), own)
 	if len(joined) == 0 {
 		if reason := w.refuse(in, r, own, head, v); reason != "" {
-			w.late = append(w.late, lateRow{r, own, max(v, w.times[r]), reason})
+			w.late = append(w.late, lateRow{r, own, 1, max(v, w.times[r]), reason})
 			return nil
 		}
 	}

@@ -166,14 +166,15 @@ func newWindow(cfg WindowConfig, rows *arrow.Schema, mem memory.Allocator, layou
 }
 
 // LateSchema is the schema of the Late port of a window over rows of the given schema:
-// the row, why it is late, by how much its split's mark had passed it, and the window
-// that it missed, the last one where windows overlap.
+// the row, why it is late, by how much its split's mark had passed it, the window that it
+// missed, and how many it missed, where windows overlap: that is then the last of them.
 func LateSchema(rows *arrow.Schema) *arrow.Schema {
 	return arrow.NewSchema(append(slices.Clone(rows.Fields()),
 		arrow.Field{Name: "reason", Type: arrow.BinaryTypes.String},
 		arrow.Field{Name: "late_by_us", Type: arrow.PrimitiveTypes.Int64},
 		arrow.Field{Name: "window_start", Type: pipeline.Timestamp},
-		arrow.Field{Name: "window_end", Type: pipeline.Timestamp}), nil)
+		arrow.Field{Name: "window_end", Type: pipeline.Timestamp},
+		arrow.Field{Name: "windows_missed", Type: arrow.PrimitiveTypes.Int64}), nil)
 }
 
 // Schema is the schema of the results: key columns, window_start, window_end (null for the
@@ -402,7 +403,7 @@ func (w *Window) assign(in pipeline.Batch, from, to int) (outside int) {
 // lateRow judges a row that came when all windows of w.span were passed by mark.
 func (w *Window) lateRow(in pipeline.Batch, r int32, mark int64) lateRow {
 	missed := w.span.bounds[len(w.span.bounds)-1] // the last of them
-	return lateRow{r, missed, mark, reasonOf(in, r, w.cleanup(missed.End))}
+	return lateRow{r, missed, len(w.span.bounds), mark, reasonOf(in, r, w.cleanup(missed.End))}
 }
 
 // moveTo makes w.span the span around t.

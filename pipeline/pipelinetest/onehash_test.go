@@ -281,7 +281,7 @@ func (h *hashRun) take(p pipeline.Port, b pipeline.Batch) error {
 			case p == pipeline.Out && name[0] == '_':
 			case p == pipeline.Out && (name == "key" || name == "window_start"):
 				at += v
-			case name == "late_by_us" || name == "window_end":
+			case name == "late_by_us" || name == "window_end" || name == "windows_missed":
 			default:
 				row += v
 			}

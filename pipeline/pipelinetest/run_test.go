@@ -103,7 +103,7 @@ func finalLines(t *testing.T, s *pipelinetest.MemSink) []string {
 		for _, f := range strings.Fields(l) {
 			name, _, _ := strings.Cut(f, "=")
 			switch {
-			case strings.HasPrefix(name, "_tm") || name == "window_end" || name == "late_by_us":
+			case strings.HasPrefix(name, "_tm") || name == "window_end" || name == "late_by_us" || name == "windows_missed":
 			case s.Name == "out" && (name == "key" || name == "window_start"):
 				at += " " + f
 			default:
