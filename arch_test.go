@@ -27,6 +27,7 @@ var mayImport = map[string][]string{
 	"schemas":               {},
 	"schemas/ocsf":          {"schemas"},
 	"schemas/ocsf/gen":      {"schemas/ocsf"},
+	"schemas/ocsf/mapping":  {},
 	"schemas/ble":           {"schemas", "schemas/ocsf"},
 	"schemas/pdu":           {"schemas", "schemas/ocsf"},
 	"schemas/traffic":       {"schemas", "schemas/ocsf"},

@@ -19,6 +19,7 @@ func TestGolden(t *testing.T) {
 		name string
 		run  func(t *testing.T, file string)
 	}{
+		{"ocsf-mapping", goldenMapping},
 		{"ocsf-validation", goldenValidation},
 	} {
 		t.Run(set.name, func(t *testing.T) { set.run(t, pipelinetest.Golden(t, set.name+".json")) })

@@ -1,0 +1,315 @@
+package mapping
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Mapping is a mapping file, compiled. It does not change and may be shared.
+type Mapping struct {
+	file      string
+	source    string
+	timestamp locator
+	layout    layout
+	matched   locator
+	targets   map[string]*target
+}
+
+// target is what becomes of the events with one matched value.
+type target struct {
+	schema string
+	attrs  []attribute
+}
+
+// attribute is one member of the record. Literals are JSON texts already.
+type attribute struct {
+	name    []byte // as JSON, with the colon
+	kind    attributeKind
+	literal []byte
+	locator locator
+	values  map[string][]byte
+	other   []byte
+	attrs   []attribute
+}
+
+type attributeKind uint8
+
+const (
+	literal attributeKind = iota
+	locate
+	enum
+	nested
+)
+
+// locator is a path to a value of an event.
+type locator struct {
+	text  string
+	parts []string
+	user  bool // one part, of the event itself, and the value keeps its type
+	never bool // no locator: finds nothing
+	fails bool // $.UserDefined without a name
+}
+
+// SourceName returns the source_name of the file, empty when it has none.
+func (m *Mapping) SourceName() string { return m.source }
+
+// Compile reads a mapping file, whose name is for messages only. It refuses what the
+// library would take without a word although it cannot be meant: unknown members, names
+// that occur twice, locators that never find anything or are no locators where one is due,
+// timestamp formats that match nothing. The error has every problem, with file, path and
+// cause.
+func Compile(file string, text []byte) (*Mapping, error) {
+	c := compiler{file: file}
+	m := c.compile(text)
+	if err := errors.Join(append(c.fatal, c.doubts...)...); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// CompileLenient is Compile for files that must do what they do in the library, mistakes
+// included. It refuses only what maps no event there either: what is no JSON, and a member
+// that is due and absent or of the wrong type.
+func CompileLenient(file string, text []byte) (*Mapping, error) {
+	c := compiler{file: file}
+	m := c.compile(text)
+	if err := errors.Join(c.fatal...); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+type compiler struct {
+	document
+	file   string
+	fatal  []error
+	doubts []error
+}
+
+func (c *compiler) fail(path, format string, args ...any) {
+	c.fatal = append(c.fatal, fmt.Errorf("%s: %s: %s", c.file, path, fmt.Sprintf(format, args...)))
+}
+
+func (c *compiler) doubt(path, format string, args ...any) {
+	c.doubts = append(c.doubts, fmt.Errorf("%s: %s: %s", c.file, path, fmt.Sprintf(format, args...)))
+}
+
+func (c *compiler) compile(b []byte) *Mapping {
+	f := c.read(b)
+	if f == nil {
+		f = c.parse()
+	}
+	if f != nil {
+		c.fatal = append(c.fatal, fmt.Errorf("%s: %w", c.file, f))
+		return nil
+	}
+	m := &Mapping{file: c.file, targets: map[string]*target{}}
+	if c.nodes[0].kind != object {
+		c.fail("$", "no object")
+		return nil
+	}
+	c.only(0, "$", "custom_source_events")
+	const events = "custom_source_events"
+	root := c.due(0, events, events, object)
+	if root < 0 {
+		return nil
+	}
+	c.only(root, events, "source_name", "matched_field", "timestamp", "ocsf_mapping")
+	if n := c.member(root, "source_name"); n >= 0 && c.nodes[n].kind == text {
+		m.source = c.text(n)
+	} else {
+		c.doubt(events+".source_name", "want a text")
+	}
+	m.matched = c.locator(c.due(root, "matched_field", events+".matched_field", text), events+".matched_field")
+	if n := c.due(root, "timestamp", events+".timestamp", object); n >= 0 {
+		path := events + ".timestamp"
+		c.only(n, path, "field", "format")
+		m.timestamp = c.locator(c.due(n, "field", path+".field", text), path+".field")
+		if n = c.due(n, "format", path+".format", text); n >= 0 {
+			if m.layout = newLayout(c.text(n)); m.layout.cause != "" {
+				c.doubt(path+".format", "%s", m.layout.cause)
+			}
+		}
+	}
+	n := c.due(root, "ocsf_mapping", events+".ocsf_mapping", object)
+	if n < 0 {
+		return m
+	}
+	c.twice(n, events+".ocsf_mapping")
+	for _, n := range c.members(n) {
+		value := string(c.bytes(c.nodes[n].name))
+		path := events + ".ocsf_mapping." + value
+		if c.nodes[n].kind != object {
+			c.fail(path, "want an object")
+			continue
+		}
+		c.only(n, path, "schema", "schema_mapping")
+		t := &target{}
+		if s := c.due(n, "schema", path+".schema", text); s >= 0 {
+			t.schema = c.text(s)
+		}
+		if tree := c.due(n, "schema_mapping", path+".schema_mapping", object); tree >= 0 {
+			t.attrs = c.attributes(tree, path+".schema_mapping")
+		}
+		m.targets[value] = t
+	}
+	return m
+}
+
+// due returns the member of an object that must be there, -1 if it is not.
+func (c *compiler) due(of int32, name, path string, k kind) int32 {
+	n := c.member(of, name)
+	if n >= 0 && c.nodes[n].kind == k {
+		return n
+	}
+	what := "a text"
+	if k == object {
+		what = "an object"
+	}
+	c.fail(path, "want %s", what)
+	return -1
+}
+
+// only doubts the members of an object that do not belong there.
+func (c *compiler) only(of int32, path string, known ...string) {
+	c.twice(of, path)
+	for _, n := range c.members(of) {
+		name := string(c.bytes(c.nodes[n].name))
+		found := false
+		for _, k := range known {
+			found = found || k == name
+		}
+		if !found {
+			c.doubt(path, "unknown member %q; want %s", name, strings.Join(known, ", "))
+		}
+	}
+}
+
+// twice doubts the names of an object that occur more than once.
+func (c *compiler) twice(of int32, path string) {
+	count := 0
+	seen := map[string]bool{}
+	for n := c.nodes[of].first; n != 0; n = c.nodes[n].next {
+		count++
+		name := string(c.bytes(c.nodes[n].name))
+		if seen[name] {
+			c.doubt(path, "%q occurs twice", name)
+		}
+		seen[name] = true
+	}
+}
+
+func (c *compiler) text(n int32) string { return string(c.bytes(c.nodes[n].text)) }
+
+// isLocator tells whether node n is text that the library takes for a locator.
+func (c *compiler) isLocator(n int32) bool {
+	return c.nodes[n].kind == text && strings.HasPrefix(c.text(n), "$.")
+}
+
+// locator reads the text of node n.
+func (c *compiler) locator(n int32, path string) locator {
+	if n < 0 {
+		return locator{never: true}
+	}
+	l := locator{text: c.text(n)}
+	if !c.isLocator(n) {
+		c.doubt(path, "%q is no locator ($.name): it finds nothing", l.text)
+		l.never = true
+		return l
+	}
+	l.parts = strings.Split(l.text, ".")[1:]
+	if l.parts[0] == "UserDefined" {
+		l.user = true
+		if l.fails = len(l.parts) == 1; l.fails {
+			c.doubt(path, "%q needs a name", l.text)
+			return l
+		}
+		if len(l.parts) > 2 {
+			c.doubt(path, "%q: what follows %q is ignored", l.text, l.parts[1])
+		}
+		l.parts = l.parts[1:2]
+	}
+	for _, part := range l.parts {
+		if part == "" {
+			c.doubt(path, "%q has an empty part", l.text)
+		}
+	}
+	return l
+}
+
+// attributes compiles the members of object n.
+func (c *compiler) attributes(n int32, path string) []attribute {
+	c.twice(n, path)
+	var attrs []attribute
+	for _, n := range c.members(n) {
+		name := string(c.bytes(c.nodes[n].name))
+		a, ok := c.attribute(n, path+"."+name)
+		if !ok {
+			continue
+		}
+		a.name = append(appendQuoted(nil, []byte(name)), ':')
+		attrs = append(attrs, a)
+	}
+	return attrs
+}
+
+// attribute compiles node n; false leaves the attribute out.
+func (c *compiler) attribute(n int32, path string) (attribute, bool) {
+	switch {
+	case c.nodes[n].kind == object && c.member(n, "enum") >= 0:
+		c.only(n, path, "enum")
+		return c.enum(c.member(n, "enum"), path+".enum")
+	case c.nodes[n].kind == object:
+		return attribute{kind: nested, attrs: c.attributes(n, path)}, true
+	case c.isLocator(n):
+		return attribute{kind: locate, locator: c.locator(n, path)}, true
+	}
+	c.noLocators(n, path)
+	return attribute{literal: c.appendJSON(nil, n)}, true
+}
+
+// noLocators doubts locators where nothing resolves them.
+func (c *compiler) noLocators(n int32, path string) {
+	if c.isLocator(n) {
+		c.doubt(path, "the locator %q stays text here", c.text(n))
+	}
+	for child := c.nodes[n].first; child != 0; child = c.nodes[child].next {
+		c.noLocators(child, path)
+	}
+}
+
+// enum compiles what a member enum has.
+func (c *compiler) enum(n int32, path string) (attribute, bool) {
+	none := attribute{literal: []byte("null")}
+	if c.nodes[n].kind != object {
+		c.doubt(path, "want an object: the attribute is always null")
+		return none, true
+	}
+	c.only(n, path, "evaluate", "values", "other")
+	evaluate, values, other := c.member(n, "evaluate"), c.member(n, "values"), c.member(n, "other")
+	if evaluate >= 0 && c.nodes[evaluate].kind == text && !c.isLocator(evaluate) {
+		c.doubt(path+".evaluate", "%q is no locator ($.name): the attribute is always left out", c.text(evaluate))
+		return none, false
+	}
+	if evaluate < 0 || c.nodes[evaluate].kind != text {
+		c.doubt(path+".evaluate", "want a locator: the attribute is always null")
+		return none, true
+	}
+	if values < 0 || c.nodes[values].kind != object {
+		c.doubt(path+".values", "want an object: the attribute is always null")
+		return none, true
+	}
+	a := attribute{kind: enum, locator: c.locator(evaluate, path+".evaluate"), values: map[string][]byte{}, other: none.literal}
+	c.twice(values, path+".values")
+	for _, n := range c.members(values) {
+		name := string(c.bytes(c.nodes[n].name))
+		c.noLocators(n, path+".values."+name)
+		a.values[name] = c.appendJSON(nil, n)
+	}
+	if other >= 0 {
+		c.noLocators(other, path+".other")
+		a.other = c.appendJSON(nil, other)
+	}
+	return a, true
+}
