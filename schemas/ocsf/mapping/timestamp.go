@@ -18,7 +18,7 @@ const (
 	minEpoch = -62135510400
 	maxEpoch = 253402300799
 	// maxSteps bounds the ways that are tried to match one text against a pattern.
-	maxSteps = 1 << 14
+	maxSteps = 1 << 12
 )
 
 // layout reads timestamps: epoch, or the items of a strptime pattern.
