@@ -188,10 +188,8 @@ func (c *compiler) only(of int32, path string, known ...string) {
 
 // twice doubts the names of an object that occur more than once.
 func (c *compiler) twice(of int32, path string) {
-	count := 0
 	seen := map[string]bool{}
 	for n := c.nodes[of].first; n != 0; n = c.nodes[n].next {
-		count++
 		name := string(c.bytes(c.nodes[n].name))
 		if seen[name] {
 			c.doubt(path, "%q occurs twice", name)

@@ -29,8 +29,8 @@
 //   - A way through what is no object, and $.UserDefined of an absent member, is null in the
 //     record (not other, in an enum), and the reason error for the timestamp and the matched
 //     value.
-//   - An enum whose evaluate is text but no locator leaves its attribute out. One that lacks
-//     evaluate or values is null.
+//   - An enum whose evaluate is text but no locator leaves its attribute out. One whose
+//     evaluate or values is absent or of another type is null.
 //   - The matched value and the timestamp count as absent when they are empty; 0 is not
 //     empty, but it is with $.UserDefined, where a number also equals no key.
 //   - The event day of epoch is UTC. It takes whole seconds: a fraction is an error except
