@@ -116,7 +116,7 @@ func (t *table) find(hash uint64, key []byte) (id uint32, added bool) {
 		at = (at + 1) & mask
 	}
 	if (t.rows+1)*4 > len(t.index)*3 {
-		t.grow()
+		t.index = grown(t.index)
 		mask = uint64(len(t.index) - 1)
 		for at = hash & mask; t.index[at] != 0; at = (at + 1) & mask {
 		}
@@ -165,22 +165,22 @@ func (t *table) add() uint32 {
 	return id
 }
 
-// grow doubles the index. The 32 bits of hash kept in a slot are enough to place it
-// anew: an index has at most 2^32 slots.
-func (t *table) grow() {
-	old := t.index
-	t.index = make([]uint64, 2*len(old))
-	mask := uint64(len(t.index) - 1)
+// grown returns an index of twice the size. The 32 bits of hash kept in a slot are enough to
+// place it anew: an index has at most 2^32 slots.
+func grown(old []uint64) []uint64 {
+	index := make([]uint64, 2*len(old))
+	mask := uint64(len(index) - 1)
 	for _, slot := range old {
 		if slot == 0 {
 			continue
 		}
 		at := slot >> 32 & mask
-		for t.index[at] != 0 {
+		for index[at] != 0 {
 			at = (at + 1) & mask
 		}
-		t.index[at] = slot
+		index[at] = slot
 	}
+	return index
 }
 
 // id returns the nth row of the table in order of insertion.

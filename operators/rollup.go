@@ -82,6 +82,7 @@ type firstWindows interface {
 	Schema() *arrow.Schema
 	Open() int
 	Bytes() int64
+	Overdue() int
 	Tally() pipeline.Tally
 	used() int64
 	// feed says how results go on; an error when they are not final.
@@ -269,14 +270,8 @@ func (r *Rollup) Open() int { return r.first.Open() + r.then.Open() }
 // Bytes returns the memory of the state.
 func (r *Rollup) Bytes() int64 { return r.first.Bytes() + r.then.Bytes() }
 
-// Overdue returns how many rows of state nothing would free; sessions do not say.
-func (r *Rollup) Overdue() int {
-	n := r.then.Overdue()
-	if w, ok := r.first.(*Window); ok {
-		n += w.Overdue()
-	}
-	return n
-}
+// Overdue returns how many rows of state nothing would free.
+func (r *Rollup) Overdue() int { return r.first.Overdue() + r.then.Overdue() }
 
 // Tally returns what was counted since the operator was made.
 func (r *Rollup) Tally() pipeline.Tally {

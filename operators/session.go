@@ -213,14 +213,10 @@ func NewSession(cfg SessionConfig, rows *arrow.Schema, mem memory.Allocator) (*S
 	if !cfg.Discard { // panes that add up are never withdrawn
 		fields = append(fields, arrow.Field{Name: "_tm_del", Type: arrow.FixedWidthTypes.Boolean})
 	}
-	seen := map[string]bool{}
-	for _, f := range fields {
-		if seen[f.Name] {
-			return nil, fmt.Errorf("result column %q is there twice: rename an aggregate (as)", f.Name)
-		}
-		seen[f.Name] = true
+	var err error
+	if w.out, err = resultSchema(fields); err != nil {
+		return nil, err
 	}
-	w.out = arrow.NewSchema(fields, nil)
 	w.state = w.stateSchema()
 	return w, nil
 }

@@ -121,7 +121,7 @@ func (s *sessions) insert(hash uint64, key []byte, id uint32) {
 	head, slot := s.lookup(hash, key)
 	if head == 0 {
 		if (s.keys+1)*4 > len(s.index)*3 {
-			s.grow()
+			s.index = grown(s.index)
 			_, slot = s.lookup(hash, key)
 		}
 		s.keys++
@@ -215,22 +215,6 @@ func (s *sessions) vacate(slot uint64) {
 		}
 	}
 	s.index[slot] = 0
-}
-
-func (s *sessions) grow() {
-	old := s.index
-	s.index = make([]uint64, 2*len(old))
-	mask := uint64(len(s.index) - 1)
-	for _, slot := range old {
-		if slot == 0 {
-			continue
-		}
-		at := slot >> 32 & mask
-		for s.index[at] != 0 {
-			at = (at + 1) & mask
-		}
-		s.index[at] = slot
-	}
 }
 
 // compact copies the long keys in use to a new arena.

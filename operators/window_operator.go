@@ -153,7 +153,16 @@ func newWindow(cfg WindowConfig, rows *arrow.Schema, mem memory.Allocator, layou
 	if cfg.Retract {
 		fields = append(fields, arrow.Field{Name: "_tm_kind", Type: arrow.BinaryTypes.String})
 	}
-	w.out = arrow.NewSchema(fields, nil)
+	var err error
+	if w.out, err = resultSchema(fields); err != nil {
+		return nil, err
+	}
+	w.lates = LateSchema(rows)
+	return w, nil
+}
+
+// resultSchema is the schema of results with the given columns. Two of one name are an error.
+func resultSchema(fields []arrow.Field) (*arrow.Schema, error) {
 	seen := map[string]bool{}
 	for _, f := range fields {
 		if seen[f.Name] {
@@ -161,8 +170,7 @@ func newWindow(cfg WindowConfig, rows *arrow.Schema, mem memory.Allocator, layou
 		}
 		seen[f.Name] = true
 	}
-	w.lates = LateSchema(rows)
-	return w, nil
+	return arrow.NewSchema(fields, nil), nil
 }
 
 // LateSchema is the schema of the Late port of a window over rows of the given schema:

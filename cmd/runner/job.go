@@ -32,10 +32,12 @@ type plan struct {
 	decoded *arrow.Schema // what the decoder gives
 	rows    *arrow.Schema // what windows read: with the columns of reference tables
 	folded  *arrow.Schema // what windows give
-	results *arrow.Schema // what sinks get
-	late    *arrow.Schema
-	mapper  func(*arrow.Schema) (*ocsf.Mapper, error) // nil: results as they are
-	refs    *references                               // nil: none
+	// described is that with the columns of reference tables on results.
+	described *arrow.Schema
+	results   *arrow.Schema // what sinks get
+	late      *arrow.Schema
+	mapper    func() (*ocsf.Mapper, error) // of described; nil: results as they are
+	refs      *references                  // nil: none
 }
 
 // newPlan checks everything that depends on columns.
@@ -56,10 +58,11 @@ func newPlan(cfg Config, f feed, fields []schemas.Field) (*plan, error) {
 		return nil, err
 	}
 	p.folded = w.Schema()
-	p.results, p.late = enrichRows(cfg.Reference, onResults, p.folded, bad), operators.LateSchema(p.rows)
+	p.described, p.late = enrichRows(cfg.Reference, onResults, p.folded, bad), operators.LateSchema(p.rows)
 	if err != nil {
 		return nil, err
 	}
+	p.results = p.described
 	if cfg.Normalize.To != "ocsf" {
 		return p, nil
 	}
@@ -73,8 +76,8 @@ func newPlan(cfg Config, f feed, fields []schemas.Field) (*plan, error) {
 		oc.Kind = ocsf.Session
 	}
 	oc.Op, oc.Topic, oc.Version, oc.ProductVersion = cfg.Window.ID, cfg.Source.Kafka.Topic, cfg.Normalize.Version, version
-	p.mapper = func(in *arrow.Schema) (*ocsf.Mapper, error) { return f.mapper(oc, in) }
-	m, err := p.mapper(p.results)
+	p.mapper = func() (*ocsf.Mapper, error) { return f.mapper(oc, p.described) }
+	m, err := p.mapper()
 	if err != nil {
 		return nil, fmt.Errorf("ocsf: %w", err)
 	}
@@ -135,7 +138,7 @@ func (p *plan) chain(seed uint64, mem memory.Allocator) ([]pipeline.Operator, er
 	if p.mapper == nil {
 		return chain, nil
 	}
-	m, err := p.mapper(enrichRows(p.cfg.Reference, onResults, w.Schema(), func(int, error) {}))
+	m, err := p.mapper()
 	if err != nil {
 		return nil, err
 	}
