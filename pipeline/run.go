@@ -130,6 +130,14 @@ type sealed struct {
 	stages []stage
 }
 
+func (s sealed) abort() error {
+	var errs []error
+	for _, st := range s.stages {
+		errs = append(errs, st.st.Abort())
+	}
+	return errors.Join(errs...)
+}
+
 type stage struct {
 	out  Output
 	st   Stage
@@ -146,6 +154,7 @@ type runner struct {
 	tasks   []*Task
 
 	decoders []Decoder
+	outs     []Output // of all ports, in their order
 
 	ordered chan *decoded
 	work    chan *decoded
@@ -209,12 +218,11 @@ func (r *runner) prepare(ctx context.Context) error {
 		r.job.Log.Error("checkpoint passed over", "epoch", s.Epoch, "err", s.Err)
 	}
 	r.prev, r.lineage, r.epoch, r.seed = cp, 1, 1, rand.Uint64()
-	var outputs []Output
 	for p := range numPorts {
-		outputs = append(outputs, r.job.Outputs[p]...)
+		r.outs = append(r.outs, r.job.Outputs[p]...)
 	}
 	byName := map[string]Output{}
-	for _, o := range outputs {
+	for _, o := range r.outs {
 		if _, twice := byName[o.Name]; twice {
 			return fmt.Errorf("two outputs are named %q", o.Name)
 		}
@@ -241,7 +249,7 @@ func (r *runner) prepare(ctx context.Context) error {
 		}
 		r.job.Log.Info("restored", "epoch", cp.Epoch, "lineage", r.lineage, "splits", len(cp.Splits))
 	}
-	for _, o := range outputs {
+	for _, o := range r.outs {
 		if err := o.Sink.Sweep(ctx); err != nil {
 			return fmt.Errorf("sweep %s: %w", o.Name, err)
 		}
@@ -635,13 +643,13 @@ func (r *runner) write(ctx context.Context) (err error) {
 				continue
 			}
 			var s sealed
-			for p := range numPorts { // in a fixed order
-				for _, o := range r.job.Outputs[p] {
-					if st := stages[o.Name]; st != nil {
-						s.stages = append(s.stages, *st)
-						delete(stages, o.Name)
-					}
+			for _, o := range r.outs {
+				st, err := begin(ctx, epoch, stages, o)
+				if err != nil {
+					return errors.Join(err, s.abort())
 				}
+				s.stages = append(s.stages, *st)
+				delete(stages, o.Name)
 			}
 			r.addPending(1)
 			if !sendTo(ctx, r.seals, s) {
@@ -670,14 +678,9 @@ func (r *runner) stageBatch(ctx context.Context, epoch Epoch, stages map[string]
 		m.refused(e.port, e.batch.Rec)
 	}
 	for _, o := range r.job.Outputs[e.port] {
-		s := stages[o.Name]
-		if s == nil {
-			st, err := o.Sink.Begin(ctx, epoch)
-			if err != nil {
-				return fmt.Errorf("stage epoch %d for %s: %w", epoch.N, o.Name, err)
-			}
-			s = &stage{out: o, st: st}
-			stages[o.Name] = s
+		s, err := begin(ctx, epoch, stages, o)
+		if err != nil {
+			return err
 		}
 		if err := s.st.Write(ctx, e.batch); err != nil {
 			return fmt.Errorf("stage epoch %d for %s: %w", epoch.N, o.Name, err)
@@ -688,6 +691,20 @@ func (r *runner) stageBatch(ctx context.Context, epoch Epoch, stages map[string]
 		}
 	}
 	return nil
+}
+
+// begin returns the stage of an output, which it begins unless it is there.
+func begin(ctx context.Context, epoch Epoch, stages map[string]*stage, o Output) (*stage, error) {
+	if s := stages[o.Name]; s != nil {
+		return s, nil
+	}
+	st, err := o.Sink.Begin(ctx, epoch)
+	if err != nil {
+		return nil, fmt.Errorf("stage epoch %d for %s: %w", epoch.N, o.Name, err)
+	}
+	s := &stage{out: o, st: st}
+	stages[o.Name] = s
+	return s, nil
 }
 
 func (r *runner) addPending(n int) {
@@ -763,11 +780,9 @@ func (r *runner) checkpoint(ctx context.Context, src Source, c cut, began time.T
 	cp := &Checkpoint{Job: r.job.Name, Lineage: r.lineage, Epoch: c.epoch, Seed: r.seed, Splits: c.splits, Merged: c.merged, Moves: c.moves, Gaps: c.gaps}
 	rows := map[string]int64{}
 	for i, st := range s.stages {
-		receipt, err := st.st.Prepare(ctx)
+		receipt, err := st.st.Prepare(ctx, cp.Merged)
 		if err != nil {
-			for _, rest := range s.stages[i+1:] {
-				err = errors.Join(err, rest.st.Abort())
-			}
+			err = errors.Join(err, sealed{s.stages[i+1:]}.abort())
 			return fmt.Errorf("prepare epoch %d for %s: %w", c.epoch, st.out.Name, err)
 		}
 		crash.At("sink.prepared")

@@ -14,8 +14,8 @@ type Epoch struct {
 type Receipt []byte
 
 // Sink makes staged rows visible. Publish is idempotent: after a crash it is called again
-// with every receipt found in the last checkpoint. Begin of a new epoch may overlap
-// Prepare and Publish of the one before.
+// with every receipt found in the last checkpoint. Every epoch has a stage, also one without
+// rows. Begin of a new epoch may overlap Prepare and Publish of the one before.
 type Sink interface {
 	Begin(ctx context.Context, e Epoch) (Stage, error)
 	Publish(ctx context.Context, r Receipt) error
@@ -27,9 +27,11 @@ type Sink interface {
 
 // Stage collects one epoch. Exactly one of Prepare and Abort ends it.
 type Stage interface {
-	// Write takes a batch, which is lent. A stage without rows prepares a nil receipt.
+	// Write takes a batch, which is lent.
 	Write(ctx context.Context, b Batch) error
-	// Prepare makes the rows durable, not visible.
-	Prepare(ctx context.Context) (Receipt, error)
+	// Prepare makes the rows durable, not visible. at is the merged mark of the barrier that
+	// ends the epoch: what it says of completeness becomes visible with the rows. A nil
+	// receipt says that there is nothing to publish.
+	Prepare(ctx context.Context, at Mark) (Receipt, error)
 	Abort() error
 }

@@ -228,7 +228,7 @@ func (st *memStage) Write(_ context.Context, b pipeline.Batch) error {
 	return st.s.step("write")
 }
 
-func (st *memStage) Prepare(ctx context.Context) (pipeline.Receipt, error) {
+func (st *memStage) Prepare(ctx context.Context, _ pipeline.Mark) (pipeline.Receipt, error) {
 	if len(st.lines) == 0 {
 		return nil, nil
 	}

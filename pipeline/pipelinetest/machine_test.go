@@ -443,7 +443,7 @@ func (m *machine) advance() bool {
 		if st == nil {
 			break
 		}
-		r, err := st.Prepare(ctx)
+		r, err := st.Prepare(ctx, c.cp.Merged)
 		must(err)
 		if r != nil {
 			c.cp.Receipts = append(c.cp.Receipts, pipeline.SinkReceipt{Sink: sinks[step].Name, Receipt: r})

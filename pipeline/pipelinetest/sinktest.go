@@ -262,7 +262,7 @@ func (r *sinkRun) prepare(n int64) pipeline.Receipt {
 	if err != nil {
 		r.t.Fatalf("stage epoch %d: %v", n, err)
 	}
-	receipt, err := stage.Prepare(r.t.Context())
+	receipt, err := stage.Prepare(r.t.Context(), pipeline.Mark{})
 	if err != nil {
 		r.t.Fatalf("prepare epoch %d: %v", n, err)
 	}
@@ -335,7 +335,7 @@ func sinkNothingBeforePublish(t *testing.T, st SinkTest) {
 		t.Fatal(err)
 	}
 	r.sees("after Write")
-	if _, err := stage.Prepare(t.Context()); err != nil {
+	if _, err := stage.Prepare(t.Context(), pipeline.Mark{}); err != nil {
 		t.Fatal(err)
 	}
 	r.sees("after Prepare")
@@ -362,7 +362,7 @@ func sinkAbortLeavesNothing(t *testing.T, st SinkTest) {
 	if err := stage.Write(t.Context(), pipeline.Result(rec)); err == nil {
 		t.Error("Write after Abort returned nil")
 	}
-	if _, err := stage.Prepare(t.Context()); err == nil {
+	if _, err := stage.Prepare(t.Context(), pipeline.Mark{}); err == nil {
 		t.Error("Prepare after Abort returned nil")
 	}
 	// The epoch can be done again.
@@ -414,7 +414,7 @@ func sinkEmptyEpoch(t *testing.T, st SinkTest) {
 			}
 			empty.Release()
 		}
-		receipt, err := stage.Prepare(t.Context())
+		receipt, err := stage.Prepare(t.Context(), pipeline.Mark{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -453,7 +453,7 @@ func sinkSelection(t *testing.T, st SinkTest) {
 			t.Fatal(err)
 		}
 	}
-	receipt, err := stage.Prepare(t.Context())
+	receipt, err := stage.Prepare(t.Context(), pipeline.Mark{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -471,13 +471,13 @@ func sinkEpochsOverlap(t *testing.T, st SinkTest) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	one, err := first.Prepare(t.Context())
+	one, err := first.Prepare(t.Context(), pipeline.Mark{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.publish(one)
 	r.sees("while epoch 2 is open", 1)
-	two, err := second.Prepare(t.Context())
+	two, err := second.Prepare(t.Context(), pipeline.Mark{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -506,7 +506,7 @@ func sinkEpochAgain(t *testing.T, st SinkTest) {
 		}
 		rec.Release()
 	}
-	two, err := stage.Prepare(t.Context())
+	two, err := stage.Prepare(t.Context(), pipeline.Mark{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -526,7 +526,7 @@ func sinkSweep(t *testing.T, st SinkTest) {
 	r.publish(one)
 	r.sweep()
 	r.sees("after the sweep", 1)
-	three, err := live.Prepare(t.Context())
+	three, err := live.Prepare(t.Context(), pipeline.Mark{})
 	if err != nil {
 		t.Fatalf("prepare of a stage that was open during the sweep: %v", err)
 	}
@@ -579,7 +579,7 @@ func sinkCancel(t *testing.T, st SinkTest) {
 	}
 	within("Begin", func() error { _, err := r.sink.Begin(canceled, sinkEpoch(9)); return err })
 	within("Write", func() error { return stage.Write(canceled, pipeline.Result(rec)) })
-	within("Prepare", func() error { _, err := stage.Prepare(canceled); return err })
+	within("Prepare", func() error { _, err := stage.Prepare(canceled, pipeline.Mark{}); return err })
 	within("Publish", func() error { return r.sink.Publish(canceled, receipt) })
 	within("Sweep", func() error { return r.sink.Sweep(canceled) })
 	r.reopen()
@@ -599,7 +599,7 @@ func sinkPrepareFaults(t *testing.T, st SinkTest) {
 			var receipt pipeline.Receipt
 			stage, err := r.stage(1)
 			if err == nil {
-				receipt, err = stage.Prepare(t.Context())
+				receipt, err = stage.Prepare(t.Context(), pipeline.Mark{})
 			}
 			when := fmt.Sprintf("fault %d at step %d of Prepare", mode, at)
 			hit := r.place.Faults.Hit()

@@ -99,7 +99,7 @@ func (g *stage) Write(ctx context.Context, b pipeline.Batch) error {
 	return nil
 }
 
-func (g *stage) Prepare(ctx context.Context) (pipeline.Receipt, error) {
+func (g *stage) Prepare(ctx context.Context, _ pipeline.Mark) (pipeline.Receipt, error) {
 	if g.ended {
 		return nil, g.errorf("stage ended twice")
 	}

@@ -180,7 +180,7 @@ func seal(t *testing.T, s *Sink, n int64, rec arrow.RecordBatch) pipeline.Receip
 	if err := st.Write(t.Context(), pipeline.Result(rec)); err != nil {
 		t.Fatal(err)
 	}
-	raw, err := st.Prepare(t.Context())
+	raw, err := st.Prepare(t.Context(), pipeline.Mark{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -544,7 +544,7 @@ func TestTimeRange(t *testing.T) {
 			t.Fatal(err)
 		}
 		rec.Release()
-		if _, err := st.Prepare(t.Context()); err == nil || !strings.Contains(err.Error(), "1900 to 2262") {
+		if _, err := st.Prepare(t.Context(), pipeline.Mark{}); err == nil || !strings.Contains(err.Error(), "1900 to 2262") {
 			t.Errorf("time %d: Prepare = %v", ticks, err)
 		}
 	}

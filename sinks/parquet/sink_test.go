@@ -223,7 +223,7 @@ func stageAll(t *testing.T, s *Sink, n int64, recs ...arrow.RecordBatch) receipt
 		}
 		rec.Release()
 	}
-	raw, err := st.Prepare(ctx)
+	raw, err := st.Prepare(ctx, pipeline.Mark{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -439,7 +439,7 @@ func TestPublishRefuses(t *testing.T) {
 		if err := st.Write(t.Context(), pipeline.Result(rec)); err != nil {
 			t.Fatal(err)
 		}
-		raw, err := st.Prepare(t.Context())
+		raw, err := st.Prepare(t.Context(), pipeline.Mark{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -529,7 +529,7 @@ func TestStageRefuses(t *testing.T) {
 	if err := st.Write(ctx, pipeline.Result(bad)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := st.Prepare(ctx); err == nil || !strings.Contains(err.Error(), "revision -1") {
+	if _, err := st.Prepare(ctx, pipeline.Mark{}); err == nil || !strings.Contains(err.Error(), "revision -1") {
 		t.Errorf("Prepare with a bad revision: %v", err)
 	}
 	if left, err := store.List(ctx, ""); err != nil || len(left) != 0 {
@@ -618,7 +618,7 @@ func TestEncoderPanic(t *testing.T) {
 	}
 	g := st.(*stage)
 	g.columns = append(g.columns, panicColumn{})
-	if _, err := st.Prepare(t.Context()); err == nil || !strings.Contains(err.Error(), "boom") {
+	if _, err := st.Prepare(t.Context(), pipeline.Mark{}); err == nil || !strings.Contains(err.Error(), "boom") {
 		t.Errorf("Prepare = %v", err)
 	}
 }

@@ -71,7 +71,7 @@ func (g *stage) errorf(format string, args ...any) error {
 	return fmt.Errorf("stage %s epoch %d: %w", g.sink.cfg.Table, g.epoch.N, fmt.Errorf(format, args...))
 }
 
-func (g *stage) Prepare(ctx context.Context) (pipeline.Receipt, error) {
+func (g *stage) Prepare(ctx context.Context, _ pipeline.Mark) (pipeline.Receipt, error) {
 	if g.ended {
 		return nil, g.errorf("stage ended twice")
 	}

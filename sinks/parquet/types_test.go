@@ -423,7 +423,7 @@ func TestForbiddenNull(t *testing.T) {
 			t.Fatal(err)
 		}
 		rec.Release()
-		_, err = st.Prepare(t.Context())
+		_, err = st.Prepare(t.Context(), pipeline.Mark{})
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: Prepare = %v, want %q", c.name, err, c.want)
 		}
