@@ -186,7 +186,7 @@ func runLayouts(t *testing.T, shape Shape, seed uint64, first, second layout) ma
 			continue
 		}
 		next := open(second)
-		err = w.Snapshot(true, func(p pipeline.Piece) error { return next.Restore(p, func(uint8) bool { return true }) })
+		err = w.Snapshot(true, func(p pipeline.Piece) error { return GiveBack(next, p) })
 		if err != nil {
 			t.Fatal(err)
 		}

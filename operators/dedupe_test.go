@@ -93,7 +93,7 @@ func runDedupe(t *testing.T, cfg operators.DedupeConfig, rows []pipelinetest.Row
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := d.Snapshot(true, func(p pipeline.Piece) error { return next.Restore(p, func(uint8) bool { return true }) }); err != nil {
+			if err := d.Snapshot(true, func(p pipeline.Piece) error { return operators.GiveBack(next, p) }); err != nil {
 				t.Fatal(err)
 			}
 			d = next

@@ -382,8 +382,7 @@ func (r *enrichRun) restart(shards int, table *pipeline.Table) {
 	var pieces []pipeline.Piece
 	for _, task := range r.tasks {
 		r.must(task.Snapshot(true, func(_ int, p pipeline.Piece) error {
-			p.Rec.Retain()
-			pieces = append(pieces, p)
+			pieces = append(pieces, p.Made())
 			return nil
 		}))
 	}

@@ -88,8 +88,7 @@ func (r *jobRun) restart(shards int) {
 	for _, task := range r.tasks {
 		before += task.Open()
 		r.must(task.Snapshot(true, func(_ int, p pipeline.Piece) error {
-			p.Rec.Retain()
-			pieces = append(pieces, p)
+			pieces = append(pieces, p.Made())
 			return nil
 		}))
 		for _, c := range task.TakeCounts() {

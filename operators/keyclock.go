@@ -191,6 +191,7 @@ func (w *Window) outliving(win *window) *window {
 	rest := &window{Bounds: win.Bounds, tab: newTable(&w.store, len(stay)), fired: true, changed: true, again: again}
 	moved := make(map[uint32]uint32, len(stay))
 	for _, id := range stay {
+		w.store.own(id)
 		from := w.store.row(id)
 		key := win.tab.key(from, &scratch)
 		to, _ := rest.tab.find(w.keyer.Hash(key), key)

@@ -2,6 +2,7 @@ package operators
 
 import (
 	"encoding/binary"
+	"slices"
 )
 
 // A store holds the rows of all slices of one operator in chunks of fixed size, so that
@@ -9,9 +10,13 @@ import (
 // it is a pointer that the collector would follow per row.
 //
 // A row is width words: two of key, one of header, then the accumulators.
+//
+// A chunk that is frozen is read by whoever writes the checkpoint: it is never written, nor
+// cleared; who wants to write a row of it gets a copy of the chunk (own).
 type store struct {
 	width  int
 	chunks [][]uint64
+	frozen []bool // by chunk
 	free   []uint32
 }
 
@@ -33,11 +38,28 @@ func (s *store) newChunk() uint32 {
 	if n := len(s.free); n > 0 {
 		c := s.free[n-1]
 		s.free = s.free[:n-1]
-		clear(s.chunks[c])
+		if s.frozen[c] {
+			s.chunks[c], s.frozen[c] = make([]uint64, chunkRows*s.width), false
+		} else {
+			clear(s.chunks[c])
+		}
 		return c
 	}
 	s.chunks = append(s.chunks, make([]uint64, chunkRows*s.width))
+	s.frozen = append(s.frozen, false)
 	return uint32(len(s.chunks) - 1)
+}
+
+// own makes a row one that may be written. Words of its chunk that were taken before may be
+// those of a checkpoint.
+func (s *store) own(id uint32) {
+	if c := id >> chunkBits; s.frozen[c] {
+		s.thaw(c)
+	}
+}
+
+func (s *store) thaw(chunk uint32) {
+	s.chunks[chunk], s.frozen[chunk] = slices.Clone(s.chunks[chunk]), false
 }
 
 // used returns the memory of the chunks in use; bytes that held, used or pooled.
@@ -87,7 +109,7 @@ func packKey(key []byte) (lo, hi uint64) {
 	return binary.LittleEndian.Uint64(b[:8]), binary.LittleEndian.Uint64(b[8:])
 }
 
-// find returns the row of the key, inserting a zero row when it is new.
+// find returns the row of the key, to be written, inserting a zero row when it is new.
 func (t *table) find(hash uint64, key []byte) (id uint32, added bool) {
 	short := len(key) <= inlineKey
 	var lo, hi uint64
@@ -107,9 +129,11 @@ func (t *table) find(hash uint64, key []byte) (id uint32, added bool) {
 			row := t.store.row(id)
 			if short {
 				if row[0] == lo && row[1] == hi {
+					t.store.own(id)
 					return id, false
 				}
 			} else if row[1]&longKey == longKey && string(t.long(row)) == string(key) {
+				t.store.own(id)
 				return id, false
 			}
 		}
@@ -122,6 +146,7 @@ func (t *table) find(hash uint64, key []byte) (id uint32, added bool) {
 		}
 	}
 	id = t.add()
+	t.store.own(id)
 	row := t.store.row(id)
 	if !short {
 		lo, hi = uint64(len(t.arena)), longKey|uint64(len(key))
@@ -189,18 +214,19 @@ func (t *table) id(n int) uint32 {
 }
 
 // key returns the key of a row; scratch holds it when it is short.
-func (t *table) key(row []uint64, scratch *[16]byte) []byte {
+func (t *table) key(row []uint64, scratch *[16]byte) []byte { return keyOf(row, t.arena, scratch) }
+
+func (t *table) long(row []uint64) []byte { return keyOf(row, t.arena, nil) }
+
+// keyOf returns the key of a row whose table has the given arena.
+func keyOf(row []uint64, arena []byte, scratch *[16]byte) []byte {
 	if row[1]&longKey == longKey {
-		return t.long(row)
+		n := row[1] &^ longKey
+		return arena[row[0] : row[0]+n]
 	}
 	binary.LittleEndian.PutUint64(scratch[:8], row[0])
 	binary.LittleEndian.PutUint64(scratch[8:], row[1])
 	return scratch[:scratch[15]]
-}
-
-func (t *table) long(row []uint64) []byte {
-	n := row[1] &^ longKey
-	return t.arena[row[0] : row[0]+n]
 }
 
 // release gives the chunks back to the store. The table is dead afterwards.
@@ -208,3 +234,41 @@ func (t *table) release() {
 	t.store.free = append(t.store.free, t.chunks...)
 	t.chunks, t.index, t.arena = nil, nil, nil
 }
+
+// A tableView is what a table was when it was taken. A frozen one may be read by another
+// goroutine while the table goes on.
+type tableView struct {
+	chunks [][]uint64
+	ids    []uint32 // of the chunks
+	width  int
+	n      int    // rows
+	arena  []byte // grows behind what is seen here
+}
+
+// view returns the table as it is until somebody writes it.
+func (t *table) view() tableView {
+	v := tableView{ids: slices.Clone(t.chunks), width: t.store.width, n: t.rows, arena: t.arena}
+	for _, c := range t.chunks {
+		v.chunks = append(v.chunks, t.store.chunks[c])
+	}
+	return v
+}
+
+// freeze returns a view that stays.
+func (t *table) freeze() tableView {
+	for _, c := range t.chunks {
+		t.store.frozen[c] = true
+	}
+	return t.view()
+}
+
+func (v *tableView) row(i int) []uint64 {
+	at := i & (chunkRows - 1) * v.width
+	return v.chunks[i>>chunkBits][at : at+v.width : at+v.width]
+}
+
+func (v *tableView) id(i int) uint32 {
+	return v.ids[i>>chunkBits]<<chunkBits | uint32(i&(chunkRows-1))
+}
+
+func (v *tableView) key(i int, scratch *[16]byte) []byte { return keyOf(v.row(i), v.arena, scratch) }

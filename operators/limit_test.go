@@ -267,7 +267,7 @@ func TestResliceRefused(t *testing.T) {
 			}
 			w := open(shape)
 			err := open(old).Snapshot(true, func(p pipeline.Piece) error {
-				return w.Restore(p, func(uint8) bool { return true })
+				return operators.GiveBack(w, p)
 			})
 			if err == nil || !strings.Contains(err.Error(), "multiple of the old slide") {
 				t.Errorf("got %v", err)

@@ -135,8 +135,7 @@ func (r *rollupRun) restart(shards int) {
 			r.t.Errorf("%d rows of state that nothing frees", n)
 		}
 		if err := task.Snapshot(true, func(_ int, p pipeline.Piece) error {
-			p.Rec.Retain()
-			pieces = append(pieces, p)
+			pieces = append(pieces, p.Made())
 			return nil
 		}); err != nil {
 			r.t.Fatal(err)

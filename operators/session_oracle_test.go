@@ -176,15 +176,14 @@ func (r *sessionRun) snapshot() {
 	for s, task := range r.tasks {
 		r.must(task.Snapshot(r.kept == nil, func(_ int, p pipeline.Piece) error {
 			id := fmt.Sprintf("%d/%s", s, p.ID)
-			if p.Rec == nil {
+			if !p.Changed() {
 				old, ok := r.kept[id]
 				if !ok {
 					return fmt.Errorf("piece %s never had rows", id)
 				}
 				p = old
 			}
-			p.Rec.Retain()
-			kept[id] = p
+			kept[id] = p.Made()
 			return nil
 		}))
 	}

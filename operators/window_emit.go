@@ -96,6 +96,7 @@ func (w *Window) results(win *window, ids []uint32, pane string) (arrow.RecordBa
 	b.Reserve(len(ids))
 	l := line{b.Fields(), len(w.keyer.Fields()), pane, w.last(win, pane)}
 	for _, id := range ids {
+		w.store.own(id)
 		row := w.store.row(id)
 		head := row[rowHead]
 		panes := head >> headPanes & math.MaxUint16

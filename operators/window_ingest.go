@@ -215,6 +215,7 @@ func (w *Window) emitFirings(list []firing, out pipeline.Emitter) error {
 	l := line{cols: b.Fields(), keys: len(w.keyer.Fields())}
 	port := pipeline.Out
 	for _, f := range list {
+		w.store.own(f.id)
 		row := w.store.row(f.id)
 		panes := row[rowHead] >> headPanes & math.MaxUint16
 		late := row[rowHead] >> headLate

@@ -24,52 +24,64 @@ const clocksPiece = "clocks"
 // columns are the key group, the key, whether the window has fired, until when of the wall
 // clock a row waits, the header, the accumulators' words by name, and those shown last.
 // Where the mark matters beyond the windows, the piece "mark" has it in column due.
+//
+// Windows and slices come frozen, unless there are lists or sketches.
 func (w *Window) Snapshot(full bool, piece func(pipeline.Piece) error) error {
 	w.settle()
-	lend := func(id string, changed bool, rows func(*array.RecordBuilder)) error {
-		p := pipeline.Piece{ID: id}
-		if full || changed {
-			b := array.NewRecordBuilder(w.mem, w.stateSchema())
-			rows(b)
-			p.Rec = b.NewRecordBatch()
-			b.Release()
-			defer p.Rec.Release()
+	schema := w.stateSchema()
+	lend := func(id string, rows func(*array.RecordBuilder)) error {
+		b := array.NewRecordBuilder(w.mem, schema)
+		rows(b)
+		rec := b.NewRecordBatch()
+		b.Release()
+		defer rec.Release()
+		return piece(pipeline.Piece{ID: id, Rec: rec})
+	}
+	// freeze lends the rows of a table; win is nil for those of a slice.
+	freeze := func(id string, changed *bool, tab *table, win *window) error {
+		skip := !full && !*changed
+		*changed = false
+		if skip {
+			return piece(pipeline.Piece{ID: id})
 		}
-		return piece(p)
+		rows := w.pieceOf(tab, win)
+		if w.prog.extras { // lists and sketches do not stay as they are
+			return lend(id, rows)
+		}
+		return piece(pipeline.Piece{ID: id, Frozen: &pipeline.Frozen{Schema: schema, Rows: func() arrow.RecordBatch {
+			b := array.NewRecordBuilder(w.mem, schema)
+			defer b.Release()
+			rows(b)
+			return b.NewRecordBatch()
+		}}})
 	}
 	for _, end := range w.order {
 		win := w.wins[end]
 		if win.tab.rows == 0 {
 			continue // it is made again from its slices
 		}
-		err := lend(pieceID(win.Bounds), win.changed, func(b *array.RecordBuilder) { w.pieceOf(b, win.tab, win) })
-		if err != nil {
+		if err := freeze(pieceID(win.Bounds), &win.changed, win.tab, win); err != nil {
 			return err
 		}
-		win.changed = false
 	}
 	for _, start := range w.starts {
 		sl := w.slices[start]
-		err := lend(slicePiece+pieceID(sl.Bounds), sl.changed, func(b *array.RecordBuilder) { w.pieceOf(b, sl.tab, nil) })
-		if err != nil {
+		if err := freeze(slicePiece+pieceID(sl.Bounds), &sl.changed, sl.tab, nil); err != nil {
 			return err
 		}
-		sl.changed = false
 	}
 	for _, end := range slices.Sorted(maps.Keys(w.deltas)) {
 		win := w.deltas[end]
-		err := lend(deltaPiece+pieceID(win.Bounds), win.changed, func(b *array.RecordBuilder) { w.pieceOf(b, win.tab, win) })
-		if err != nil {
+		if err := freeze(deltaPiece+pieceID(win.Bounds), &win.changed, win.tab, win); err != nil {
 			return err
 		}
-		win.changed = false
 	}
 	if w.clocks != nil && w.clocks.tab.rows > 0 {
-		if err := lend(clocksPiece, true, func(b *array.RecordBuilder) { w.clocks.record(b, w.keyer.Hash) }); err != nil {
+		if err := lend(clocksPiece, func(b *array.RecordBuilder) { w.clocks.record(b, w.keyer.Hash) }); err != nil {
 			return err
 		}
 	}
-	return lend(markPiece, true, func(b *array.RecordBuilder) {
+	return lend(markPiece, func(b *array.RecordBuilder) {
 		for i, f := range b.Fields() {
 			switch i {
 			case 1:
@@ -137,39 +149,44 @@ func (w *Window) stateSchema() *arrow.Schema {
 	return arrow.NewSchema(fields, nil)
 }
 
-// pieceOf appends the rows of a table; win is nil for those of a slice.
-func (w *Window) pieceOf(b *array.RecordBuilder, tab *table, win *window) {
-	b.Reserve(tab.rows)
+// pieceOf freezes a table and returns what appends its rows; win is nil for those of a slice.
+func (w *Window) pieceOf(tab *table, win *window) func(*array.RecordBuilder) {
+	rows := tab.view()
+	if !w.prog.extras {
+		rows = tab.freeze()
+	}
+	fired := win != nil && win.fired
 	due := map[uint32]int64{}
 	if win != nil {
 		for _, p := range win.pending {
 			due[p.id] = p.due
 		}
 	}
-	var scratch [16]byte
-	for i := range tab.rows {
-		id := tab.id(i)
-		key := tab.key(w.store.row(id), &scratch)
-		b.Field(0).(*array.Uint8Builder).UnsafeAppend(pipeline.Group(w.keyer.Hash(key)))
-		b.Field(1).(*array.BinaryBuilder).Append(key)
-		b.Field(2).(*array.BooleanBuilder).UnsafeAppend(win != nil && win.fired)
-		b.Field(3).(*array.Int64Builder).UnsafeAppend(due[id])
-	}
-	row := func(i int) []uint64 { return w.store.row(tab.id(i)) }
-	words := func(c array.Builder, word int) {
-		for i := range tab.rows {
-			c.(*array.Int64Builder).UnsafeAppend(int64(row(i)[word]))
+	return func(b *array.RecordBuilder) {
+		b.Reserve(rows.n)
+		var scratch [16]byte
+		for i := range rows.n {
+			key := rows.key(i, &scratch)
+			b.Field(0).(*array.Uint8Builder).UnsafeAppend(pipeline.Group(w.keyer.Hash(key)))
+			b.Field(1).(*array.BinaryBuilder).Append(key)
+			b.Field(2).(*array.BooleanBuilder).UnsafeAppend(fired)
+			b.Field(3).(*array.Int64Builder).UnsafeAppend(due[rows.id(i)])
 		}
-	}
-	words(b.Field(4), rowHead)
-	rest := w.prog.appendState(b.Fields()[5:], tab.rows, row, &w.extras)
-	if w.cfg.Trigger == OnIngest {
-		words(rest[0], w.maxEventWord())
-		rest = rest[1:]
-	}
-	if w.keeps {
-		rest = w.prog.appendState(rest, tab.rows, func(i int) []uint64 { return w.shown(row(i)) }, &w.extras)
-		words(rest[0], w.store.width-1)
+		words := func(c array.Builder, word int) {
+			for i := range rows.n {
+				c.(*array.Int64Builder).UnsafeAppend(int64(rows.row(i)[word]))
+			}
+		}
+		words(b.Field(4), rowHead)
+		rest := w.prog.appendState(b.Fields()[5:], rows.n, rows.row, &w.extras)
+		if w.cfg.Trigger == OnIngest {
+			words(rest[0], w.maxEventWord())
+			rest = rest[1:]
+		}
+		if w.keeps {
+			rest = w.prog.appendState(rest, rows.n, func(i int) []uint64 { return w.shown(rows.row(i)) }, &w.extras)
+			words(rest[0], w.store.width-1)
+		}
 	}
 }
 

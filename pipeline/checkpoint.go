@@ -314,7 +314,7 @@ type ShardPiece struct {
 }
 
 // Write makes a checkpoint durable and lets it count. Pieces are those of all shards; one
-// without a record is taken over from prev. Sum and place of what it wrote are added to cp.
+// without rows is taken over from prev. Sum and place of what it wrote are added to cp.
 func (c *Checkpoints) Write(ctx context.Context, cp *Checkpoint, prev *Checkpoint, pieces []ShardPiece) error {
 	if err := c.writeState(ctx, cp, prev, pieces); err != nil {
 		return fmt.Errorf("checkpoint %d: state: %w", cp.Epoch, err)
@@ -374,7 +374,7 @@ func (c *Checkpoints) writeState(ctx context.Context, cp, prev *Checkpoint, piec
 	kept := map[string]bool{}
 	for _, p := range pieces {
 		o := owner{p.Op, p.Shard}
-		if p.Rec == nil {
+		if !p.Changed() {
 			ref, ok := old[id{o, p.ID}]
 			if !ok {
 				return fmt.Errorf("piece %s of operator %d, shard %d is unchanged but was never written", p.ID, p.Op, p.Shard)
@@ -397,10 +397,13 @@ func (c *Checkpoints) writeState(ctx context.Context, cp, prev *Checkpoint, piec
 			if k > 0 {
 				name = fmt.Sprintf("%s/%05d-%020d-%d-%d-%d.arrow", stateDir, cp.Lineage, cp.Epoch, o.op, o.shard, k)
 			}
-			f, err := c.writeArrow(ctx, name, group[0].Rec.Schema(), func(write func(arrow.RecordBatch) error) error {
+			f, err := c.writeArrow(ctx, name, group[0].schema(), func(write func(arrow.RecordBatch) error) error {
 				for i, p := range group {
 					cp.Pieces = append(cp.Pieces, PieceRef{Op: p.Op, ID: p.ID, Shard: p.Shard, File: name, Batch: i})
-					if err := write(p.Rec); err != nil {
+					rec := p.Made().Rec
+					err := write(rec)
+					rec.Release()
+					if err != nil {
 						return fmt.Errorf("piece %s: %w", p.ID, err)
 					}
 				}
@@ -420,7 +423,7 @@ func (c *Checkpoints) writeState(ctx context.Context, cp, prev *Checkpoint, piec
 func bySchema(pieces []ShardPiece) [][]ShardPiece {
 	var groups [][]ShardPiece
 	for _, p := range pieces {
-		at := slices.IndexFunc(groups, func(g []ShardPiece) bool { return g[0].Rec.Schema().Equal(p.Rec.Schema()) })
+		at := slices.IndexFunc(groups, func(g []ShardPiece) bool { return g[0].schema().Equal(p.schema()) })
 		if at < 0 {
 			groups = append(groups, []ShardPiece{p})
 			continue

@@ -92,10 +92,39 @@ type Decoder interface {
 
 // Piece is a part of an operator's state: some rows of some key groups. ID is stable from
 // one checkpoint to the next. A piece that has not changed since the last snapshot comes
-// without Rec, and the manifest goes on pointing at the file that has it.
+// without rows, and the manifest goes on pointing at the file that has it.
 type Piece struct {
 	ID  string
 	Rec arrow.RecordBatch // first column _group, uint8
+	// Frozen, in place of Rec, are rows as they were at the snapshot that have yet to be
+	// made: a checkpoint is written while the operator goes on.
+	Frozen *Frozen
+}
+
+// Frozen are rows that Rows makes. Any goroutine may call it while the operator that gave it
+// goes on; the caller releases what it returns.
+type Frozen struct {
+	Schema *arrow.Schema
+	Rows   func() arrow.RecordBatch
+}
+
+// Changed tells whether the piece comes with rows.
+func (p Piece) Changed() bool { return p.Rec != nil || p.Frozen != nil }
+
+func (p Piece) schema() *arrow.Schema {
+	if p.Frozen != nil {
+		return p.Frozen.Schema
+	}
+	return p.Rec.Schema()
+}
+
+// Made returns the piece with its rows made; the caller releases them.
+func (p Piece) Made() Piece {
+	if p.Frozen != nil {
+		return Piece{ID: p.ID, Rec: p.Frozen.Rows()}
+	}
+	p.Rec.Retain()
+	return p
 }
 
 // Stateful is an operator with state that belongs in a checkpoint.

@@ -577,7 +577,7 @@ func (r *runner) runShard(ctx context.Context, i int) error {
 		}
 		s := shardCut{shard: i, epoch: m.Epoch}
 		err := t.Snapshot(full, func(op int, p Piece) error {
-			if p.Rec != nil {
+			if p.Rec != nil { // frozen rows are made when they are written
 				p.Rec.Retain()
 			}
 			s.pieces = append(s.pieces, ShardPiece{Op: op, Shard: i, Piece: p})

@@ -793,8 +793,7 @@ func (l *lane) restore() {
 	r := l.r
 	var pieces []pipeline.Piece
 	r.check(l.op.Snapshot(true, func(p pipeline.Piece) error {
-		p.Rec.Retain()
-		pieces = append(pieces, p)
+		pieces = append(pieces, p.Made())
 		return nil
 	}))
 	op, err := r.e.Window(r.spec, r.mem)

@@ -122,7 +122,9 @@ func TestMonth(t *testing.T) {
 				t.Errorf("%d windows are open after the maximal mark", n)
 			}
 			must(m.task.Snapshot(true, func(_ int, p pipeline.Piece) error {
-				if p.Rec != nil && p.ID != "mark" && p.Rec.NumRows() > 0 {
+				p = p.Made()
+				defer p.Rec.Release()
+				if p.ID != "mark" && p.Rec.NumRows() > 0 {
 					t.Errorf("piece %s has %d rows after the maximal mark", p.ID, p.Rec.NumRows())
 				}
 				return nil

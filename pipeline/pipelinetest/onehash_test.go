@@ -229,8 +229,7 @@ func (h *hashRun) cut(epoch int64) *pipeline.Checkpoint {
 	var pieces []pipeline.ShardPiece
 	for s, task := range h.tasks {
 		h.must(task.Snapshot(true, func(op int, p pipeline.Piece) error {
-			p.Rec.Retain()
-			pieces = append(pieces, pipeline.ShardPiece{Op: op, Shard: s, Piece: p})
+			pieces = append(pieces, pipeline.ShardPiece{Op: op, Shard: s, Piece: p.Made()})
 			return nil
 		}))
 		for split, c := range task.TakeCounts() {

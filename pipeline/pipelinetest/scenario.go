@@ -184,6 +184,8 @@ func (s *scenario) restore() error {
 		return err
 	}
 	err = s.op.Snapshot(true, func(p pipeline.Piece) error {
+		p = p.Made()
+		defer p.Rec.Release()
 		return op.Restore(p, func(uint8) bool { return true })
 	})
 	if err != nil {
