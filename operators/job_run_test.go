@@ -14,22 +14,24 @@ import (
 
 // jobRun drives windows the way a job does: front, shards, restarts.
 type jobRun struct {
-	t       *testing.T
-	cfg     operators.WindowConfig
-	mem     *memory.CheckedAllocator
-	splits  int
-	bound   int64
-	ops     []*operators.Window
-	front   *pipeline.Front
-	tasks   []*pipeline.Task
-	offset  []int64
-	out     []string
-	counts  pipeline.Counts
-	final   map[string]string
-	deltas  map[string]int64 // rows by key and window
-	late    []string
-	missed  int64
-	changed bool // the windows have changed
+	t        *testing.T
+	cfg      operators.WindowConfig
+	mem      *memory.CheckedAllocator
+	splits   int
+	bound    int64
+	ops      []*operators.Window
+	front    *pipeline.Front
+	tasks    []*pipeline.Task
+	offset   []int64
+	out      []string
+	counts   pipeline.Counts
+	final    map[string]string
+	deltas   map[string]int64 // rows by key and window
+	late     []string
+	missed   int64
+	changed  bool             // the windows have changed
+	frozen   []pipeline.Piece // of the last snapshot, with the rows that they had then
+	measured bool             // its memory is: no snapshots on the way
 }
 
 func newJobRun(t *testing.T, cfg operators.WindowConfig, shards, splits int) *jobRun {
@@ -78,7 +80,35 @@ func (r *jobRun) tryFeed(split int32, rows []pipelinetest.Row) error {
 	w.Next = pipeline.Position{Offset: r.offset[split], LastIngest: rows[len(rows)-1].Ingest}
 	rec := pipelinetest.Record(r.mem, rows)
 	defer rec.Release()
+	r.thaw()
+	if !r.measured && r.offset[split]%3 == 0 {
+		r.freeze()
+	}
 	return r.front.Rows(w, &pipeline.Batch{Rec: rec, Split: split, Passed: pipeline.MinTicks}, 0)
+}
+
+// freeze takes a snapshot, whose pieces thaw compares with what they were.
+func (r *jobRun) freeze() {
+	for _, task := range r.tasks {
+		r.must(task.Snapshot(true, func(_ int, p pipeline.Piece) error {
+			if p.Frozen != nil {
+				r.frozen = append(r.frozen, pipeline.Piece{ID: p.ID, Rec: p.Made().Rec, Frozen: p.Frozen})
+			}
+			return nil
+		}))
+	}
+}
+
+func (r *jobRun) thaw() {
+	for _, p := range r.frozen {
+		now := p.Made().Rec
+		if !array.RecordEqual(now, p.Rec) {
+			r.t.Errorf("piece %s has changed since its snapshot:\n%v\nthen\n%v", p.ID, p.Rec, now)
+		}
+		now.Release()
+		p.Rec.Release()
+	}
+	r.frozen = nil
 }
 
 // restart goes on from a snapshot, with another number of shards.
@@ -178,6 +208,7 @@ func (r *jobRun) open() int {
 }
 
 func (r *jobRun) done() {
+	r.thaw()
 	for _, task := range r.tasks {
 		for _, c := range task.TakeCounts() {
 			r.counts.Add(c)

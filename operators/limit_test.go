@@ -27,6 +27,7 @@ func limited(trigger operators.Trigger, shape operators.Shape, limit operators.L
 
 // flood gives every row a key of its own in windows that stay open for long.
 func flood(r *jobRun, rows int) error {
+	r.measured = true
 	rng := rand.New(rand.NewPCG(1, 1))
 	for i := 0; i < rows; i += 50 {
 		var part []pipelinetest.Row

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/tidemark/tidemark/operators"
@@ -114,6 +115,7 @@ type simShard struct {
 type commit struct {
 	cp     *pipeline.Checkpoint
 	pieces []pipeline.ShardPiece
+	frozen []atBarrier
 	snaps  int
 	stages map[pipeline.Port]pipeline.Stage
 	step   int
@@ -374,6 +376,9 @@ func (m *machine) snapshot(i int) {
 		if p.Rec != nil {
 			p.Rec.Retain()
 		}
+		if p.Frozen != nil {
+			c.frozen = append(c.frozen, atBarrier{p, p.Made().Rec})
+		}
 		c.pieces = append(c.pieces, pipeline.ShardPiece{Op: op, Shard: i, Piece: p})
 		return nil
 	}))
@@ -449,6 +454,7 @@ func (m *machine) advance() bool {
 			c.cp.Receipts = append(c.cp.Receipts, pipeline.SinkReceipt{Sink: sinks[step].Name, Receipt: r})
 		}
 	case 2:
+		must(c.unchanged())
 		must(checkpoints.Write(ctx, c.cp, m.prev, c.pieces))
 		m.durable = c.cp.Epoch
 		c.release()
@@ -466,7 +472,30 @@ func (m *machine) advance() bool {
 	return true
 }
 
+// atBarrier is a frozen piece with the rows that it had then.
+type atBarrier struct {
+	piece pipeline.Piece
+	rows  arrow.RecordBatch
+}
+
+// unchanged tells whether every frozen piece still gives the rows of its barrier.
+func (c *commit) unchanged() error {
+	for _, f := range c.frozen {
+		now := f.piece.Made().Rec
+		same := array.RecordEqual(now, f.rows)
+		now.Release()
+		if !same {
+			return fmt.Errorf("piece %s has changed since its barrier", f.piece.ID)
+		}
+	}
+	return nil
+}
+
 func (c *commit) release() {
+	for _, f := range c.frozen {
+		f.rows.Release()
+	}
+	c.frozen = nil
 	for _, p := range c.pieces {
 		if p.Rec != nil {
 			p.Rec.Release()
