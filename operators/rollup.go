@@ -83,6 +83,7 @@ type firstWindows interface {
 	Open() int
 	Bytes() int64
 	Overdue() int
+	Held() int
 	Tally() pipeline.Tally
 	used() int64
 	// feed says how results go on; an error when they are not final.
@@ -266,6 +267,9 @@ func (r *Rollup) rowsOf(results arrow.RecordBatch) arrow.RecordBatch {
 
 // Open returns the number of open (key, window) pairs of both kinds.
 func (r *Rollup) Open() int { return r.first.Open() + r.then.Open() }
+
+// Held returns the number of rows of state of both kinds.
+func (r *Rollup) Held() int { return r.first.Held() + r.then.Held() }
 
 // Bytes returns the memory of the state.
 func (r *Rollup) Bytes() int64 { return r.first.Bytes() + r.then.Bytes() }

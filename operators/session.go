@@ -232,6 +232,9 @@ func (w *Session) Schema() *arrow.Schema { return w.out }
 // Open returns the number of open sessions.
 func (w *Session) Open() int { return w.ses.rows }
 
+// Held is Open.
+func (w *Session) Held() int { return w.Open() }
+
 // Bytes returns the memory of the state.
 func (w *Session) Bytes() int64 {
 	return w.ses.bytes() + w.ends.bytes() + w.frees.bytes() + w.extras.bytes() + w.before.bytes() + w.after.bytes()

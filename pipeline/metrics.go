@@ -24,6 +24,7 @@ type Metrics struct {
 	splitMark   *prometheus.GaugeVec
 	quiet       *prometheus.GaugeVec
 	checkpoints prometheus.Histogram
+	pause       prometheus.Histogram
 	ckptBytes   prometheus.Gauge
 	ckptTime    prometheus.Gauge
 	ckptFailed  prometheus.Counter
@@ -73,6 +74,8 @@ func NewMetrics(reg prometheus.Registerer, job string) (*Metrics, error) {
 		Help: "1 when the split is left out of the merged mark."}, split)
 	m.checkpoints = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "tidemark_checkpoint_duration_seconds", ConstLabels: labels,
 		Help: "From barrier to publication.", Buckets: prometheus.ExponentialBuckets(0.005, 2, 14)})
+	m.pause = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "tidemark_barrier_pause_seconds", ConstLabels: labels,
+		Help: "How long the shards stood still at a barrier.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14)})
 	m.ckptBytes = prometheus.NewGauge(prometheus.GaugeOpts{Name: "tidemark_checkpoint_bytes", ConstLabels: labels,
 		Help: "Size of the files that the last checkpoint refers to."})
 	m.ckptTime = prometheus.NewGauge(prometheus.GaugeOpts{Name: "tidemark_checkpoint_last_success_timestamp_seconds", ConstLabels: labels,
@@ -86,7 +89,7 @@ func NewMetrics(reg prometheus.Registerer, job string) (*Metrics, error) {
 	m.stageRows = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tidemark_sink_pending_rows", ConstLabels: labels,
 		Help: "Rows of the epoch at hand, staged and not published."}, []string{"sink"})
 	m.stateKeys = prometheus.NewGauge(prometheus.GaugeOpts{Name: "tidemark_state_keys", ConstLabels: labels,
-		Help: "Open (key, window) pairs, as of the last barrier."})
+		Help: "Open (key, window) pairs, as of the last barrier; where windows overlap, (key, slice) pairs."})
 	m.stateBytes = prometheus.NewGauge(prometheus.GaugeOpts{Name: "tidemark_state_bytes", ConstLabels: labels,
 		Help: "Memory of the operators' state, as of the last barrier."})
 	m.overdue = prometheus.NewGauge(prometheus.GaugeOpts{Name: "tidemark_state_rows_without_deadline", ConstLabels: labels,
@@ -113,7 +116,7 @@ func NewMetrics(reg prometheus.Registerer, job string) (*Metrics, error) {
 		return 0
 	})
 	m.mark.Store(MinTicks)
-	for _, c := range []prometheus.Collector{m.rows, m.dropped, m.lateness, m.windows, m.records, m.lag, m.gapRecords, m.offset, m.splitMark, m.quiet, m.checkpoints, m.ckptBytes,
+	for _, c := range []prometheus.Collector{m.rows, m.dropped, m.lateness, m.windows, m.records, m.lag, m.gapRecords, m.offset, m.splitMark, m.quiet, m.checkpoints, m.pause, m.ckptBytes,
 		m.ckptTime, m.ckptFailed, m.sinkRows, m.publish, m.stageRows, m.stateKeys, m.stateBytes, m.overdue, m.heldBy, m.idles, m.missed, m.partly, m.moved, m.overflows, m.capped, m.edges, mark, delay} {
 		if err := reg.Register(c); err != nil {
 			return nil, err

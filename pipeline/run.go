@@ -64,8 +64,10 @@ type Published struct {
 	// Since is when, by the wall clock, the merged mark rose last; MinTicks for not yet.
 	Since int64
 	Rows  map[string]int64 // by output name, in this epoch
-	Open  int              // open windows: (key, window) pairs that the state holds
+	Open  int              // open windows: (key, window) pairs that the state holds; where windows overlap, (key, slice) pairs
 	Took  time.Duration
+	// Pause is how long the shards stood still at the barrier, the first of them.
+	Pause time.Duration
 	Bytes int64
 }
 
@@ -103,19 +105,21 @@ type cut struct {
 	open   int   // windows, summed over the shards
 	due    int   // rows of state that nothing would free
 	state  int64 // bytes, summed over the shards
+	pause  time.Duration
 }
 
 // shardCut is one shard's part.
 type shardCut struct {
-	shard  int
-	epoch  int64
-	pieces []ShardPiece
-	counts []Counts
-	panes  map[string]int64
-	tally  Tally
-	open   int
-	due    int
-	state  int64
+	shard   int
+	epoch   int64
+	stopped time.Time
+	pieces  []ShardPiece
+	counts  []Counts
+	panes   map[string]int64
+	tally   Tally
+	open    int
+	due     int
+	state   int64
 }
 
 // emission is what goes to the writer: rows for the sinks of a port, or a shard's barrier.
@@ -575,7 +579,7 @@ func (r *runner) runShard(ctx context.Context, i int) error {
 		if !sendTo(ctx, r.outputs, emission{barrier: true}) {
 			return ctx.Err()
 		}
-		s := shardCut{shard: i, epoch: m.Epoch}
+		s := shardCut{shard: i, epoch: m.Epoch, stopped: time.Now()}
 		err := t.Snapshot(full, func(op int, p Piece) error {
 			if p.Rec != nil { // frozen rows are made when they are written
 				p.Rec.Retain()
@@ -587,7 +591,7 @@ func (r *runner) runShard(ctx context.Context, i int) error {
 			return fmt.Errorf("shard %d: %w", i, err)
 		}
 		full = false
-		s.counts, s.panes, s.open, s.state = t.TakeCounts(), t.TakePanes(), t.Open(), t.Bytes()
+		s.counts, s.panes, s.open, s.state = t.TakeCounts(), t.TakePanes(), t.Held(), t.Bytes()
 		s.tally, s.due = t.TakeTally(), t.Overdue()
 		if !sendTo(ctx, r.snaps, s) {
 			return ctx.Err()
@@ -627,6 +631,7 @@ func (r *runner) write(ctx context.Context) (err error) {
 	}
 	barriers := 0
 	var staged int64
+	full := false // the end of this epoch was asked for
 	for {
 		var e emission
 		select {
@@ -655,14 +660,19 @@ func (r *runner) write(ctx context.Context) (err error) {
 			if !sendTo(ctx, r.seals, s) {
 				return ctx.Err()
 			}
-			barriers, staged = 0, 0
+			barriers, staged, full = 0, 0, false
 			epoch.N++
 			continue
 		}
+		rows := int64(e.batch.NumRows())
 		if err := r.stageBatch(ctx, epoch, stages, e); err != nil {
 			return err
 		}
-		if staged += int64(e.batch.NumRows()); staged > r.job.MaxStageRows {
+		if len(r.job.Outputs[e.port]) == 0 {
+			continue
+		}
+		if staged += rows; staged > r.job.MaxStageRows && !full {
+			full = true // the barrier comes behind what is in the queues already
 			r.waitPublished()
 			select { // end this epoch soon
 			case r.due <- struct{}{}:
@@ -835,6 +845,7 @@ func (r *runner) collect(ctx context.Context, c *cut) ([]ShardPiece, error) {
 			return pieces, fmt.Errorf("shard %d is at barrier %d, the front at %d", s.shard, s.epoch, c.epoch)
 		}
 		pieces = append(pieces, s.pieces...)
+		c.pause = max(c.pause, time.Since(s.stopped))
 		c.open += s.open
 		c.state += s.state
 		c.due += s.due
@@ -885,11 +896,12 @@ func (r *runner) report(cp *Checkpoint, c cut, rows map[string]int64, began time
 		m.overdue.Set(float64(c.due))
 		m.held(c)
 		m.checkpoints.Observe(took.Seconds())
+		m.pause.Observe(c.pause.Seconds())
 		m.ckptBytes.Set(float64(size))
 		m.ckptTime.Set(float64(time.Now().UnixMicro()) / 1e6)
 	}
 	r.job.Log.Debug("checkpoint", "epoch", cp.Epoch, "took", took, "bytes", size)
 	if r.job.OnCheckpoint != nil {
-		r.job.OnCheckpoint(Published{Epoch: cp.Epoch, Splits: cp.Splits, Merged: cp.Merged, Holder: c.holder, Since: c.since, Rows: rows, Open: c.open, Took: took, Bytes: size})
+		r.job.OnCheckpoint(Published{Epoch: cp.Epoch, Splits: cp.Splits, Merged: cp.Merged, Holder: c.holder, Since: c.since, Rows: rows, Open: c.open, Took: took, Pause: c.pause, Bytes: size})
 	}
 }

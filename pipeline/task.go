@@ -111,6 +111,17 @@ func (t *Task) Open() int {
 	return n
 }
 
+// Held returns how many rows of state the chain's operators hold, an open window of a key or, where windows overlap, a slice.
+func (t *Task) Held() int {
+	n := 0
+	for _, op := range t.chain {
+		if w, ok := op.(interface{ Held() int }); ok {
+			n += w.Held()
+		}
+	}
+	return n
+}
+
 // Bytes returns the memory that the chain's operators use for their state.
 func (t *Task) Bytes() int64 {
 	var n int64

@@ -32,14 +32,26 @@ import (
 	source "github.com/tidemark/tidemark/sources/kafka"
 )
 
+// options are what the flags say.
+type options struct {
+	sink, profile string
+	heard, runs   int
+	procs         int
+	lateness      time.Duration
+	intervals     []time.Duration // between checkpoints; the first is compared with
+}
+
 func main() {
-	seconds := flag.String("seconds", "300,900", "event time of the two sizes, `a,b`; 900 are 10.4 million events")
-	sink := flag.String("sink", "none", "none, parquet, or null: read the topic and do nothing with it")
+	var o options
+	seconds := flag.String("seconds", "300,900", "event time of one size, or of two for a slope, `a,b`; 900 are 10.4 million events")
+	flag.StringVar(&o.sink, "sink", "none", "none, parquet, or null: read the topic and do nothing with it")
 	drain := flag.String("drain", "", "be the null consumer of the topic at these `brokers`")
-	heard := flag.Int("heard", 4, "events per result row")
-	runs := flag.Int("runs", 3, "runs of each size; the median counts")
-	procs := flag.Int("procs", 1, "GOMAXPROCS of the engine")
-	profile := flag.String("profile", "", "write a CPU profile of the last run to this `file`")
+	flag.IntVar(&o.heard, "heard", 4, "events per result row")
+	flag.IntVar(&o.runs, "runs", 3, "runs of each size; the median counts")
+	flag.IntVar(&o.procs, "procs", 1, "GOMAXPROCS of the engine")
+	flag.DurationVar(&o.lateness, "lateness", 300*time.Second, "allowed lateness: it decides how many windows are open")
+	intervals := flag.String("checkpoint", "1h", "time between checkpoints; of several, `1h,10s`, each is run and compared with the first")
+	flag.StringVar(&o.profile, "profile", "", "write a CPU profile of the last run to this `file`")
 	flag.Parse()
 	if *drain != "" {
 		if err := consume(*drain); err != nil {
@@ -48,7 +60,15 @@ func main() {
 		}
 		return
 	}
-	if err := run(*seconds, *sink, *heard, *runs, *procs, *profile); err != nil {
+	for _, text := range strings.Split(*intervals, ",") {
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "w1: -checkpoint:", err)
+			os.Exit(2)
+		}
+		o.intervals = append(o.intervals, d)
+	}
+	if err := o.run(*seconds); err != nil {
 		fmt.Fprintln(os.Stderr, "w1:", err)
 		os.Exit(1)
 	}
@@ -59,9 +79,10 @@ type result struct {
 	events           int64
 	cpu, wall        time.Duration
 	mallocs, peakMiB int64
+	checkpoints      string // how many, their longest pause, and what was open
 }
 
-func run(sizes, sink string, heard, runs, procs int, profile string) error {
+func (o options) run(sizes string) error {
 	dir, err := os.MkdirTemp("", "w1")
 	if err != nil {
 		return err
@@ -75,11 +96,11 @@ func run(sizes, sink string, heard, runs, procs int, profile string) error {
 	for _, s := range strings.Split(sizes, ",") {
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 1 {
-			return fmt.Errorf("-seconds %q: want two numbers", sizes)
+			return fmt.Errorf("-seconds %q: want one or two numbers", sizes)
 		}
 		cfg := gen.Default()
-		cfg.Seconds, cfg.Heard = n, heard
-		med, err := size(cfg, bin, dir, sink, runs, procs, profile)
+		cfg.Seconds, cfg.Heard = n, o.heard
+		med, err := o.size(cfg, bin, dir)
 		if err != nil {
 			return err
 		}
@@ -92,11 +113,12 @@ func run(sizes, sink string, heard, runs, procs int, profile string) error {
 	slope := (b.cpu - a.cpu).Seconds() / (float64(b.events-a.events) / 1e6)
 	allocs := float64(b.mallocs-a.mallocs) / float64(b.events-a.events)
 	fmt.Printf("W1 sink=%s r=%d GOMAXPROCS=%d: %.3f CPU-s per million events (slope %d to %d events), %.3f allocations per event\n",
-		sink, heard, procs, slope, a.events, b.events, allocs)
+		o.sink, o.heard, o.procs, slope, a.events, b.events, allocs)
 	return nil
 }
 
-func size(cfg gen.Config, bin, dir, sink string, runs, procs int, profile string) (result, error) {
+// size runs one load with each interval in turn and returns the median with the first.
+func (o options) size(cfg gen.Config, bin, dir string) (result, error) {
 	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(8, "ble"))
 	if err != nil {
 		return result{}, err
@@ -106,18 +128,27 @@ func size(cfg gen.Config, bin, dir, sink string, runs, procs int, profile string
 	if err := load(cfg, broker.ListenAddrs()); err != nil {
 		return result{}, fmt.Errorf("load: %w", err)
 	}
-	var all []result
-	for i := range runs {
-		r, err := engine(bin, dir, broker.ListenAddrs(), sink, procs, want, profile)
-		if err != nil {
-			return result{}, err
+	all := make([][]result, len(o.intervals))
+	for i := range o.runs {
+		for k, every := range o.intervals {
+			r, err := o.engine(bin, dir, broker.ListenAddrs(), every, want)
+			if err != nil {
+				return result{}, err
+			}
+			all[k] = append(all[k], r)
+			fmt.Printf("  %d events, run %d, checkpoint every %v: %.2f CPU-s, %.2f s wall, %.3f us/event, %.3f allocations/event, %d MiB; %s\n",
+				r.events, i+1, every, r.cpu.Seconds(), r.wall.Seconds(), r.cpu.Seconds()*1e6/float64(r.events), float64(r.mallocs)/float64(r.events), r.peakMiB, r.checkpoints)
 		}
-		all = append(all, r)
-		fmt.Printf("  %d events, run %d: %.2f CPU-s, %.2f s wall, %.3f us/event, %.3f allocations/event, %d MiB\n",
-			r.events, i+1, r.cpu.Seconds(), r.wall.Seconds(), r.cpu.Seconds()*1e6/float64(r.events), float64(r.mallocs)/float64(r.events), r.peakMiB)
 	}
-	slices.SortFunc(all, func(a, b result) int { return int(a.cpu - b.cpu) })
-	return all[len(all)/2], nil
+	for k := range all {
+		slices.SortFunc(all[k], func(a, b result) int { return int(a.cpu - b.cpu) })
+		if med := all[k][len(all[k])/2]; k > 0 {
+			base := all[0][len(all[0])/2]
+			fmt.Printf("checkpoint every %v: %.1f %% more CPU than every %v (medians)\n", o.intervals[k],
+				100*(med.cpu.Seconds()/base.cpu.Seconds()-1), o.intervals[0])
+		}
+	}
+	return all[0][len(all[0])/2], nil
 }
 
 // load writes the events to the topic in order of arrival.
@@ -164,22 +195,23 @@ func load(cfg gen.Config, brokers []string) error {
 var (
 	rowsLine = regexp.MustCompile(`rows in (\d+) = aggregated (\d+) \+ late (\d+) \+ dead (\d+)`)
 	used     = regexp.MustCompile(`peak memory (\d+) MiB, allocations (\d+)`)
+	stood    = regexp.MustCompile(`\d+ checkpoints, .*`)
 )
 
-func engine(bin, dir string, brokers []string, sink string, procs int, want gen.Totals, profile string) (result, error) {
-	if sink == "null" {
+func (o options) engine(bin, dir string, brokers []string, every time.Duration, want gen.Totals) (result, error) {
+	if o.sink == "null" {
 		self, err := os.Executable()
 		if err != nil {
 			return result{}, err
 		}
-		return measure(exec.Command(self, "-drain", strings.Join(brokers, ",")), procs, want)
+		return measure(exec.Command(self, "-drain", strings.Join(brokers, ",")), o.procs, want)
 	}
 	out, err := os.MkdirTemp(dir, "run")
 	if err != nil {
 		return result{}, err
 	}
 	sinks := "[]"
-	if sink == "parquet" {
+	if o.sink == "parquet" {
 		sinks = fmt.Sprintf("[{parquet: {dir: %q, partition_by: none}}]", filepath.Join(out, "out"))
 	}
 	job := fmt.Sprintf(`job: w1
@@ -195,7 +227,7 @@ fields:
 event_time: {max_disorder: 120s, quiet_after: never}
 window:
   tumbling: 10s
-  lateness: 300s
+  lateness: %s
   trigger: on_close
   aggregates:
     - {fn: count, as: count}
@@ -205,20 +237,20 @@ window:
     - {fn: last, column: rssi_dbm, as: last}
 normalize: {to: none}
 sinks: %s
-checkpoint: {dir: %q, interval: 1h}
+checkpoint: {dir: %q, interval: %s}
 http: {listen: ""}
 parallelism: {shards: 1, decoders: 1}
-`, strings.Join(brokers, ","), sinks, filepath.Join(out, "state"))
+`, strings.Join(brokers, ","), o.lateness, sinks, filepath.Join(out, "state"), every)
 	file := filepath.Join(out, "job.yaml")
 	if err := os.WriteFile(file, []byte(job), 0o644); err != nil {
 		return result{}, err
 	}
 	args := []string{"run", "-f", file, "--stats"}
-	if profile != "" {
-		args = append(args, "--cpuprofile", profile)
+	if o.profile != "" {
+		args = append(args, "--cpuprofile", o.profile)
 	}
-	r, err := measure(exec.Command(bin, args...), procs, want)
-	if err == nil && sink == "parquet" {
+	r, err := measure(exec.Command(bin, args...), o.procs, want)
+	if err == nil && o.sink == "parquet" {
 		err = compare(filepath.Join(out, "out", "w1"), want)
 	}
 	return r, errors.Join(err, os.RemoveAll(out))
@@ -276,6 +308,7 @@ func measure(cmd *exec.Cmd, procs int, want gen.Totals) (result, error) {
 		r.peakMiB, _ = strconv.ParseInt(string(a[1]), 10, 64)
 		r.mallocs, _ = strconv.ParseInt(string(a[2]), 10, 64)
 	}
+	r.checkpoints = string(stood.Find(b))
 	return r, nil
 }
 

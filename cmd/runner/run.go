@@ -88,6 +88,9 @@ func cmdRun(ctx context.Context, args []string, out streams) error {
 	st.summary(out.stdout)
 	if *stats {
 		printStats(out.stderr)
+		for _, j := range st.snapshot() {
+			fmt.Fprintf(out.stderr, "%s: %d checkpoints, longest pause %.1f ms, at most %d open windows at a barrier\n", j.Job, j.Epoch, j.Pause.Seconds()*1e3, j.most)
+		}
 	}
 	return nil
 }

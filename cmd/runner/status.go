@@ -36,11 +36,13 @@ type jobStatus struct {
 	Splits   []splitStatus    `json:"splits"`
 	Sinks    []sinkStatus     `json:"sinks"`
 	Open     int              `json:"open_windows"`
+	Pause    time.Duration    `json:"longest_pause_ns"` // at a barrier
 	// References are the reference tables in use.
 	References []referenceStatus `json:"references,omitempty"`
 
 	refs   *references
 	counts pipeline.Counts
+	most   int // open windows at any barrier
 }
 
 type splitStatus struct {
@@ -94,6 +96,7 @@ func (j *jobStatus) take(p pipeline.Published) {
 		j.PerSec = float64(j.counts[pipeline.Read]-before) / now.Sub(j.At).Seconds()
 	}
 	j.Epoch, j.At, j.Took, j.Bytes = p.Epoch, now, p.Took, p.Bytes
+	j.Pause, j.most = max(j.Pause, p.Pause), max(j.most, p.Open)
 	j.Rows, j.Holder, j.Open = byFate(j.counts), "", p.Open
 	j.Mark, j.Ingest = markTime(p.Merged.Event), markTime(p.Merged.Ingest)
 	j.Since = markTime(p.Since)
