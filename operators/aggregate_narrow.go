@@ -160,7 +160,7 @@ func (x *extras) beyond(a accumulator, v int64) {
 
 // wide returns the words that the accumulator has in the wide layout: its own, or words
 // filled from them.
-func (a accumulator) wide(row []uint64, words *[maxWide]uint64) []uint64 {
+func (a *accumulator) wide(row []uint64, words *[maxWide]uint64) []uint64 {
 	switch a.op {
 	case accRows32, accNotNull32:
 		words[0] = uint64(uint32(half(row[a.word], a.shift)))

@@ -33,6 +33,7 @@ func (p *program) stateFields(prefix string) []arrow.Field {
 // appendState appends the accumulators of n rows to columns of stateFields. It returns the
 // columns that follow.
 func (p *program) appendState(cols []array.Builder, n int, row func(int) []uint64, x *extras) []array.Builder {
+	words := make([]int64, n)
 	for _, a := range p.accs {
 		switch {
 		case a.op.list():
@@ -53,17 +54,28 @@ func (p *program) appendState(cols []array.Builder, n int, row func(int) []uint6
 			}
 			cols = cols[1:]
 		default:
-			var words [maxWide]uint64
 			for k := range a.op.widen().words() {
-				v := cols[0].(*array.Int64Builder)
-				for i := range n {
-					v.Append(int64(a.wide(row(i), &words)[k]))
-				}
+				a.column(words, k, row)
+				cols[0].(*array.Int64Builder).AppendValues(words, nil)
 				cols = cols[1:]
 			}
 		}
 	}
 	return cols
+}
+
+// column sets words to word k of the wide layout of rows.
+func (a *accumulator) column(words []int64, k int, row func(int) []uint64) {
+	if a.op.widen() == a.op {
+		for i := range words {
+			words[i] = int64(row(i)[a.word+k])
+		}
+		return
+	}
+	var wide [maxWide]uint64
+	for i := range words {
+		words[i] = int64(a.wide(row(i), &wide)[k])
+	}
 }
 
 // restoreState sets the accumulators of a row to those of row i of a checkpoint, whose

@@ -164,14 +164,23 @@ func (w *Window) pieceOf(tab *table, win *window) func(*array.RecordBuilder) {
 	}
 	return func(b *array.RecordBuilder) {
 		b.Reserve(rows.n)
+		groups, keys := b.Field(0).(*array.Uint8Builder), b.Field(1).(*array.BinaryBuilder)
 		var scratch [16]byte
 		for i := range rows.n {
 			key := rows.key(i, &scratch)
-			b.Field(0).(*array.Uint8Builder).UnsafeAppend(pipeline.Group(w.keyer.Hash(key)))
-			b.Field(1).(*array.BinaryBuilder).Append(key)
-			b.Field(2).(*array.BooleanBuilder).UnsafeAppend(fired)
-			b.Field(3).(*array.Int64Builder).UnsafeAppend(due[rows.id(i)])
+			groups.UnsafeAppend(pipeline.Group(w.keyer.Hash(key)))
+			keys.Append(key)
 		}
+		for range rows.n {
+			b.Field(2).(*array.BooleanBuilder).UnsafeAppend(fired)
+		}
+		waits := make([]int64, rows.n)
+		for i := range waits {
+			if len(due) > 0 {
+				waits[i] = due[rows.id(i)]
+			}
+		}
+		b.Field(3).(*array.Int64Builder).AppendValues(waits, nil)
 		words := func(c array.Builder, word int) {
 			for i := range rows.n {
 				c.(*array.Int64Builder).UnsafeAppend(int64(rows.row(i)[word]))
