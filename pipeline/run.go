@@ -734,9 +734,16 @@ func (r *runner) waitPublished() {
 	}
 }
 
+// firstInterval is the longest time from a restart to the first checkpoint.
+const firstInterval = time.Second
+
 // coordinate asks for barriers and turns each into a published checkpoint.
 func (r *runner) coordinate(ctx context.Context, src Source) error {
-	timer := time.NewTimer(r.job.Interval)
+	first := r.job.Interval
+	if r.prev != nil { // what was missed while the job was away is wanted now
+		first = min(first, firstInterval)
+	}
+	timer := time.NewTimer(first)
 	defer timer.Stop()
 	for {
 		select {
