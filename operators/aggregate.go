@@ -43,6 +43,8 @@ import (
 //	               window has more than CollectCap values
 //	rate           increase / (time of the last - time of the first value), per second,
 //	               float64; null where increase is, and when the two times are equal
+//	id_sum, id_xor the sum modulo 2^64 and the exclusive or of the rows' ids (RowID), int64:
+//	               with the count they are the fingerprint of a set of rows
 //
 // Nulls are no values; an aggregate of no values is null, except that count and distinct
 // are 0 and a list is empty. All but collect are the same in whatever order the rows came
@@ -64,7 +66,7 @@ type Aggregate struct {
 const CollectCap = 10_000
 
 // functions lists what Aggregate.Fn can be.
-var functions = [...]string{"count", "sum", "min", "max", "mean", "variance", "first", "last", "distinct", "quantile", "collect", "collect_by_ts", "increase", "rate"}
+var functions = [...]string{"count", "sum", "min", "max", "mean", "variance", "first", "last", "distinct", "quantile", "collect", "collect_by_ts", "increase", "rate", "id_sum", "id_xor"}
 
 // An accumulator takes some words of a row. One fold over a batch updates it for all rows.
 type accumulator struct {
@@ -95,6 +97,8 @@ const (
 	accSum64                    // 1: signed
 	accMin32                    // half: signed
 	accMax32                    // half
+	accIDSum                    // 1: of RowID, modulo 2^64
+	accIDXor                    // 1
 	accCollect                  // 2: list in extras, values seen; ordered by arrival
 	accPoints                   // 2: the same, ordered by time and place
 	accDistinct                 // 1: sketch in extras
@@ -111,6 +115,7 @@ var accOps = [...]struct {
 	accSquareInt: {3, "squares"}, accSquareFloat: {floatSquareWords, "squares"}, accMin: {1, "min"}, accMax: {1, "max"},
 	accFirst: {3, "first"}, accLast: {3, "last"},
 	accRows32: {0, "rows"}, accNotNull32: {0, "n"}, accSum64: {1, "sum"}, accMin32: {0, "min"}, accMax32: {0, "max"},
+	accIDSum: {1, "id_sum"}, accIDXor: {1, "id_xor"},
 	accCollect: {2, "collect"}, accPoints: {2, "points"},
 	accDistinct: {1, "distinct"}, accQuantile: {1, "quantile"},
 }
@@ -282,6 +287,13 @@ func (p *program) compile(rows *arrow.Schema, g Aggregate) (output, error) {
 	acc := func(op accOp) accumulator { return p.acc(rows, accumulator{op: op, col: col, filter: filter}) }
 	if g.Fn == "count" && g.Column == "" {
 		o.acc = acc(accRows)
+		return o, nil
+	}
+	if op, ok := map[string]accOp{"id_sum": accIDSum, "id_xor": accIDXor}[g.Fn]; ok {
+		if g.Column != "" {
+			return o, fmt.Errorf("%s is of the row, not of column %s: leave the column out", g.Fn, g.Column)
+		}
+		o.acc = acc(op)
 		return o, nil
 	}
 	at := rows.FieldIndices(g.Column)

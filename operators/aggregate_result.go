@@ -88,7 +88,7 @@ func (o *output) compute(row []uint64, x *extras) value {
 	}
 	acc := o.acc.wide(row, &words)
 	switch o.fn {
-	case "count":
+	case "count", "id_sum", "id_xor":
 		return value{i: int64(acc[0])}
 	case "sum":
 		return o.sum(acc)

@@ -165,6 +165,9 @@ type WindowConfig struct {
 	Retract    bool              `yaml:"retract"`
 	Key        []string          `yaml:"key"`
 	Aggregates []AggregateConfig `yaml:"aggregates"`
+	// Fingerprints adds _tm_fp_count, _tm_fp_sum and _tm_fp_xor: number, sum and exclusive or
+	// of the ids of a result's rows, by which a row lost or taken twice is found.
+	Fingerprints bool `yaml:"fingerprints"`
 	// Then folds the results into longer windows of the same key; only theirs leave.
 	Then *ThenConfig `yaml:"then"`
 }
@@ -662,6 +665,9 @@ func (c *Config) validateShape(d *document) {
 		if kinds != 1 {
 			bad("then", "say how windows lie by one of tumbling, hopping and cumulate")
 		}
+		if w.Fingerprints {
+			bad("fingerprints", "results of then are not of rows and have none: take one of the two out")
+		}
 		if _, err := time.LoadLocation(t.Zone); err != nil {
 			d.add(d.node("window", "then", "zone"), "window.then.zone", "%q is no time zone, such as Europe/Amsterdam", t.Zone)
 		}
@@ -741,6 +747,10 @@ func (c *Config) aggregates() []operators.Aggregate {
 	var out []operators.Aggregate
 	for _, a := range c.Window.Aggregates {
 		out = append(out, operators.Aggregate(a))
+	}
+	if c.Window.Fingerprints {
+		out = append(out, operators.Aggregate{Fn: "count", As: "_tm_fp_count"},
+			operators.Aggregate{Fn: "id_sum", As: "_tm_fp_sum"}, operators.Aggregate{Fn: "id_xor", As: "_tm_fp_xor"})
 	}
 	return out
 }

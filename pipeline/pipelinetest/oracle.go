@@ -356,6 +356,16 @@ func (w *OracleWindow) Value(fn, column string) string {
 	switch fn {
 	case "count":
 		return strconv.Itoa(len(w.Rows))
+	case "id_sum", "id_xor":
+		var sum, xor uint64
+		for _, r := range w.Rows {
+			sum += rowID(r)
+			xor ^= rowID(r)
+		}
+		if fn == "id_xor" {
+			return strconv.FormatInt(int64(xor), 10)
+		}
+		return strconv.FormatInt(int64(sum), 10)
 	case "collect":
 		arrived := slices.Clone(w.Rows)
 		slices.SortStableFunc(arrived, func(a, b Row) int { return a.arrived - b.arrived })
@@ -464,4 +474,15 @@ func before(a, b Row) bool {
 		return a.Split < b.Split
 	}
 	return a.Offset < b.Offset
+}
+
+// rowID is the id of a row: the finalizer of MurmurHash3 over split and offset, with the
+// constant that ClickHouse's intHash64 begins with.
+func rowID(r Row) uint64 {
+	h := (uint64(r.Split)<<48 + uint64(r.Offset)) ^ 5544725790478674055
+	for _, k := range []uint64{0xff51afd7ed558ccd, 0xc4ceb9fe1a85ec53} {
+		h ^= h >> 33
+		h *= k
+	}
+	return h ^ h>>33
 }

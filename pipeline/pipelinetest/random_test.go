@@ -186,6 +186,9 @@ func (p *plan) aggregates(rng *rand.Rand) []operators.Aggregate {
 			}
 		}
 	}
+	if !p.discard && chance(rng, 2) {
+		p.aggs = append(p.aggs, operators.Aggregate{Fn: "id_sum", As: "id_sum"}, operators.Aggregate{Fn: "id_xor", As: "id_xor"})
+	}
 	return p.aggs
 }
 
