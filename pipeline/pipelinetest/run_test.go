@@ -3,7 +3,6 @@ package pipelinetest_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -260,56 +259,4 @@ func TestRunStops(t *testing.T) {
 		t.Error(err)
 	}
 	checked.AssertSize(t, 0)
-}
-
-// TestCorruptCheckpoint flips bits and cuts files of the newest checkpoint: it is never
-// used; the one before is, or the run refuses to start.
-func TestCorruptCheckpoint(t *testing.T) {
-	input := hashInput()
-	store := pipelinetest.NewMemStore()
-	j := testJob{store: store, src: &pipelinetest.RowSource{Splits: input, Batch: 100, Hold: true}, shards: 2, mem: memory.NewGoAllocator(),
-		out: &pipelinetest.MemSink{Store: store, Name: "out"}, late: &pipelinetest.MemSink{Store: store, Name: "late"}}
-	ctx, cancel := context.WithCancel(t.Context())
-	var newest int64
-	j.published = func(p pipeline.Published) {
-		if newest = p.Epoch; newest == 4 {
-			cancel()
-		}
-	}
-	if err := pipeline.Run(ctx, j.job(t)); err != nil {
-		t.Fatal(err)
-	}
-	c := pipeline.NewCheckpoints(store, 3, memory.NewGoAllocator())
-	good, _, err := c.Load(t.Context())
-	if err != nil || good == nil || good.Epoch != newest {
-		t.Fatalf("newest checkpoint is %d: loaded %+v, %v", newest, good, err)
-	}
-	rng := rand.New(rand.NewPCG(4, 4))
-	names := []string{"CURRENT", fmt.Sprintf("checkpoints/%020d/manifest.json", newest)}
-	for _, f := range good.Files {
-		names = append(names, f.Name)
-	}
-	injected := 0
-	for _, name := range names {
-		for n := range 40 {
-			broken := store.Copy()
-			size := len(store.Object(name))
-			if n%2 == 0 {
-				broken.Corrupt(name, rng.IntN(size*8), false)
-			} else {
-				broken.Corrupt(name, rng.IntN(size), true)
-			}
-			injected++
-			cp, skipped, err := pipeline.NewCheckpoints(broken, 3, memory.NewGoAllocator()).Load(t.Context())
-			switch {
-			case err != nil && !errors.Is(err, pipeline.ErrCheckpoint):
-				t.Errorf("%s: %v", name, err)
-			case err == nil && cp == nil:
-				t.Errorf("%s corrupt: the job would start anew", name)
-			case err == nil && len(skipped) == 0:
-				t.Errorf("%s corrupt: went unnoticed", name)
-			}
-		}
-	}
-	t.Logf("%d corruptions injected, none accepted", injected)
 }
