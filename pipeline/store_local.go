@@ -308,7 +308,8 @@ func (s *LocalStore) makeDir(dir string) error {
 }
 
 // makeRoot makes the directory of the store. Its parents belong to somebody else: those
-// that exist are not touched, and may be unreadable.
+// that exist are not touched, and may be unreadable. A root that is found has its entry
+// synced all the same: the process that made it may have died, or have failed, before.
 func (s *LocalStore) makeRoot(dir string) error {
 	parent := filepath.Dir(dir)
 	err := s.fs.Mkdir(dir)
@@ -318,14 +319,18 @@ func (s *LocalStore) makeRoot(dir string) error {
 		}
 		err = s.fs.Mkdir(dir)
 	}
-	if errors.Is(err, fs.ErrExist) || err != nil && parent == dir {
-		_, err := s.fs.ReadDir(dir)
-		return err
+	found := errors.Is(err, fs.ErrExist) || err != nil && parent == dir
+	if found {
+		_, err = s.fs.ReadDir(dir)
 	}
 	if err != nil {
 		return err
 	}
-	return s.fs.SyncDir(parent)
+	err = s.fs.SyncDir(parent)
+	if found && (errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)) {
+		return nil // nor did one of us make the root there: that ends with this very sync
+	}
+	return err
 }
 
 // clean removes files under .tmp that were last written before a time.

@@ -642,3 +642,25 @@ func TestLocalStoreErrors(t *testing.T) {
 		}
 	}
 }
+
+// TestLocalStoreRoot: the process that made the directory of a store died, or met a fault,
+// before the directory's own entry was durable. The next one finds the directory, and what it
+// writes there is durable all the same.
+func TestLocalStoreRoot(t *testing.T) {
+	for _, fail := range []error{nil, &fs.PathError{Op: "sync", Path: "/", Err: syscall.EIO}} {
+		l := newLossyFS()
+		l.failAt, l.fail = 2, fail // after Mkdir of the root
+		if _, err := NewLocalStore("/data", l.funcs()); err == nil {
+			t.Fatal("the root was made in spite of the fault")
+		}
+		l.dead, l.failAt = false, 0 // another process, the same machine
+		s := openStore(t, "/data", l.funcs())
+		if err := s.Put(t.Context(), "x", []byte("body")); err != nil {
+			t.Fatal(err)
+		}
+		l.crash()
+		if got := content(t, openStore(t, "/data", l.funcs()), "x"); got != "body" {
+			t.Errorf("content after the power loss = %q", got)
+		}
+	}
+}
