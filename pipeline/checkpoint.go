@@ -133,7 +133,8 @@ type Skipped struct {
 // Load returns the checkpoint that counts, nil when the job has none. One that is corrupt
 // is refused, and the newest good one before it is taken: the job is then rewound, and the
 // caller starts a new lineage. Skipped says what was passed over. When every checkpoint is
-// unusable the error wraps ErrCheckpoint.
+// unusable the error wraps ErrCheckpoint. A store that cannot be read says nothing of what is
+// in it: its error is returned, and no checkpoint is passed over.
 func (c *Checkpoints) Load(ctx context.Context) (*Checkpoint, []Skipped, error) {
 	epochs, err := c.epochs(ctx)
 	if err != nil {
@@ -154,6 +155,9 @@ func (c *Checkpoints) Load(ctx context.Context) (*Checkpoint, []Skipped, error) 
 		if err == nil {
 			return cp, nil, nil
 		}
+		if !errors.Is(err, ErrCheckpoint) {
+			return nil, nil, err
+		}
 		skipped = append(skipped, Skipped{cur.Epoch, err})
 	case errors.Is(err, ErrCheckpoint):
 		skipped = append(skipped, Skipped{-1, err})
@@ -168,6 +172,9 @@ func (c *Checkpoints) Load(ctx context.Context) (*Checkpoint, []Skipped, error) 
 		cp, err := c.read(ctx, epochs[i], "")
 		if err == nil {
 			return cp, skipped, nil
+		}
+		if !errors.Is(err, ErrCheckpoint) {
+			return nil, nil, err
 		}
 		skipped = append(skipped, Skipped{epochs[i], err})
 	}
@@ -219,8 +226,11 @@ func (c *Checkpoints) read(ctx context.Context, epoch int64, want string) (*Chec
 		return fmt.Errorf("checkpoint %d: %w: %w", epoch, ErrCheckpoint, err)
 	}
 	b, err := c.store.GetRange(ctx, dir+"/manifest.json", 0, -1)
-	if err != nil {
+	if errors.Is(err, ErrNotExist) {
 		return nil, bad(err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint %d: %w", epoch, err)
 	}
 	if want != "" && sum(b) != want {
 		return nil, bad(errors.New("manifest.json is not the one that CURRENT names"))
@@ -244,7 +254,7 @@ func (c *Checkpoints) read(ctx context.Context, epoch int64, want string) (*Chec
 	for _, f := range m.Files {
 		b, err := c.verified(ctx, f)
 		if err != nil {
-			return nil, bad(err)
+			return nil, fmt.Errorf("checkpoint %d: %w", epoch, err)
 		}
 		if !strings.HasPrefix(f.Name, dir+"/") {
 			continue
@@ -256,15 +266,45 @@ func (c *Checkpoints) read(ctx context.Context, epoch int64, want string) (*Chec
 	return cp, nil
 }
 
+// verified reads a file of a checkpoint. One that is missing or not as it was written wraps
+// ErrCheckpoint; one that cannot be read now does not.
 func (c *Checkpoints) verified(ctx context.Context, f FileRef) ([]byte, error) {
 	b, err := c.store.GetRange(ctx, f.Name, 0, -1)
+	if errors.Is(err, ErrNotExist) {
+		return nil, fmt.Errorf("%w: %w", ErrCheckpoint, err)
+	}
 	if err != nil {
 		return nil, err
 	}
 	if int64(len(b)) != f.Size || sum(b) != f.Sum {
-		return nil, fmt.Errorf("%s: content does not match its checksum", f.Name)
+		return nil, fmt.Errorf("%w: %s: content does not match its checksum", ErrCheckpoint, f.Name)
 	}
 	return b, nil
+}
+
+// Lineage returns the highest lineage that CURRENT and the names of state files tell of. A
+// job that is rewound must rise above it, not above that of the checkpoint it is rewound to:
+// when that lies before an earlier rewind, the next number is taken already.
+func (c *Checkpoints) Lineage(ctx context.Context) (uint16, error) {
+	var highest uint16
+	cur, err := c.current(ctx)
+	switch {
+	case err == nil:
+		highest = cur.Lineage
+	case !errors.Is(err, ErrNotExist) && !errors.Is(err, ErrCheckpoint):
+		return 0, err
+	}
+	objects, err := c.store.List(ctx, stateDir+"/")
+	if err != nil {
+		return 0, fmt.Errorf("state: %w", err)
+	}
+	for _, o := range objects {
+		text, _, _ := strings.Cut(path.Base(o.Name), "-")
+		if n, err := strconv.ParseUint(text, 10, 16); err == nil {
+			highest = max(highest, uint16(n))
+		}
+	}
+	return highest, nil
 }
 
 // Pieces reads the state of a checkpoint, piece by piece. Records are lent.
@@ -280,7 +320,7 @@ func (c *Checkpoints) Pieces(ctx context.Context, cp *Checkpoint, piece func(Pie
 		}
 		b, err := c.verified(ctx, f)
 		if err != nil {
-			return fmt.Errorf("checkpoint %d: %w: %w", cp.Epoch, ErrCheckpoint, err)
+			return fmt.Errorf("checkpoint %d: %w", cp.Epoch, err)
 		}
 		if err := c.readPieces(b, refs, piece); err != nil {
 			return fmt.Errorf("checkpoint %d: %s: %w", cp.Epoch, f.Name, err)
@@ -488,6 +528,9 @@ func (c *Checkpoints) Prune(ctx context.Context, cp *Checkpoint) error {
 		}
 		keepDir[epochDir(epochs[i])] = true
 		b, err := c.store.GetRange(ctx, epochDir(epochs[i])+"/manifest.json", 0, -1)
+		if err != nil && !errors.Is(err, ErrNotExist) {
+			return fmt.Errorf("prune checkpoints: %w", err) // what it needs is not known
+		}
 		var m manifest
 		if err != nil || json.Unmarshal(b, &m) != nil {
 			continue // corrupt: Load passes over it as well

@@ -238,7 +238,11 @@ func (r *runner) prepare(ctx context.Context) error {
 		}
 		r.lineage, r.epoch, r.seed = cp.Lineage, cp.Epoch+1, cp.Seed
 		if len(skipped) > 0 { // rewound: what is done again is not what was done
-			if r.lineage++; r.lineage == 0 {
+			taken, err := r.job.Checkpoints.Lineage(ctx)
+			if err != nil {
+				return err
+			}
+			if r.lineage = max(r.lineage, taken) + 1; r.lineage == 0 {
 				return errors.New("the job was rewound 65,535 times: lineages are used up")
 			}
 		}

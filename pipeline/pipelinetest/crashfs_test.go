@@ -230,3 +230,53 @@ func TestCrashStatesNegative(t *testing.T) {
 	}
 	t.Logf("scoreboard: negative_controls_failed=%d", noticed)
 }
+
+// TestRewoundTwice: the first checkpoint of a new lineage is corrupt in its turn, so that the
+// job goes back to one from before the first rewind. Its epochs are in files of the second
+// lineage already: it takes the third.
+func TestRewoundTwice(t *testing.T) {
+	x := newExplorer(t.Context(), 0, "")
+	disk := pipelinetest.NewDisk()
+	r := diskRun{disk: disk, input: x.input, batch: 10, pace: 2, shards: 1, fault: pipelinetest.DieAt(600, pipelinetest.DiskCall.Changes)}
+	if err := r.run(t.Context()); !errors.Is(err, pipelinetest.ErrPowerLoss) {
+		t.Fatal(err)
+	}
+	if !x.rewind(disk) {
+		t.Fatal("no checkpoint to go back to")
+	}
+	for n := 60; newestLineage(t, r.disk) < 2; n += 10 { // until just behind the first epoch of lineage 2
+		r.disk, r.pace, r.fault = disk.Lost(), 5, pipelinetest.DieAt(n, pipelinetest.DiskCall.Changes)
+		if err := r.run(t.Context()); !errors.Is(err, pipelinetest.ErrPowerLoss) {
+			t.Fatal(err)
+		}
+	}
+	if !x.rewind(r.disk) {
+		t.Fatal("no checkpoint to go back to")
+	}
+	r.fault, r.batch, r.pace = nil, 7, 3 // other cuts: other rows under the same names
+	if err := r.run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if v := judge(t.Context(), r.disk.Lost(), x.want, true); v.bad() {
+		t.Errorf("%+v", v)
+	}
+	if n := newestLineage(t, r.disk); n != 3 {
+		t.Errorf("lineage %d after two rewinds, want 3", n)
+	}
+}
+
+// newestLineage returns the newest lineage that has visible files.
+func newestLineage(t *testing.T, disk *pipelinetest.Disk) (newest uint16) {
+	store, err := pipeline.NewLocalStore(diskDir, disk.FS(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := readPublished(t.Context(), store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		newest = max(newest, f.lineage)
+	}
+	return newest
+}
