@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"syscall"
@@ -41,14 +42,15 @@ parallelism: {shards: 2, decoders: 2}
 
 // TestKilled kills the program with SIGKILL ten times in the middle of its work, each time
 // starts it again, and then wants the very rows of an independent count: none missing,
-// none twice, not a file too many.
+// none twice, not a file too many. Every other time it waits for the first new file, to see
+// how long that takes from the start of the process.
 func TestKilled(t *testing.T) {
 	if testing.Short() {
 		t.Skip("kills processes for some seconds")
 	}
-	events, kills := 60_000, 10
+	events, kills, rate := 60_000, 10, "9000"
 	if os.Getenv("TIDEMARK_NIGHTLY") != "" {
-		events, kills = 1_500_000, 250
+		events, kills, rate = 1_200_000, 600, "2200"
 	}
 	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(3, "kill"))
 	if err != nil {
@@ -73,7 +75,7 @@ func TestKilled(t *testing.T) {
 	// The feed goes on while the job is killed and started again.
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	feed := program(ctx, dir, "produce", "--brokers", brokers, "--topic", "kill", "--csv", csvFile, "--time", "time", "--key", "key", "--rate", "15000")
+	feed := program(ctx, dir, "produce", "--brokers", brokers, "--topic", "kill", "--csv", csvFile, "--time", "time", "--key", "key", "--rate", rate)
 	var fed bytes.Buffer
 	feed.Stdout, feed.Stderr = &fed, &fed
 	if err := feed.Start(); err != nil {
@@ -81,14 +83,25 @@ func TestKilled(t *testing.T) {
 	}
 	rng := rand.New(rand.NewPCG(10, 10))
 	file := job(false)
+	var recovery []time.Duration
 	for n := range kills {
+		before := len(publishedFiles(t, dir))
 		p := program(ctx, dir, "run", "-f", file)
 		var out bytes.Buffer
 		p.Stdout, p.Stderr = &out, &out
+		began := time.Now()
 		if err := p.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Duration(250+rng.IntN(350)) * time.Millisecond)
+		if n%2 == 1 {
+			for len(publishedFiles(t, dir)) == before && time.Since(began) < 10*time.Second {
+				time.Sleep(2 * time.Millisecond)
+			}
+			recovery = append(recovery, time.Since(began))
+			time.Sleep(time.Duration(rng.IntN(200)) * time.Millisecond)
+		} else {
+			time.Sleep(time.Duration(250+rng.IntN(350)) * time.Millisecond)
+		}
 		if err := p.Process.Signal(syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
@@ -118,6 +131,32 @@ func TestKilled(t *testing.T) {
 		t.Errorf("%d late rows, want %d", n, want.late)
 	}
 	t.Logf("%d kills survived: %d windows, %d late rows, nothing missing, nothing twice", kills, len(want.windows), want.late)
+	slices.Sort(recovery)
+	at := func(percent int) float64 { return recovery[(len(recovery)-1)*percent/100].Seconds() }
+	t.Logf("scoreboard: kills=%d recovery_p50_s=%.3f recovery_p95_s=%.3f", kills, at(50), at(95))
+	if at(95) > 3 {
+		t.Errorf("from a start to the first new row: %v, want at most 3 s in 95 of 100 starts", recovery)
+	}
+}
+
+// publishedFiles returns the visible files of the job.
+func publishedFiles(t *testing.T, dir string) []string {
+	files, err := filepath.Glob(filepath.Join(dir, "out", "kill", "*", "*", "*.parquet"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// TestKilledNegative: rows that are lost or there twice are seen by the comparison.
+func TestKilledNegative(t *testing.T) {
+	want := killWant(killInput(2000), 3).windows
+	for what, got := range map[string][]string{"a row is lost": want[1:], "a row is there twice": append([]string{want[0]}, want...)} {
+		if diffLines(got, want) == "" {
+			t.Errorf("%s: not noticed", what)
+		}
+	}
+	t.Log("scoreboard: negative_controls_failed=2")
 }
 
 func killInput(n int) []pipelinetest.Row {
