@@ -43,6 +43,7 @@ type how struct {
 	restart int // a clean stop, and on from its checkpoint
 	crash   int
 	stall   int  // a split has no more rows for a while, a shard does nothing
+	jump    int  // the wall clock of a tick jumps by hours, either way
 	direct  bool // what the front sends is worked off at once
 	wrong   string
 }
@@ -54,6 +55,7 @@ const (
 	wrongTwice   = "a batch is folded twice"
 	wrongPublish = "publish before the checkpoint"
 	wrongOffsets = "offsets from before the snapshot"
+	wrongClock   = "the wall clock tells when a split is quiet"
 )
 
 // arrival is something that the front was told, in order: what the oracle is told too.
@@ -94,6 +96,9 @@ type machine struct {
 	still   int     // the shard that does nothing, -1 for none
 	now     int64
 
+	jumps    int   // of the wall clock
+	least    int64 // that it showed
+	most     int64
 	arrivals []arrival
 	at       map[int64]int // arrivals before the barrier of an epoch
 	wronged  bool
@@ -302,7 +307,15 @@ func (m *machine) step() {
 		return
 	case m.queued() < mostQueued && m.chance(m.tick):
 		m.now += m.rng.Int64N(20)
+		if m.chance(m.jump) {
+			m.now += m.rng.Int64N(24*3600_000_000) - 12*3600_000_000
+			m.jumps++
+		}
+		m.least, m.most = min(m.least, m.now), max(m.most, m.now)
 		must(m.front.Tick(m.now))
+		if m.wrong == wrongClock {
+			must(m.front.LogEnd(simSplit(m.rng.IntN(len(m.input))), m.now, false))
+		}
 	case m.chance(m.barrier) && m.commit == nil:
 		m.cut()
 	case m.chance(m.stall):

@@ -180,6 +180,7 @@ func TestRunSurvives(t *testing.T) {
 		total += kills
 	}
 	t.Logf("%d kills survived", total)
+	t.Logf("scoreboard: kills=%d", total)
 }
 
 // TestRunAligned: splits of very different length and speed are read side by side by event

@@ -67,3 +67,47 @@ func TestSimulatorNegative(t *testing.T) {
 		}
 	}
 }
+
+// TestClockJumps moves the wall clock of the ticks forward and back by up to twelve hours,
+// among crashes: it wakes and delays, and decides nothing, so the final rows are the oracle's,
+// which knows no clock.
+func TestClockJumps(t *testing.T) {
+	jumps, passed, runs := 0, int64(0), 0
+	for seed := range seeds(t, 60, 1500) {
+		p, h := simCase(seed)
+		h.tick, h.jump = 3, 2
+		m := runMachine(p, h, seed)
+		report(t, "TestClockJumps", seed, p, m)
+		if t.Failed() {
+			return
+		}
+		runs, jumps, passed = runs+1, jumps+m.jumps, passed+m.most-m.least
+	}
+	if runs > 50 && jumps < 10*runs {
+		t.Errorf("%d jumps in %d runs prove little", jumps, runs)
+	}
+	t.Logf("%d runs, %d jumps of the wall clock", runs, jumps)
+	t.Logf("scoreboard: simulated_hours=%d", passed/3600_000_000)
+}
+
+// TestClockJumpsNegative: a wall clock that decides when a split is quiet changes rows, and
+// that is noticed.
+func TestClockJumpsNegative(t *testing.T) {
+	noticed, of := 0, 0
+	for seed := range uint64(120) {
+		p, h := simCase(seed)
+		if p.spec.QuietAfter == pipeline.MaxTicks || len(p.input) < 2 {
+			continue // nothing is quiet there
+		}
+		h.tick, h.jump, h.wrong = 3, 2, wrongClock
+		of++
+		if m := runMachine(p, h, seed); len(m.bad) > 0 {
+			noticed++
+		}
+	}
+	if noticed*3 < of || of < 10 {
+		t.Errorf("%s: noticed in %d of %d runs", wrongClock, noticed, of)
+	}
+	t.Logf("%s: noticed in %d of %d runs", wrongClock, noticed, of)
+	t.Log("scoreboard: negative_controls_failed=1")
+}
