@@ -17,16 +17,18 @@ check:
 
 test: check
 	$(GO) test -race -shuffle=on ./...
-	$(GO) test -tags crash -run TestCrashPoints ./cmd/runner
+	$(GO) test -tags crash -run TestCrashPoints ./cmd/runner ./sinks/clickhouse
 
 integration:
 	cd integration && $(GO) test -count=1 -timeout 20m ./...
 
 FUZZ ?= 60s
-# The release gate: more seeds, more kills, a month of days, every fuzzer for a while.
+# The release gate: more seeds, more kills, power losses, ruined files and failing disks, a
+# month of days, every fuzzer for a while. Lines "scoreboard: name=value" hold the figures.
 nightly: test integration
-	TIDEMARK_NIGHTLY=1 $(GO) test -count=1 -timeout 120m -v -run 'TestRandom|TestSimulator|TestOneHash|TestMonth|TestRunSurvives|TestCorruptCheckpoint' ./pipeline/pipelinetest
+	TIDEMARK_NIGHTLY=1 $(GO) test -count=1 -timeout 120m -v -run 'TestRandom|TestSimulator|TestOneHash|TestMonth|TestRunSurvives|TestCorrupt|TestCrashStates|TestDiskFaults|TestClockJumps|TestStalledSink' ./pipeline/pipelinetest
 	TIDEMARK_NIGHTLY=1 $(GO) test -count=1 -timeout 60m -v -run TestKilled ./cmd/runner
+	TIDEMARK_NIGHTLY=1 $(GO) test -count=1 -timeout 60m -v -tags crash -run TestCrashPoints ./cmd/runner ./sinks/clickhouse
 	@set -e; grep -rl '^func Fuzz' --include=*_test.go . | xargs -n1 dirname | sort -u | while read dir; do \
 	  for f in $$($(GO) test -list '^Fuzz' $$dir | grep ^Fuzz); do \
 	    echo "== $$f in $$dir"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZ) $$dir; done; done
