@@ -282,6 +282,21 @@ func (c *Checkpoints) verified(ctx context.Context, f FileRef) ([]byte, error) {
 	return b, nil
 }
 
+// Confirm makes a checkpoint durable that CURRENT does not name. Its manifest is written last,
+// and the process that wrote it may have died before its name was on the disk: the job must
+// not publish what a power loss could still make it forget.
+func (c *Checkpoints) Confirm(ctx context.Context, cp *Checkpoint) error {
+	name := epochDir(cp.Epoch) + "/manifest.json"
+	b, err := c.store.GetRange(ctx, name, 0, -1)
+	if err == nil {
+		err = c.store.Put(ctx, name, b)
+	}
+	if err != nil {
+		return fmt.Errorf("checkpoint %d: %w", cp.Epoch, err)
+	}
+	return nil
+}
+
 // Lineage returns the highest lineage that CURRENT and the names of state files tell of. A
 // job that is rewound must rise above it, not above that of the checkpoint it is rewound to:
 // when that lies before an earlier rewind, the next number is taken already.

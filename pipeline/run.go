@@ -238,6 +238,9 @@ func (r *runner) prepare(ctx context.Context) error {
 		}
 		r.lineage, r.epoch, r.seed = cp.Lineage, cp.Epoch+1, cp.Seed
 		if len(skipped) > 0 { // rewound: what is done again is not what was done
+			if err := r.job.Checkpoints.Confirm(ctx, cp); err != nil {
+				return err
+			}
 			taken, err := r.job.Checkpoints.Lineage(ctx)
 			if err != nil {
 				return err

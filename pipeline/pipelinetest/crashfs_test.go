@@ -231,6 +231,31 @@ func TestCrashStatesNegative(t *testing.T) {
 	t.Logf("scoreboard: negative_controls_failed=%d", noticed)
 }
 
+// TestCrashStatesUnsynced: a process dies just before the nth sync of a name in a checkpoint,
+// the next one goes on from what it finds, and then the power fails. The fifth is the one of
+// the first manifest, which no CURRENT names.
+func TestCrashStatesUnsynced(t *testing.T) {
+	for n := 5; n <= int(nightly(5, 40)); n++ {
+		x := newExplorer(t.Context(), 32, "")
+		disk := pipelinetest.NewDisk()
+		r := diskRun{disk: disk, input: x.input, batch: 10, stage: 8, shards: 1} // every epoch has rows
+		r.fault = pipelinetest.DieAt(n, func(c pipelinetest.DiskCall) bool {
+			return c.Op == "syncdir" && strings.HasPrefix(c.Path, diskDir+"/checkpoints/")
+		})
+		if err := r.run(t.Context()); err != nil && !errors.Is(err, pipelinetest.ErrPowerLoss) {
+			t.Fatal(err)
+		}
+		r.fault, r.batch = nil, 7 // other cuts: other rows under the same names
+		if err := r.run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if x.explore(history{seed: uint64(n), disk: disk}); x.violations() > 0 {
+			t.Errorf("death before sync %d: %s", n, x.text)
+		}
+		t.Logf("scoreboard: crash_states=%d violations=%d", x.states, x.violations())
+	}
+}
+
 // TestRewoundTwice: the first checkpoint of a new lineage is corrupt in its turn, so that the
 // job goes back to one from before the first rewind. Its epochs are in files of the second
 // lineage already: it takes the third.

@@ -2,6 +2,7 @@ package pipelinetest_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -82,7 +83,9 @@ type diskRun struct {
 	input [][]pipelinetest.Row
 	batch int
 	// pace is the number of source events between two checkpoints, 0 for any.
-	pace   int
+	pace int
+	// stage is the number of staged rows that ends an epoch, 0 for one that none has.
+	stage  int64
 	shards int
 	fault  func(pipelinetest.DiskCall) error
 	wrong  string
@@ -253,7 +256,7 @@ func (r diskRun) run(ctx context.Context) error {
 		Checkpoints:  pipeline.NewCheckpoints(store, 2, mem),
 		Interval:     pace.interval(),
 		StopTimeout:  10 * time.Second,
-		MaxStageRows: 1000,
+		MaxStageRows: cmp.Or(r.stage, 1000),
 		Log:          slog.New(slog.DiscardHandler),
 		OnCheckpoint: pace.published,
 	})
