@@ -336,7 +336,8 @@ func (r *runner) run(ctx context.Context, src Source) error {
 		r.busy.Unlock()
 		r.freed.Broadcast()
 	})
-	g.Go(func() error { return r.read(ctx, gctx, src) })
+	from := r.prev // the coordinator may have replaced it before read begins
+	g.Go(func() error { return r.read(ctx, gctx, src, from) })
 	for _, dec := range r.decoders {
 		g.Go(func() error { return r.decode(gctx, dec) })
 	}
@@ -358,15 +359,15 @@ func (r *runner) run(ctx context.Context, src Source) error {
 
 // read takes events from the source, in order, until ctx is done. It numbers splits in the
 // order in which the front will announce them.
-func (r *runner) read(ctx, hard context.Context, src Source) error {
+func (r *runner) read(ctx, hard context.Context, src Source, from *Checkpoint) error {
 	defer close(r.ordered)
 	defer close(r.work)
 	rctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(hard, cancel)()
 	index := map[Split]int32{}
-	if r.prev != nil {
-		for i, s := range r.prev.Splits {
+	if from != nil {
+		for i, s := range from.Splits {
 			index[s.Split] = int32(i)
 		}
 	}

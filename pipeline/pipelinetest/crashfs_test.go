@@ -190,8 +190,8 @@ func (x *explorer) before(disk *pipelinetest.Disk, h history, counted int64) err
 // TestCrashStates lets the power fail after every step of the job's history on a disk:
 // what is found is a checkpoint that counted, and the job ends with the oracle's rows.
 func TestCrashStates(t *testing.T) {
-	x := newExplorer(t.Context(), int(nightly(4, 1024)), "")
-	for seed := range seeds(t, 4, 60) {
+	x := newExplorer(t.Context(), int(nightly(3, 1024)), "")
+	for seed := range seeds(t, 3, 60) {
 		h, err := x.play(seed, int(seed)%4, seed%3 == 2)
 		if err != nil {
 			t.Fatalf("seed %d: %v", seed, err)

@@ -75,7 +75,7 @@ func (f diskFault) inject(n int) (fault func(pipelinetest.DiskCall) error, hit f
 func TestDiskFaults(t *testing.T) {
 	x := newExplorer(t.Context(), 0, "")
 	injected, total := map[string]int{}, 0
-	for seed := range seeds(t, 260, 5200) {
+	for seed := range seeds(t, 182, 5200) {
 		f := diskFaults[seed%uint64(len(diskFaults))]
 		hit, err := x.fault(f, seed, "")
 		if err != nil {
