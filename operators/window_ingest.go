@@ -111,9 +111,17 @@ func (w *Window) collect(in pipeline.Batch, r int32, win *window, time int64) {
 		if added || win.delta {
 			row[w.maxEventWord()] = 1 << 63 // MinTicks
 		}
-		due := pipeline.AddTicks(w.mark, w.cfg.EmitDelay)
+		now := w.mark
+		if now == pipeline.MinTicks { // some split has delivered nothing yet
+			now = in.Ingest.Own[r]
+		}
+		due := pipeline.AddTicks(now, w.cfg.EmitDelay)
 		row[rowHead] |= headPending
-		win.pending = append(win.pending, wait{id, due})
+		at := len(win.pending)
+		for at > 0 && win.pending[at-1].due > due {
+			at--
+		}
+		win.pending = slices.Insert(win.pending, at, wait{id, due})
 		w.due = min(w.due, due)
 	}
 	row[w.maxEventWord()] = uint64(max(int64(row[w.maxEventWord()]), time))

@@ -178,6 +178,11 @@ func TestIngestModel(t *testing.T) {
 				t.Errorf("seed %d: %d windows are open after the end", seed, n)
 			}
 			r.done()
+			for _, l := range r.out {
+				if strings.Contains(l, "emitted_at=-") { // ingest times begin at 1000
+					t.Errorf("seed %d try %d: emitted before any row came: %s", seed, try, l)
+				}
+			}
 			for at, v := range want {
 				if line := fmt.Sprintf("count=%d sum=%d", v[0], v[1]); r.final[at] != line {
 					t.Errorf("seed %d try %d: %s: got %s, want %s", seed, try, at, r.final[at], line)

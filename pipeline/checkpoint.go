@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"path"
 	"slices"
 	"strconv"
@@ -21,8 +22,9 @@ import (
 	"github.com/tidemark/tidemark/pipeline/crash"
 )
 
-// CheckpointFormat is the version of the files below; a reader refuses a higher one.
-const CheckpointFormat = 1
+// CheckpointFormat is the version of the files below; a reader refuses a higher one. 1 had the
+// object CURRENT in place of the commits.
+const CheckpointFormat = 2
 
 // ErrCheckpoint says that a checkpoint cannot be used.
 var ErrCheckpoint = errors.New("checkpoint unusable")
@@ -43,6 +45,8 @@ type Checkpoint struct {
 	Pieces   []PieceRef
 	// Files are the files that the checkpoint consists of, state included.
 	Files []FileRef
+	// Last says that the job stops with it: its lease ends.
+	Last bool
 }
 
 // ended tells whether every split was bounded and was read to its end.
@@ -85,22 +89,16 @@ type manifest struct {
 	Files   []FileRef  `json:"files"`
 }
 
-// current is the object CURRENT: which checkpoint counts. It is replaced as a whole.
-type current struct {
-	Epoch   int64  `json:"epoch"`
-	Lineage uint16 `json:"lineage"`
-	Sum     string `json:"manifest_xxh64"`
-}
-
 const (
-	currentName    = "CURRENT"
+	commitsDir     = "commits"
+	currentName    = "CURRENT" // of format 1
 	checkpointsDir = "checkpoints"
 	stateDir       = "state"
 )
 
 // Checkpoints reads and writes the checkpoints of one job:
 //
-//	CURRENT                               which one counts
+//	commits/<n>                           the newest says which one counts, and who owns the job
 //	checkpoints/<epoch>/manifest.json     checksums, pieces of state, marks
 //	checkpoints/<epoch>/splits.arrow      positions, marks, counts
 //	checkpoints/<epoch>/moves.arrow       marks that no row moved
@@ -113,6 +111,9 @@ type Checkpoints struct {
 	store Store
 	keep  int
 	mem   memory.Allocator
+
+	lease Lease
+	at    int64 // number of the newest commit that was seen
 }
 
 // NewCheckpoints keeps the newest keep checkpoints, at least 1.
@@ -130,55 +131,36 @@ type Skipped struct {
 	Err   error
 }
 
-// Load returns the checkpoint that counts, nil when the job has none. One that is corrupt
-// is refused, and the newest good one before it is taken: the job is then rewound, and the
-// caller starts a new lineage. Skipped says what was passed over. When every checkpoint is
-// unusable the error wraps ErrCheckpoint. A store that cannot be read says nothing of what is
-// in it: its error is returned, and no checkpoint is passed over.
+// Load returns the checkpoint that counts, nil when the job has none. Its lineage is the one to
+// go on with. A checkpoint that is corrupt is refused, and the newest good one before it is
+// taken: the job is then rewound, and the caller starts a new lineage. Skipped says what was
+// passed over. When every checkpoint is unusable the error wraps ErrCheckpoint. A store that
+// cannot be read says nothing of what is in it: its error is returned, and no checkpoint is
+// passed over; nor is one that a newer program wrote (ErrNewer).
 func (c *Checkpoints) Load(ctx context.Context) (*Checkpoint, []Skipped, error) {
-	epochs, err := c.epochs(ctx)
+	candidates, skipped, err := c.candidates(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	var skipped []Skipped
-	cur, err := c.current(ctx)
-	switch {
-	case errors.Is(err, ErrNotExist) && len(epochs) == 0:
-		return nil, nil, nil
-	case err != nil && !errors.Is(err, ErrNotExist) && !errors.Is(err, ErrCheckpoint):
-		return nil, nil, err
-	case err == nil:
-		cp, err := c.read(ctx, cur.Epoch, cur.Sum)
-		if err == nil && cp.Lineage != cur.Lineage {
-			err = fmt.Errorf("checkpoint %d: %w: %s names lineage %d, it is of %d", cur.Epoch, ErrCheckpoint, currentName, cur.Lineage, cp.Lineage)
-		}
-		if err == nil {
-			return cp, nil, nil
-		}
-		if !errors.Is(err, ErrCheckpoint) {
-			return nil, nil, err
-		}
-		skipped = append(skipped, Skipped{cur.Epoch, err})
-	case errors.Is(err, ErrCheckpoint):
-		skipped = append(skipped, Skipped{-1, err})
-	default: // never published: the first checkpoint was cut short, or CURRENT was removed
-		skipped = append(skipped, Skipped{-1, fmt.Errorf("%s: %w", currentName, err)})
-	}
-	for i := len(epochs) - 1; i >= 0; i-- {
-		// Newer than CURRENT: never published, its receipts were never given to a sink.
-		if cur != nil && epochs[i] >= cur.Epoch {
+	refused := map[int64]bool{}
+	for _, e := range candidates {
+		if refused[e.Epoch] {
 			continue
 		}
-		cp, err := c.read(ctx, epochs[i], "")
+		cp, err := c.read(ctx, e.Epoch, e.Sum)
+		if err == nil && e.Sum != "" && cp.Lineage > e.Lineage {
+			err = fmt.Errorf("checkpoint %d: %w: it was committed for lineage %d, it is of %d", e.Epoch, ErrCheckpoint, e.Lineage, cp.Lineage)
+		}
 		if err == nil {
+			cp.Lineage = max(cp.Lineage, e.Lineage)
 			return cp, skipped, nil
 		}
 		if !errors.Is(err, ErrCheckpoint) {
 			return nil, nil, err
 		}
-		skipped = append(skipped, Skipped{epochs[i], err})
+		skipped, refused[e.Epoch] = append(skipped, Skipped{e.Epoch, err}), true
 	}
-	if cur == nil && !errors.Is(skipped[0].Err, ErrCheckpoint) {
+	if len(skipped) == 0 || c.at == 0 && errors.Is(skipped[0].Err, ErrNotExist) {
 		return nil, skipped, nil // no checkpoint was ever complete
 	}
 	var all []error
@@ -186,6 +168,53 @@ func (c *Checkpoints) Load(ctx context.Context) (*Checkpoint, []Skipped, error) 
 		all = append(all, s.Err)
 	}
 	return nil, skipped, fmt.Errorf("%w: none of %d is whole; restore the directory from a copy, or remove it to start anew: %w", ErrCheckpoint, len(skipped), errors.Join(all...))
+}
+
+// candidates returns what Load may use, the best first: what the newest commit names and, in
+// case that is not whole, what the ones before name, then what no commit names any more.
+// Commits that cannot be read may have named manifests newer than those of the others. A
+// manifest that no commit names has no checksum.
+func (c *Checkpoints) candidates(ctx context.Context) (out []commit, skipped []Skipped, err error) {
+	epochs, err := c.epochs(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	numbers, err := c.commits(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	below := int64(math.MaxInt64) // of the manifests that are not among the candidates yet
+	unnamed := func(from int64) {
+		for _, epoch := range slices.Backward(epochs) {
+			if epoch >= from && epoch < below {
+				out = append(out, commit{Epoch: epoch})
+			}
+		}
+		below = min(below, from)
+	}
+	for _, n := range slices.Backward(numbers) {
+		e, err := c.commit(ctx, n)
+		switch {
+		case errors.Is(err, ErrCheckpoint):
+			skipped = append(skipped, Skipped{-1, err})
+			continue
+		case err != nil:
+			return nil, nil, err
+		case len(out) == 0 && len(skipped) > 0:
+			unnamed(e.Epoch + 1)
+		case e.Epoch == 0 && len(out) == 0:
+			return nil, nil, nil
+		}
+		below = min(below, e.Epoch)
+		if e.Epoch > 0 {
+			out = append(out, e)
+		}
+	}
+	if len(numbers) == 0 && len(epochs) > 0 { // the first checkpoint was cut short, or the commits were removed
+		skipped = append(skipped, Skipped{-1, fmt.Errorf("%s: %w", commitsDir, ErrNotExist)})
+	}
+	unnamed(0)
+	return out, skipped, nil
 }
 
 func (c *Checkpoints) epochs(ctx context.Context) ([]int64, error) {
@@ -206,19 +235,6 @@ func (c *Checkpoints) epochs(ctx context.Context) ([]int64, error) {
 	return epochs, nil
 }
 
-func (c *Checkpoints) current(ctx context.Context) (*current, error) {
-	b, err := c.store.GetRange(ctx, currentName, 0, -1)
-	if err != nil {
-		return nil, err
-	}
-	var cur current
-	err = json.Unmarshal(b, &cur)
-	if again, merr := json.Marshal(cur); err != nil || merr != nil || !bytes.Equal(again, b) {
-		return nil, fmt.Errorf("%w: %s is not as it was written", ErrCheckpoint, currentName)
-	}
-	return &cur, nil
-}
-
 // read reads and verifies one checkpoint with all its files.
 func (c *Checkpoints) read(ctx context.Context, epoch int64, want string) (*Checkpoint, error) {
 	dir := epochDir(epoch)
@@ -233,14 +249,14 @@ func (c *Checkpoints) read(ctx context.Context, epoch int64, want string) (*Chec
 		return nil, fmt.Errorf("checkpoint %d: %w", epoch, err)
 	}
 	if want != "" && sum(b) != want {
-		return nil, bad(errors.New("manifest.json is not the one that CURRENT names"))
+		return nil, bad(errors.New("manifest.json is not the one that was committed"))
 	}
 	var m manifest
 	if err := json.Unmarshal(b, &m); err != nil {
 		return nil, bad(fmt.Errorf("manifest.json: %w", err))
 	}
 	if m.Format > CheckpointFormat {
-		return nil, bad(fmt.Errorf("format %d is newer than this program's %d", m.Format, CheckpointFormat))
+		return nil, fmt.Errorf("checkpoint %d: %w: it has format %d, this program knows up to %d: run the version that wrote it, or a later one", epoch, ErrNewer, m.Format, CheckpointFormat)
 	}
 	if m.Epoch != epoch {
 		return nil, bad(fmt.Errorf("manifest.json is of epoch %d", m.Epoch))
@@ -282,7 +298,7 @@ func (c *Checkpoints) verified(ctx context.Context, f FileRef) ([]byte, error) {
 	return b, nil
 }
 
-// Confirm makes a checkpoint durable that CURRENT does not name. Its manifest is written last,
+// Confirm makes a checkpoint durable that no commit names. Its manifest is written last,
 // and the process that wrote it may have died before its name was on the disk: the job must
 // not publish what a power loss could still make it forget.
 func (c *Checkpoints) Confirm(ctx context.Context, cp *Checkpoint) error {
@@ -297,17 +313,21 @@ func (c *Checkpoints) Confirm(ctx context.Context, cp *Checkpoint) error {
 	return nil
 }
 
-// Lineage returns the highest lineage that CURRENT and the names of state files tell of. A
+// Lineage returns the highest lineage that commits and the names of state files tell of. A
 // job that is rewound must rise above it, not above that of the checkpoint it is rewound to:
 // when that lies before an earlier rewind, the next number is taken already.
 func (c *Checkpoints) Lineage(ctx context.Context) (uint16, error) {
 	var highest uint16
-	cur, err := c.current(ctx)
-	switch {
-	case err == nil:
-		highest = cur.Lineage
-	case !errors.Is(err, ErrNotExist) && !errors.Is(err, ErrCheckpoint):
+	numbers, err := c.commits(ctx)
+	if err != nil {
 		return 0, err
+	}
+	for _, n := range numbers {
+		e, err := c.commit(ctx, n)
+		if err != nil && !errors.Is(err, ErrCheckpoint) {
+			return 0, err
+		}
+		highest = max(highest, e.Lineage)
 	}
 	objects, err := c.store.List(ctx, stateDir+"/")
 	if err != nil {
@@ -397,11 +417,11 @@ func (c *Checkpoints) Write(ctx context.Context, cp *Checkpoint, prev *Checkpoin
 		return fmt.Errorf("checkpoint %d: %w", cp.Epoch, err)
 	}
 	crash.At("checkpoint.manifest")
-	cur, err := json.Marshal(current{Epoch: cp.Epoch, Lineage: cp.Lineage, Sum: sum(b)})
-	if err != nil {
-		return fmt.Errorf("checkpoint %d: %w", cp.Epoch, err)
+	e := c.lease.entry(cp.Epoch, cp.Lineage, sum(b), cp.Epoch+1)
+	if cp.Last {
+		e.Until = 0
 	}
-	if err := c.store.Put(ctx, currentName, cur); err != nil {
+	if err := c.append(ctx, e); err != nil {
 		return fmt.Errorf("checkpoint %d: %w", cp.Epoch, err)
 	}
 	crash.At("checkpoint.current")
@@ -524,7 +544,7 @@ func (c *counter) Write(p []byte) (int, error) {
 // Prune removes checkpoints beyond the newest keep, and state that none of those needs.
 // It never touches what cp, the one that counts, refers to.
 func (c *Checkpoints) Prune(ctx context.Context, cp *Checkpoint) error {
-	epochs, err := c.epochs(ctx)
+	kept, err := c.history(ctx)
 	if err != nil {
 		return err
 	}
@@ -532,17 +552,10 @@ func (c *Checkpoints) Prune(ctx context.Context, cp *Checkpoint) error {
 	for _, f := range cp.Files {
 		needed[f.Name] = true
 	}
-	kept := 0
 	keepDir := map[string]bool{}
-	for i := len(epochs) - 1; i >= 0; i-- {
-		if epochs[i] > cp.Epoch {
-			continue // left by a run that died before CURRENT named it: not kept
-		}
-		if kept++; kept > c.keep {
-			continue
-		}
-		keepDir[epochDir(epochs[i])] = true
-		b, err := c.store.GetRange(ctx, epochDir(epochs[i])+"/manifest.json", 0, -1)
+	for _, epoch := range kept {
+		keepDir[epochDir(epoch)] = true
+		b, err := c.store.GetRange(ctx, epochDir(epoch)+"/manifest.json", 0, -1)
 		if err != nil && !errors.Is(err, ErrNotExist) {
 			return fmt.Errorf("prune checkpoints: %w", err) // what it needs is not known
 		}
@@ -563,12 +576,46 @@ func (c *Checkpoints) Prune(ctx context.Context, cp *Checkpoint) error {
 			if needed[o.Name] || keepDir[path.Dir(o.Name)] {
 				continue
 			}
+			if !c.lease.Sure && epochOf(o.Name) > cp.Epoch {
+				continue // perhaps of a process that has just taken the job over
+			}
 			if err := c.store.Delete(ctx, o.Name); err != nil {
 				return fmt.Errorf("prune checkpoints: %w", err)
 			}
 		}
 	}
-	return nil
+	return c.pruneCommits(ctx)
+}
+
+// history returns the newest epochs that are kept: those that commits name, without the ones
+// that the job was rewound over, then what was written before the oldest commit.
+func (c *Checkpoints) history(ctx context.Context) ([]int64, error) {
+	epochs, err := c.epochs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	numbers, err := c.commits(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var kept []int64
+	below := int64(math.MaxInt64)
+	for _, n := range slices.Backward(numbers) {
+		e, err := c.commit(ctx, n)
+		if err != nil && !errors.Is(err, ErrCheckpoint) {
+			return nil, err
+		}
+		if err == nil && e.Epoch > 0 && e.Epoch < below {
+			below = e.Epoch
+			kept = append(kept, e.Epoch)
+		}
+	}
+	for _, epoch := range slices.Backward(epochs) {
+		if epoch < below {
+			kept = append(kept, epoch)
+		}
+	}
+	return kept[:min(len(kept), c.keep)], nil
 }
 
 // The small tables of a checkpoint.

@@ -118,6 +118,9 @@ func TestStateOfSeveralSchemas(t *testing.T) {
 			}
 		}
 	}
+	if _, err := c.Take(t.Context(), Lease{}, nil, 1); err != nil {
+		t.Fatal(err)
+	}
 	first := &Checkpoint{Job: "j", Lineage: 1, Epoch: 1}
 	write(first, nil, piece("a", 1, 1), piece("then_a", 2, 2), piece("b", 1, 3), piece("then_b", 2, 4))
 	second := &Checkpoint{Job: "j", Lineage: 1, Epoch: 2}

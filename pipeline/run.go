@@ -33,6 +33,7 @@ type Job struct {
 	// Decoders is the number of goroutines that decode.
 	Decoders    int
 	Checkpoints *Checkpoints
+	Lease       Lease
 	Interval    time.Duration // between checkpoints
 	// StopTimeout bounds the last checkpoint after a stop was asked for.
 	StopTimeout time.Duration
@@ -214,14 +215,6 @@ func Run(ctx context.Context, job Job) error {
 // prepare restores the last checkpoint, publishes its receipts once more and builds the
 // parts of the job.
 func (r *runner) prepare(ctx context.Context) error {
-	cp, skipped, err := r.job.Checkpoints.Load(ctx)
-	if err != nil {
-		return err
-	}
-	for _, s := range skipped {
-		r.job.Log.Error("checkpoint passed over", "epoch", s.Epoch, "err", s.Err)
-	}
-	r.prev, r.lineage, r.epoch, r.seed = cp, 1, 1, rand.Uint64()
 	for p := range numPorts {
 		r.outs = append(r.outs, r.job.Outputs[p]...)
 	}
@@ -232,23 +225,11 @@ func (r *runner) prepare(ctx context.Context) error {
 		}
 		byName[o.Name] = o
 	}
+	cp, err := r.claim(ctx)
+	if err != nil {
+		return err
+	}
 	if cp != nil {
-		if cp.Job != r.job.Name {
-			return fmt.Errorf("the checkpoint directory holds job %q, this is %q: give each job a directory of its own", cp.Job, r.job.Name)
-		}
-		r.lineage, r.epoch, r.seed = cp.Lineage, cp.Epoch+1, cp.Seed
-		if len(skipped) > 0 { // rewound: what is done again is not what was done
-			if err := r.job.Checkpoints.Confirm(ctx, cp); err != nil {
-				return err
-			}
-			taken, err := r.job.Checkpoints.Lineage(ctx)
-			if err != nil {
-				return err
-			}
-			if r.lineage = max(r.lineage, taken) + 1; r.lineage == 0 {
-				return errors.New("the job was rewound 65,535 times: lineages are used up")
-			}
-		}
 		for _, rc := range cp.Receipts {
 			o, ok := byName[rc.Sink]
 			if !ok {
@@ -266,6 +247,43 @@ func (r *runner) prepare(ctx context.Context) error {
 		}
 	}
 	return r.build(ctx)
+}
+
+// claim loads the last checkpoint and takes the job over with it.
+func (r *runner) claim(ctx context.Context) (*Checkpoint, error) {
+	for {
+		cp, skipped, err := r.job.Checkpoints.Load(ctx)
+		if err != nil {
+			return nil, err
+		}
+		r.prev, r.lineage, r.seed = cp, 1, rand.Uint64()
+		if cp != nil {
+			if cp.Job != r.job.Name {
+				return nil, fmt.Errorf("the checkpoint directory holds job %q, this is %q: give each job a directory of its own", cp.Job, r.job.Name)
+			}
+			r.lineage, r.seed = cp.Lineage, cp.Seed
+		}
+		if cp != nil && len(skipped) > 0 { // rewound: what is done again is not what was done
+			if err := r.job.Checkpoints.Confirm(ctx, cp); err != nil {
+				return nil, err
+			}
+			taken, err := r.job.Checkpoints.Lineage(ctx)
+			if err != nil {
+				return nil, err
+			}
+			if r.lineage = max(r.lineage, taken) + 1; r.lineage == 0 {
+				return nil, errors.New("the job was rewound 65,535 times: lineages are used up")
+			}
+		}
+		r.epoch, err = r.job.Checkpoints.Take(ctx, r.job.Lease, cp, r.lineage)
+		if errors.Is(err, errMoved) && ctx.Err() == nil {
+			continue // the process that runs the job was faster by one checkpoint
+		}
+		for _, s := range skipped {
+			r.job.Log.Error("checkpoint passed over", "epoch", s.Epoch, "err", s.Err)
+		}
+		return cp, err
+	}
 }
 
 func (r *runner) build(ctx context.Context) error {
@@ -345,7 +363,8 @@ func (r *runner) run(ctx context.Context, src Source) error {
 	for i := range r.tasks {
 		g.Go(func() error { return r.runShard(gctx, i) })
 	}
-	g.Go(func() error { return r.write(gctx) })
+	first := r.epoch // the front goes on to the next ones
+	g.Go(func() error { return r.write(gctx, first) })
 	g.Go(func() error { return r.coordinate(gctx, src) })
 	err := g.Wait()
 	if err != nil && r.job.Metrics != nil {
@@ -624,7 +643,7 @@ func (r *runner) own(b Batch) (Batch, error) {
 
 // write owns the stages: it writes what shards and front emit, and seals an epoch when
 // every shard's barrier has come.
-func (r *runner) write(ctx context.Context) (err error) {
+func (r *runner) write(ctx context.Context, first int64) (err error) {
 	stages := map[string]*stage{}
 	defer func() {
 		for _, s := range stages {
@@ -633,10 +652,7 @@ func (r *runner) write(ctx context.Context) (err error) {
 			}
 		}
 	}()
-	epoch := Epoch{Job: r.job.Name, Lineage: r.lineage, N: 1}
-	if r.prev != nil {
-		epoch.N = r.prev.Epoch + 1
-	}
+	epoch := Epoch{Job: r.job.Name, Lineage: r.lineage, N: first}
 	barriers := 0
 	var staged int64
 	full := false // the end of this epoch was asked for
@@ -802,7 +818,7 @@ func (r *runner) checkpoint(ctx context.Context, src Source, c cut, began time.T
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	cp := &Checkpoint{Job: r.job.Name, Lineage: r.lineage, Epoch: c.epoch, Seed: r.seed, Splits: c.splits, Merged: c.merged, Moves: c.moves, Gaps: c.gaps}
+	cp := &Checkpoint{Job: r.job.Name, Lineage: r.lineage, Epoch: c.epoch, Seed: r.seed, Splits: c.splits, Merged: c.merged, Moves: c.moves, Gaps: c.gaps, Last: c.final}
 	rows := map[string]int64{}
 	for i, st := range s.stages {
 		receipt, err := st.st.Prepare(ctx, cp.Merged)

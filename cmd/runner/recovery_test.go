@@ -3,10 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -116,15 +113,18 @@ func TestRecovery(t *testing.T) {
 
 // checkpointAt returns the epoch of the checkpoint that counts, 0 for none.
 func checkpointAt(t *testing.T, dir string) int64 {
-	b, err := os.ReadFile(filepath.Join(dir, "CURRENT"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0
-	}
-	var cur struct{ Epoch int64 }
-	if err := errors.Join(err, json.Unmarshal(b, &cur)); err != nil {
+	store, err := pipeline.NewLocalStore(dir, pipeline.DefaultFS())
+	if err != nil {
 		t.Fatal(err)
 	}
-	return cur.Epoch
+	cp, _, err := pipeline.NewCheckpoints(store, 1, memory.DefaultAllocator).Load(t.Context())
+	switch {
+	case err != nil:
+		t.Fatal(err)
+	case cp == nil:
+		return 0
+	}
+	return cp.Epoch
 }
 
 // stateRows counts the rows of state in the checkpoint that counts.

@@ -84,6 +84,15 @@ func checkpointed(t *testing.T) (*pipelinetest.MemStore, int64) {
 	return store, newest
 }
 
+// lastCommit names the newest commit.
+func lastCommit(t *testing.T, store pipeline.Store) string {
+	commits, err := store.List(t.Context(), "commits/")
+	if err != nil || len(commits) == 0 {
+		t.Fatalf("%d commits, %v", len(commits), err)
+	}
+	return commits[len(commits)-1].Name
+}
+
 func manifestName(epoch int64) string {
 	return fmt.Sprintf("checkpoints/%020d/manifest.json", epoch)
 }
@@ -127,12 +136,13 @@ func accepted(t *testing.T, store pipeline.Store, file string, known map[int64]*
 	return ""
 }
 
-// TestCorruptCheckpoint ruins every file of the newest checkpoint, CURRENT included, in
+// TestCorruptCheckpoint ruins every file of the newest checkpoint, its commit included, in
 // many ways: it is never used; an older one that is whole is, or the run refuses to start.
 func TestCorruptCheckpoint(t *testing.T) {
 	store, newest := checkpointed(t)
 	known := loaded(t, store, newest)
-	names := []string{"CURRENT", manifestName(newest)}
+	last := lastCommit(t, store)
+	names := []string{last, manifestName(newest)}
 	for _, f := range known[newest].Files {
 		names = append(names, f.Name)
 	}
@@ -141,7 +151,7 @@ func TestCorruptCheckpoint(t *testing.T) {
 	for _, name := range names {
 		b := store.Object(name)
 		most := int(nightly(200, 12_000))
-		if name == "CURRENT" {
+		if name == last {
 			most = 8 * len(b)
 		}
 		all = append(all, corruptions(rng, name, b, most)...)
@@ -183,19 +193,19 @@ func swaps(known map[int64]*pipeline.Checkpoint, name string) (others []string) 
 	return others
 }
 
-// TestCorruptCheckpointNegative ruins the manifest and makes its checksum in CURRENT fit, as
+// TestCorruptCheckpointNegative ruins the manifest and makes its checksum in the commit fit, as
 // a loader without checksums would see it: that such a checkpoint is used is noticed.
 func TestCorruptCheckpointNegative(t *testing.T) {
 	store, newest := checkpointed(t)
 	known := loaded(t, store, newest)
-	name := manifestName(newest)
+	name, last := manifestName(newest), lastCommit(t, store)
 	good := store.Object(name)
 	hash := func(b []byte) []byte { return fmt.Appendf(nil, "%016x", xxhash.Sum64(b)) }
 	ruined := corruptions(rand.New(rand.NewPCG(4, 5)), name, good, 400)
 	used := 0
 	for _, c := range ruined {
 		forged := store.Copy()
-		for name, b := range map[string][]byte{name: c.body, "CURRENT": bytes.Replace(store.Object("CURRENT"), hash(good), hash(c.body), 1)} {
+		for name, b := range map[string][]byte{name: c.body, last: bytes.Replace(store.Object(last), hash(good), hash(c.body), 1)} {
 			if err := forged.Put(t.Context(), name, b); err != nil {
 				t.Fatal(err)
 			}

@@ -233,7 +233,7 @@ func TestCrashStatesNegative(t *testing.T) {
 
 // TestCrashStatesUnsynced: a process dies just before the nth sync of a name in a checkpoint,
 // the next one goes on from what it finds, and then the power fails. The fifth is the one of
-// the first manifest, which no CURRENT names.
+// the first manifest, which no commit names.
 func TestCrashStatesUnsynced(t *testing.T) {
 	for n := 5; n <= int(nightly(5, 40)); n++ {
 		x := newExplorer(t.Context(), 32, "")

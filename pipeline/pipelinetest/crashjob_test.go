@@ -96,7 +96,7 @@ const (
 	wrongDirSync   = "directories are not synced"
 	wrongFileSync  = "files are not synced"
 	wrongSyncAgain = "a sync that failed is tried again"
-	wrongCurrent   = "CURRENT before the manifest"
+	wrongCurrent   = "the commit before the manifest"
 	wrongEarly     = "publish before the checkpoint"
 )
 
@@ -135,7 +135,7 @@ func (f stubbornFile) Sync() error {
 	return f.File.Sync()
 }
 
-// hastyStore writes CURRENT before the manifest that it names.
+// hastyStore makes a commit before the manifest that it names.
 type hastyStore struct {
 	pipeline.Store
 	manifest func() error
@@ -146,7 +146,11 @@ func (s *hastyStore) Put(ctx context.Context, name string, body []byte) error {
 		s.manifest = func() error { return s.Store.Put(ctx, name, body) }
 		return nil
 	}
-	err := s.Store.Put(ctx, name, body)
+	return s.Store.Put(ctx, name, body)
+}
+
+func (s *hastyStore) PutIfAbsent(ctx context.Context, name string, body []byte) error {
+	err := s.Store.PutIfAbsent(ctx, name, body)
 	if s.manifest != nil {
 		err = errors.Join(err, s.manifest())
 		s.manifest = nil
@@ -254,6 +258,7 @@ func (r diskRun) run(ctx context.Context) error {
 		Front:   pipeline.FrontConfig{Bound: diskBound, QuietAfter: pipeline.MaxTicks, MaxAhead: pipeline.MaxTicks, Align: pipeline.MaxTicks},
 		Shards:  r.shards, Decoders: 1,
 		Checkpoints:  pipeline.NewCheckpoints(store, 2, mem),
+		Lease:        pipeline.Lease{Sure: r.batch%2 == 0},
 		Interval:     pace.interval(),
 		StopTimeout:  10 * time.Second,
 		MaxStageRows: cmp.Or(r.stage, 1000),

@@ -74,13 +74,15 @@ type arrival struct {
 type machine struct {
 	plan
 	how
-	rng     *rand.Rand
-	mem     *memory.CheckedAllocator
-	store   *pipelinetest.MemStore
-	out     *pipelinetest.MemSink
-	late    *pipelinetest.MemSink
-	durable int64 // the epoch of the checkpoint that counts
-	seed    uint64
+	rng   *rand.Rand
+	mem   *memory.CheckedAllocator
+	store *pipelinetest.MemStore
+	// checkpoints of the process that runs
+	checkpoints *pipeline.Checkpoints
+	out         *pipelinetest.MemSink
+	late        *pipelinetest.MemSink
+	durable     int64 // the epoch of the checkpoint that counts
+	seed        uint64
 
 	// What a crash takes.
 	front   *pipeline.Front
@@ -181,8 +183,8 @@ func (m *machine) chance(n int) bool { return n > 0 && m.rng.IntN(n) == 0 }
 // start loads the newest checkpoint, publishes its receipts again and builds everything.
 func (m *machine) start() {
 	ctx := context.Background()
-	checkpoints := pipeline.NewCheckpoints(m.store, 2, m.mem)
-	cp, skipped, err := checkpoints.Load(ctx)
+	m.checkpoints = pipeline.NewCheckpoints(m.store, 2, m.mem)
+	cp, skipped, err := m.checkpoints.Load(ctx)
 	must(err)
 	m.at[0] = 0
 	if cp == nil && m.durable > 0 || cp != nil && cp.Epoch < m.durable {
@@ -195,9 +197,12 @@ func (m *machine) start() {
 		m.newest[s] = pipeline.MinTicks
 	}
 	m.still = -1
+	lineage := uint16(1)
 	if cp != nil {
-		m.durable, m.epoch = cp.Epoch, cp.Epoch+1
+		m.durable, lineage = cp.Epoch, cp.Lineage
 	}
+	m.epoch, err = m.checkpoints.Take(ctx, pipeline.Lease{Owner: "machine", Sure: true}, cp, lineage)
+	must(err)
 	m.visible()
 	m.arrivals = m.arrivals[:m.at[m.durable]]
 	shards := 1 + m.rng.IntN(m.how.shards)
@@ -217,7 +222,7 @@ func (m *machine) start() {
 		for _, r := range cp.Receipts {
 			must(map[string]pipeline.Sink{"out": m.out, "late": m.late}[r.Sink].Publish(ctx, r.Receipt))
 		}
-		must(checkpoints.Pieces(ctx, cp, func(ref pipeline.PieceRef, p pipeline.Piece) error {
+		must(m.checkpoints.Pieces(ctx, cp, func(ref pipeline.PieceRef, p pipeline.Piece) error {
 			for i, s := range m.shards {
 				if err := s.task.Restore(ref.Op, p, func(g uint8) bool { return pipeline.ShardOf(g, shards) == i }); err != nil {
 					return err
@@ -449,7 +454,6 @@ func (m *machine) advance() bool {
 	}
 	ctx := context.Background()
 	sinks := []*pipelinetest.MemSink{m.out, m.late}
-	checkpoints := pipeline.NewCheckpoints(m.store, 2, m.mem)
 	step := c.step
 	c.step++
 	if m.wrong == wrongPublish { // 2 after 3 and 4
@@ -468,7 +472,7 @@ func (m *machine) advance() bool {
 		}
 	case 2:
 		must(c.unchanged())
-		must(checkpoints.Write(ctx, c.cp, m.prev, c.pieces))
+		must(m.checkpoints.Write(ctx, c.cp, m.prev, c.pieces))
 		m.durable = c.cp.Epoch
 		c.release()
 	case 3, 4:
@@ -479,7 +483,7 @@ func (m *machine) advance() bool {
 			}
 		}
 	case 5:
-		must(checkpoints.Prune(ctx, c.cp))
+		must(m.checkpoints.Prune(ctx, c.cp))
 		m.prev, m.commit = c.cp, nil
 	}
 	return true

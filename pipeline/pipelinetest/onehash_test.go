@@ -236,7 +236,12 @@ func (h *hashRun) cut(epoch int64) *pipeline.Checkpoint {
 			cp.Splits[split].Counts.Add(c)
 		}
 	}
-	h.must(pipeline.NewCheckpoints(h.store, 2, h.mem).Write(h.t.Context(), cp, nil, pieces))
+	checkpoints := pipeline.NewCheckpoints(h.store, 2, h.mem)
+	_, _, err := checkpoints.Load(h.t.Context())
+	h.must(err)
+	_, err = checkpoints.Take(h.t.Context(), pipeline.Lease{Sure: true}, nil, 1)
+	h.must(err)
+	h.must(checkpoints.Write(h.t.Context(), cp, nil, pieces))
 	for _, p := range pieces {
 		p.Rec.Release()
 	}
