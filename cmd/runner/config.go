@@ -786,7 +786,14 @@ func (c *Config) sessionConfig(seed uint64) operators.SessionConfig {
 func (c *Config) rollupConfig() operators.RollupConfig {
 	then := *c
 	then.Window = c.Window.last()
-	return operators.RollupConfig{Shape: then.windowConfig(0).Shape, Aggregates: then.aggregates()}
+	return operators.RollupConfig{Shape: c.resultShape(), Aggregates: then.aggregates()}
+}
+
+// resultShape says how the windows lie whose results leave; of no meaning with sessions.
+func (c *Config) resultShape() operators.Shape {
+	then := *c
+	then.Window = c.Window.last()
+	return then.windowConfig(0).Shape
 }
 
 // prefixed puts a word before every error that is joined in err.
@@ -868,6 +875,47 @@ func (c *Config) horizon() int64 {
 		longest = pipeline.AddTicks(longest, pipeline.Ticks(c.EventTime.MaxOffline))
 	}
 	return pipeline.AddTicks(longest, pipeline.Ticks(c.Window.Lateness+c.Window.MaxAge))
+}
+
+// complete says by how much the mark is past a time column of the results at most when a row
+// comes out, negative when nobody knows, and the grid on which its values lie.
+func (c *Config) complete(column string) (after, step, offset int64) {
+	last := c.Window.last()
+	shape := c.resultShape()
+	ends := column == "window_end" || column == "end_time"
+	starts := column == "window_start" || column == "start_time" || column == "time"
+	endless := last.Session != nil && last.Session.MaxLength == Length(pipeline.MaxTicks)
+	if last.Global || endless || c.Window.Trigger == operators.OnIngest || !starts && !ends {
+		return -1, 0, 0
+	}
+	switch {
+	case last.Session != nil: // bounds are withdrawn for as long as the session grows
+		after = int64(last.Session.MaxLength)
+	case starts:
+		after = shape.Size
+	}
+	switch {
+	case last.Session != nil:
+	case shape.Zone != nil && starts: // a day may have an hour more
+		after = pipeline.AddTicks(after, pipeline.Ticks(24*time.Hour))
+	case shape.Zone != nil:
+	case shape.Kind == operators.Cumulate && starts:
+		step, offset = shape.Size, shape.Offset
+	case starts:
+		step, offset = shape.Slide, shape.Offset
+	default:
+		step, offset = shape.Slide, pipeline.AddTicks(shape.Offset, shape.Size)
+	}
+	if s := c.Window.Session; s != nil && s.Touch == operators.TouchMerge { // kept for one tick more
+		after = pipeline.AddTicks(after, 1)
+	}
+	if ms := pipeline.Ticks(time.Millisecond); c.Normalize.To == "ocsf" && (step == 0 || step%ms != 0 || offset%ms != 0) {
+		after, step = pipeline.AddTicks(after, ms), 0 // events have whole milliseconds
+	}
+	if c.EventTime.Scope == ScopeKey {
+		after = pipeline.AddTicks(after, pipeline.Ticks(c.EventTime.MaxOffline))
+	}
+	return pipeline.AddTicks(after, pipeline.Ticks(c.Window.Lateness)), step, offset
 }
 
 // shape says how the windows lie, in words.

@@ -40,6 +40,40 @@ func TestConfigProblems(t *testing.T) {
 	}
 }
 
+// TestComplete: by how much the mark passes a time column before a row comes out.
+func TestComplete(t *testing.T) {
+	const s = int64(1e6)
+	for _, c := range []struct {
+		window, rest, column string
+		after, step, offset  int64
+	}{
+		{"{tumbling: 10s, lateness: 5s, offset: 3s}", "", "time", 15 * s, 10 * s, 3 * s},
+		{"{tumbling: 10s, lateness: 5s, offset: 3s}", "", "end_time", 5 * s, 10 * s, 13 * s},
+		{"{tumbling: 10s}", "", "last_event_time", -1, 0, 0},
+		{"{hopping: {size: 10s, slide: 2s}}", "", "time", 10 * s, 2 * s, 0},
+		{"{cumulate: {size: 10s, step: 2s}}", "", "time", 10 * s, 10 * s, 0},
+		{"{cumulate: {size: 10s, step: 2s}}", "", "end_time", 0, 2 * s, 10 * s},
+		{"{tumbling: 24h, zone: Europe/Berlin}", "normalize: {to: none}", "window_start", 48 * 3600 * s, 0, 0},
+		{"{tumbling: 24h, zone: Europe/Berlin}", "normalize: {to: none}", "window_end", 0, 0, 0},
+		{"{session: {gap: 1m, max_length: 2h}, lateness: 1s}", "normalize: {to: none}", "window_start", 7201 * s, 0, 0},
+		{"{session: {gap: 1m, max_length: 2h, touch: merge}}", "", "end_time", 7200*s + 1 + 1000, 0, 0},
+		{"{session: {gap: 1m, max_length: none}}", "", "time", -1, 0, 0},
+		{"{global: true, early: {every: 1h}}", "normalize: {to: none}", "window_start", -1, 0, 0},
+		{"{tumbling: 10s, trigger: on_ingest}", "", "time", -1, 0, 0},
+		{"{tumbling: 10s}", "event_time: {scope: key, max_offline: 1h}", "time", 3610 * s, 10 * s, 0},
+		{"{tumbling: 10s, trigger: on_close, lateness: 1s, then: {tumbling: 1m, aggregates: [{fn: count, as: count}]}}", "", "time", 61 * s, 60 * s, 0},
+	} {
+		text := fmt.Sprintf("job: j\nfeed: ble\nsource: {kafka: {brokers: [h:1], topic: t}}\nwindow: %s\n%s\nsinks: [{parquet: {dir: out}}]\n", c.window, c.rest)
+		cfg, err := parseConfig("job.yaml", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if after, step, offset := cfg.complete(c.column); after != c.after || step != c.step || offset != c.offset {
+			t.Errorf("%s by %s: after %d, step %d, offset %d; want %d, %d, %d", c.window, c.column, after, step, offset, c.after, c.step, c.offset)
+		}
+	}
+}
+
 // TestSecretsStayHidden puts a canary into every secret of a job file and looks for it in
 // every way in which a configuration can be shown.
 func TestSecretsStayHidden(t *testing.T) {

@@ -300,6 +300,8 @@ func (p *plan) sink(sc SinkConfig, port pipeline.Port, checkpoints pipeline.Stor
 // no revisions: their tables only grow.
 func (p *plan) clickhouse(cfg clickhouse.Config, port pipeline.Port) (clickhouse.Config, *arrow.Schema) {
 	switch port {
+	case pipeline.Out:
+		cfg.CompleteAfter, cfg.CompleteStep, cfg.CompleteOffset = p.cfg.complete(cfg.TimeColumn)
 	case pipeline.Delta:
 		cfg.Table, cfg.Append = cfg.Table+"_late_delta", true
 	case pipeline.Late:

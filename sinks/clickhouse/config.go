@@ -60,6 +60,15 @@ type Config struct {
 	// TTLDays removes rows so many days after TimeColumn; 0 keeps them.
 	TTLDays int `yaml:"ttl_days"`
 
+	// CompleteAfter is by how much the mark is past TimeColumn at most when a row comes out,
+	// in ticks; negative: nobody knows. CompleteStep and CompleteOffset say on which grid
+	// the values of TimeColumn lie; a step of 0 is none.
+	CompleteAfter  int64 `yaml:"-"`
+	CompleteStep   int64 `yaml:"-"`
+	CompleteOffset int64 `yaml:"-"`
+	// CommitEvery bounds how often an epoch without rows is recorded, because its mark rose.
+	CommitEvery time.Duration `yaml:"commit_every"`
+
 	// BlockRows is the number of rows of an INSERT.
 	BlockRows int `yaml:"block_rows"`
 	// AttemptTimeout bounds one request.
@@ -81,6 +90,8 @@ func DefaultConfig() Config {
 		Create:         "auto",
 		PartitionBy:    pipeline.PartitionMonth,
 		TimeColumn:     "time",
+		CompleteAfter:  -1,
+		CommitEvery:    time.Minute,
 		BlockRows:      100_000,
 		AttemptTimeout: 60 * time.Second,
 		DedupWindow:    10_000,
@@ -137,6 +148,12 @@ func (c Config) Validate() error {
 	}
 	if c.TTLDays < 0 {
 		bad("ttl_days %d: want 0 for none, or more", c.TTLDays)
+	}
+	if c.CommitEvery < 0 {
+		bad("commit_every %s: must not be negative; 0 records every epoch whose mark rose", c.CommitEvery)
+	}
+	if c.CompleteStep < 0 {
+		bad("complete step %d: must not be negative", c.CompleteStep)
 	}
 	if c.BlockRows < 1 || c.BlockRows > MaxBlockRows {
 		bad("block_rows %d: want 1 to %d", c.BlockRows, MaxBlockRows)

@@ -5,12 +5,32 @@ import (
 	"slices"
 	"strings"
 
+	ch "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/tidemark/tidemark/pipeline"
 )
 
-const commitsTable = "tm_commits"
+const (
+	commitsTable = "tm_commits"
+	completeView = "tm_complete"
+)
+
+// commitColumns are the columns of tm_commits, in order.
+var commitColumns = []ch.ColumnNameAndType{
+	{Name: "job", Type: "String"},
+	{Name: "table_name", Type: "String"},
+	{Name: "lineage", Type: "UInt16"},
+	{Name: "epoch", Type: "UInt64"},
+	{Name: "blocks", Type: "UInt32"},
+	{Name: "row_count", Type: "UInt64"},
+	{Name: "hash", Type: "String"},
+	{Name: "min_time", Type: "Nullable(DateTime64(6, 'UTC'))"},
+	{Name: "max_time", Type: "Nullable(DateTime64(6, 'UTC'))"},
+	{Name: "watermark", Type: "Nullable(DateTime64(6, 'UTC'))"},
+	{Name: "complete_to", Type: "Nullable(DateTime64(6, 'UTC'))"},
+	{Name: "committed_at", Type: "DateTime64(3, 'UTC')"},
+}
 
 // DDL returns the statements that make what a table of results or of appended rows needs,
 // in order. Each does nothing when its object is there.
@@ -30,7 +50,7 @@ func DDL(cfg Config, schema *arrow.Schema) ([]string, error) {
 		out = append(out, fmt.Sprintf("CREATE VIEW IF NOT EXISTS %s AS SELECT * FROM %s FINAL",
 			quoted(cfg.Database, cfg.Table+"_current"), quoted(cfg.Database, cfg.Table)))
 	}
-	return append(out, commitsDDL(cfg)), nil
+	return append(out, commitsDDL(cfg), completeDDL(cfg)), nil
 }
 
 // checkKeys tells whether sort key and partition fit the columns.
@@ -97,22 +117,29 @@ func tableDDL(cfg Config, cols []column) string {
 }
 
 func commitsDDL(cfg Config) string {
-	return fmt.Sprintf(`CREATE TABLE IF NOT EXISTS %s
+	var b strings.Builder
+	fmt.Fprintf(&b, "CREATE TABLE IF NOT EXISTS %s\n(\n", quoted(cfg.Database, commitsTable))
+	for i, c := range commitColumns {
+		if i > 0 {
+			b.WriteString(",\n")
+		}
+		b.WriteString("    " + c.Name + " " + c.Type)
+	}
+	fmt.Fprintf(&b, "\n)\nENGINE = ReplacingMergeTree(committed_at)\nORDER BY (table_name, job, lineage, epoch)\nSETTINGS non_replicated_deduplication_window = %d", cfg.DedupWindow)
+	return b.String()
+}
+
+// completeDDL makes the view that has a row for each table: how far it is complete. Within a
+// lineage marks do not fall, so the newest record says most.
+func completeDDL(cfg Config) string {
+	return fmt.Sprintf(`CREATE VIEW IF NOT EXISTS %s AS
+SELECT table_name, last.1 AS job, last.2 AS lineage, last.3 AS epoch, last.4 AS watermark, last.5 AS complete_to, last.6 AS committed_at
+FROM
 (
-    job String,
-    table_name String,
-    lineage UInt16,
-    epoch UInt64,
-    blocks UInt32,
-    row_count UInt64,
-    hash String,
-    min_time Nullable(DateTime64(6, 'UTC')),
-    max_time Nullable(DateTime64(6, 'UTC')),
-    committed_at DateTime64(3, 'UTC')
-)
-ENGINE = ReplacingMergeTree(committed_at)
-ORDER BY (table_name, job, lineage, epoch)
-SETTINGS non_replicated_deduplication_window = %d`, quoted(cfg.Database, commitsTable), cfg.DedupWindow)
+    SELECT table_name, argMax((job, lineage, epoch, watermark, complete_to, committed_at), (lineage, epoch, committed_at)) AS last
+    FROM %s
+    GROUP BY table_name
+)`, quoted(cfg.Database, completeView), quoted(cfg.Database, commitsTable))
 }
 
 // quoted returns an identifier, or several with dots between.

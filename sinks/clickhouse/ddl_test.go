@@ -87,11 +87,21 @@ SETTINGS non_replicated_deduplication_window = 10000, allow_nullable_key = 1`,
     hash String,
     min_time Nullable(DateTime64(6, 'UTC')),
     max_time Nullable(DateTime64(6, 'UTC')),
+    watermark Nullable(DateTime64(6, 'UTC')),
+    complete_to Nullable(DateTime64(6, 'UTC')),
     committed_at DateTime64(3, 'UTC')
 )
 ENGINE = ReplacingMergeTree(committed_at)
 ORDER BY (table_name, job, lineage, epoch)
-SETTINGS non_replicated_deduplication_window = 10000`}
+SETTINGS non_replicated_deduplication_window = 10000`,
+		`CREATE VIEW IF NOT EXISTS "default"."tm_complete" AS
+SELECT table_name, last.1 AS job, last.2 AS lineage, last.3 AS epoch, last.4 AS watermark, last.5 AS complete_to, last.6 AS committed_at
+FROM
+(
+    SELECT table_name, argMax((job, lineage, epoch, watermark, complete_to, committed_at), (lineage, epoch, committed_at)) AS last
+    FROM "default"."tm_commits"
+    GROUP BY table_name
+)`}
 	if len(got) != len(want) {
 		t.Fatalf("%d statements, want %d", len(got), len(want))
 	}
@@ -111,7 +121,7 @@ SETTINGS non_replicated_deduplication_window = 10000`}
 	end := "ENGINE = MergeTree\nPARTITION BY toYYYYMMDD(`time`)\nORDER BY (`_split`, `_offset`)\n" +
 		"TTL ifNull(toDate(`time`), toDate(0)) + INTERVAL 7 DAY DELETE WHERE `time` IS NOT NULL\n" +
 		"SETTINGS non_replicated_deduplication_window = 10000, allow_nullable_key = 1"
-	if len(got) != 2 || !strings.HasSuffix(got[0], end) {
+	if len(got) != 3 || !strings.HasSuffix(got[0], end) {
 		t.Errorf("%d statements, the first:\n%s\nwant at the end:\n%s", len(got), got[0], end)
 	}
 }

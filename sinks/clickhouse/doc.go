@@ -19,6 +19,10 @@
 // verified, then sent again if it is absent. Fix needed: no repetition helps (unknown
 // table, access, types); Publish returns and the checkpoint keeps the receipt.
 //
+// A record of tm_commits has the mark of its barrier and what follows from it for the time
+// column; an epoch without rows is recorded when its mark rose, at most once in CommitEvery.
+// View tm_complete shows the newest of each table.
+//
 // The table belongs to one job. Rows of a later revision have a larger _tm_ver; a
 // ReplacingMergeTree keeps the largest, and the view <table>_current shows it. A row whose
 // column _tm_del is true withdraws those with its sort key: it is stored with _tm_del = 1,

@@ -367,8 +367,8 @@ func mapsOf(a *array.Map) []map[string]string {
 	return out
 }
 
-func (c *conn) table(ctx context.Context) (t tableInfo, found bool, err error) {
-	row := c.ch.QueryRow(ctx, "SELECT engine, engine_full FROM system.tables WHERE database = ? AND name = ?", c.cfg.Database, c.cfg.Table)
+func (c *conn) table(ctx context.Context, name string) (t tableInfo, found bool, err error) {
+	row := c.ch.QueryRow(ctx, "SELECT engine, engine_full FROM system.tables WHERE database = ? AND name = ?", c.cfg.Database, name)
 	if err := row.Scan(&t.engine, &t.full); errors.Is(err, sql.ErrNoRows) {
 		return t, false, nil
 	} else if err != nil {
@@ -380,7 +380,7 @@ func (c *conn) table(ctx context.Context) (t tableInfo, found bool, err error) {
 	}
 	c.newDedup.Store(known > 0)
 	t.columns = map[string]string{}
-	rows, err := c.ch.Query(ctx, "SELECT name, type FROM system.columns WHERE database = ? AND table = ?", c.cfg.Database, c.cfg.Table)
+	rows, err := c.ch.Query(ctx, "SELECT name, type FROM system.columns WHERE database = ? AND table = ?", c.cfg.Database, name)
 	if err != nil {
 		return t, false, err
 	}
@@ -417,17 +417,15 @@ func (c *conn) blockRows(ctx context.Context, lineage uint16, epoch int64) (map[
 
 func (c *conn) record(ctx context.Context, m commit, token string) error {
 	ctx = ch.Context(ctx, ch.WithSettings(c.insertSettings(token, fmt.Sprintf("tidemark %s epoch %d", m.job, m.epoch))),
-		ch.WithColumnNamesAndTypes([]ch.ColumnNameAndType{
-			{Name: "job", Type: "String"}, {Name: "table_name", Type: "String"}, {Name: "lineage", Type: "UInt16"},
-			{Name: "epoch", Type: "UInt64"}, {Name: "blocks", Type: "UInt32"}, {Name: "row_count", Type: "UInt64"},
-			{Name: "hash", Type: "String"}, {Name: "min_time", Type: "Nullable(DateTime64(6, 'UTC'))"},
-			{Name: "max_time", Type: "Nullable(DateTime64(6, 'UTC'))"}, {Name: "committed_at", Type: "DateTime64(3, 'UTC')"},
-		}))
-	statement := fmt.Sprintf("INSERT INTO %s (job, table_name, lineage, epoch, blocks, row_count, hash, min_time, max_time, committed_at)",
-		quoted(c.cfg.Database, commitsTable))
+		ch.WithColumnNamesAndTypes(commitColumns))
+	names := make([]string, len(commitColumns))
+	for i, col := range commitColumns {
+		names[i] = col.Name
+	}
+	statement := fmt.Sprintf("INSERT INTO %s (%s)", quoted(c.cfg.Database, commitsTable), strings.Join(names, ", "))
 	return c.sendOnce(ctx, statement, 1, func(b driver.Batch) error {
 		return b.Append(m.job, m.table, m.lineage, uint64(m.epoch), m.blocks, uint64(m.rows), m.hash,
-			timeOrNil(m.minTime), timeOrNil(m.maxTime), m.at)
+			timeOrNil(m.minTime), timeOrNil(m.maxTime), timeOrNil(m.watermark), timeOrNil(m.completeTo), m.at)
 	})
 }
 

@@ -52,9 +52,16 @@ func (m *model) exec(_ context.Context, _ string) error {
 	return m.faults.Do(func() error { m.made = true; return nil })
 }
 
-func (m *model) table(context.Context) (tableInfo, bool, error) {
+func (m *model) table(_ context.Context, name string) (tableInfo, bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if name == commitsTable {
+		info := tableInfo{columns: map[string]string{}}
+		for _, c := range commitColumns {
+			info.columns[c.Name] = c.Type
+		}
+		return info, m.made, m.faults.Do(func() error { return nil })
+	}
 	return m.info, m.made, m.faults.Do(func() error { return nil })
 }
 

@@ -26,7 +26,7 @@ const (
 	maxTime64 = 9223372036854775
 )
 
-// receipt is what the checkpoint keeps of a sealed epoch.
+// receipt is what the checkpoint keeps of a sealed epoch. One without rows has no object.
 type receipt struct {
 	Format  int     `json:"format"`
 	Table   string  `json:"table"` // database.table
@@ -40,9 +40,13 @@ type receipt struct {
 	// MinTime and MaxTime bound the time column, in ticks; nil when no row has a time.
 	MinTime *int64 `json:"min_time_us,omitempty"`
 	MaxTime *int64 `json:"max_time_us,omitempty"`
+	// Watermark and CompleteTo are those of the barrier; nil when there is none.
+	Watermark  *int64 `json:"watermark_us,omitempty"`
+	CompleteTo *int64 `json:"complete_to_us,omitempty"`
 }
 
-const receiptFormat = 1
+// receiptFormat is the newest. Format 1 had no watermark and always an object.
+const receiptFormat = 2
 
 // block is one INSERT: one partition, at most BlockRows rows. Its number is its place.
 type block struct {
@@ -99,7 +103,7 @@ func (g *stage) Write(ctx context.Context, b pipeline.Batch) error {
 	return nil
 }
 
-func (g *stage) Prepare(ctx context.Context, _ pipeline.Mark) (pipeline.Receipt, error) {
+func (g *stage) Prepare(ctx context.Context, at pipeline.Mark) (pipeline.Receipt, error) {
 	if g.ended {
 		return nil, g.errorf("stage ended twice")
 	}
@@ -108,14 +112,17 @@ func (g *stage) Prepare(ctx context.Context, _ pipeline.Mark) (pipeline.Receipt,
 		return nil, errors.Join(g.errorf("%w", err), g.Abort())
 	}
 	g.ended = true
-	if len(r.Blocks) == 0 {
+	if !g.sink.tells(at.Event, len(r.Blocks) > 0) {
 		return nil, nil
 	}
+	r.Watermark, r.CompleteTo = watermark(at.Event), g.sink.cfg.completeTo(at.Event)
 	raw, err := json.Marshal(r)
 	if err != nil {
 		return nil, g.errorf("receipt: %w", err)
 	}
-	g.sink.sealed(r.Object)
+	if r.Object != "" {
+		g.sink.sealed(r.Object)
+	}
 	crash.At("clickhouse.sealed")
 	return raw, nil
 }

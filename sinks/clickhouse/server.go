@@ -16,8 +16,8 @@ import (
 // nil means that the server said so; any other outcome is judged by classify.
 type server interface {
 	exec(ctx context.Context, sql string) error
-	// table describes the table; found is false when there is none.
-	table(ctx context.Context) (t tableInfo, found bool, err error)
+	// table describes a table of the database; found is false when there is none.
+	table(ctx context.Context, name string) (t tableInfo, found bool, err error)
 	// insert sends a block as one INSERT.
 	insert(ctx context.Context, in insertion) error
 	// blockRows counts the rows of each block of an epoch that are in the table.
@@ -50,6 +50,8 @@ type commit struct {
 	rows             int64
 	hash             string
 	minTime, maxTime *int64 // ticks
+	watermark        *int64
+	completeTo       *int64
 	at               time.Time
 }
 
@@ -188,6 +190,21 @@ func (t tableInfo) check(cfg Config, cols []column) error {
 		case dedupWindow(t.full) == 0:
 			errs = append(errs, fmt.Errorf("table %s forgets deduplication tokens at once: ALTER TABLE %s MODIFY SETTING non_replicated_deduplication_window = %d",
 				name, quoted(cfg.Database, cfg.Table), cfg.DedupWindow))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// checkCommits tells whether tm_commits has the columns that are written.
+func (t tableInfo) checkCommits(cfg Config) error {
+	var errs []error
+	for _, c := range commitColumns {
+		if typ, ok := t.columns[c.Name]; !ok {
+			errs = append(errs, fmt.Errorf("table %s.%s has no column %s: ALTER TABLE %s ADD COLUMN %s %s",
+				cfg.Database, commitsTable, c.Name, quoted(cfg.Database, commitsTable), c.Name, c.Type))
+		} else if typ != c.Type {
+			errs = append(errs, fmt.Errorf("table %s.%s: column %s is %s, want %s: make the table anew with the statements of tidemark ddl",
+				cfg.Database, commitsTable, c.Name, typ, c.Type))
 		}
 	}
 	return errors.Join(errs...)

@@ -40,12 +40,14 @@ type Sink struct {
 	log      *slog.Logger
 	server   server
 	pause    func(attempt int) time.Duration
+	now      func() time.Time
 	run      string // in the names of what this sink seals
 
 	mu      sync.Mutex
 	ready   bool            // the table was made or checked
 	fresh   map[string]bool // objects sealed here of which no block was sent yet
 	settled []string        // objects whose epochs are recorded
+	told    told
 }
 
 // New makes the sink of one table. Batches must have the schema. It talks to no server
@@ -77,7 +79,8 @@ func newSink(cfg Config, store pipeline.Store, schema *arrow.Schema, log *slog.L
 	return &Sink{
 		cfg: cfg, store: store, schema: schema, sealedAs: sealedSchema(cols, own), cols: cols, own: own,
 		mem: memory.DefaultAllocator, log: log.With("sink", "clickhouse", "table", cfg.Database+"."+cfg.Table),
-		pause: backoff, run: hex.EncodeToString(run), fresh: map[string]bool{},
+		pause: backoff, now: time.Now, run: hex.EncodeToString(run), fresh: map[string]bool{},
+		told: told{mark: pipeline.MinTicks},
 	}, nil
 }
 
@@ -157,14 +160,14 @@ func (s *Sink) open(raw pipeline.Receipt) (receipt, error) {
 	if err := d.Decode(&r); err != nil {
 		return r, fmt.Errorf("receipt of %d bytes: %w", len(raw), err)
 	}
-	if r.Format != receiptFormat {
-		return r, fmt.Errorf("receipt of format %d, this version reads %d: use the version that wrote the checkpoint", r.Format, receiptFormat)
+	if r.Format < 1 || r.Format > receiptFormat {
+		return r, fmt.Errorf("receipt of format %d, this version reads 1 to %d: use the version that wrote the checkpoint", r.Format, receiptFormat)
 	}
 	if r.Table != s.tableName() || r.Job != s.cfg.Job {
 		return r, fmt.Errorf("receipt of job %s table %s, this sink is job %s table %s: the table was renamed with a receipt pending, restore the old name for one start",
 			r.Job, r.Table, s.cfg.Job, s.tableName())
 	}
-	if !strings.HasPrefix(r.Object, s.sealedPrefix()) || len(r.Blocks) == 0 {
+	if (r.Object == "") != (len(r.Blocks) == 0) || r.Object != "" && !strings.HasPrefix(r.Object, s.sealedPrefix()) {
 		return r, fmt.Errorf("receipt of epoch %d names object %s with %d blocks", r.Epoch, r.Object, len(r.Blocks))
 	}
 	return r, nil
@@ -185,6 +188,7 @@ func (s *Sink) publish(ctx context.Context, r receipt) error {
 	c := commit{
 		job: r.Job, table: r.Table, lineage: r.Lineage, epoch: r.Epoch, blocks: uint32(len(r.Blocks)),
 		rows: r.rows(), hash: r.XXH64, minTime: r.MinTime, maxTime: r.MaxTime,
+		watermark: r.Watermark, completeTo: r.CompleteTo,
 	}
 	if !fresh {
 		there, err := s.isRecorded(ctx, c)
@@ -196,18 +200,14 @@ func (s *Sink) publish(ctx context.Context, r receipt) error {
 			return nil
 		}
 	}
-	if err := s.verifyObject(ctx, r); err != nil {
-		if errors.Is(err, pipeline.ErrNotExist) {
-			return fmt.Errorf("epoch is neither in %s nor in the store: %w: somebody removed the sealed object or the commit row, replay from an earlier checkpoint", commitsTable, err)
+	if r.Object != "" {
+		if err := s.deliver(ctx, r, fresh); err != nil {
+			return err
 		}
-		return err
-	}
-	if err := s.sendAll(ctx, r, fresh); err != nil {
-		return err
 	}
 	crash.At("clickhouse.inserted")
 	err := s.try(ctx, "record the epoch in "+commitsTable, func(ctx context.Context) error {
-		c.at = time.Now()
+		c.at = s.now()
 		return s.server.record(ctx, c, fmt.Sprintf("tm1c/%s/%d/%s/%d", r.Job, r.Lineage, r.Table, r.Epoch))
 	})
 	if err != nil {
@@ -218,8 +218,22 @@ func (s *Sink) publish(ctx context.Context, r receipt) error {
 	return nil
 }
 
+// deliver sends what is not yet there of a sealed object.
+func (s *Sink) deliver(ctx context.Context, r receipt, fresh bool) error {
+	if err := s.verifyObject(ctx, r); err != nil {
+		if errors.Is(err, pipeline.ErrNotExist) {
+			return fmt.Errorf("epoch is neither in %s nor in the store: %w: somebody removed the sealed object or the commit row, replay from an earlier checkpoint", commitsTable, err)
+		}
+		return err
+	}
+	return s.sendAll(ctx, r, fresh)
+}
+
 // settle remembers an object that is no longer needed once a later checkpoint is durable.
 func (s *Sink) settle(object string) {
+	if object == "" {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.settled = append(s.settled, object)
@@ -409,7 +423,7 @@ func (s *Sink) Check(ctx context.Context) error {
 	var info tableInfo
 	var found bool
 	err := s.try(ctx, "describe the table", func(ctx context.Context) (err error) {
-		info, found, err = s.server.table(ctx)
+		info, found, err = s.server.table(ctx, s.cfg.Table)
 		return err
 	})
 	if err != nil {
@@ -419,6 +433,19 @@ func (s *Sink) Check(ctx context.Context) error {
 		return fmt.Errorf("table %s does not exist: run the statements of tidemark ddl, or set create: auto", s.tableName())
 	}
 	if err := info.check(s.cfg, s.cols); err != nil {
+		return err
+	}
+	err = s.try(ctx, "describe "+commitsTable, func(ctx context.Context) (err error) {
+		info, found, err = s.server.table(ctx, commitsTable)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if !found {
+		return fmt.Errorf("table %s.%s does not exist: run the statements of tidemark ddl, or set create: auto", s.cfg.Database, commitsTable)
+	}
+	if err := info.checkCommits(s.cfg); err != nil {
 		return err
 	}
 	other := ""

@@ -2,6 +2,7 @@ package clickhouse
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -181,6 +182,15 @@ func seal(t *testing.T, s *Sink, n int64, rec arrow.RecordBatch) pipeline.Receip
 		t.Fatal(err)
 	}
 	raw, err := st.Prepare(t.Context(), pipeline.Mark{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+func encode(t *testing.T, r receipt) pipeline.Receipt {
+	t.Helper()
+	raw, err := json.Marshal(r)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,145 @@
+package integration
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/tidemark/tidemark/pipeline"
+	"github.com/tidemark/tidemark/sinks/clickhouse"
+)
+
+// The tests of this file drive the sink itself against the engine, epoch by epoch.
+
+var countSchema = arrow.NewSchema([]arrow.Field{
+	{Name: "key", Type: arrow.BinaryTypes.String, Nullable: true},
+	{Name: "window_start", Type: pipeline.Timestamp},
+	{Name: "count", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
+	{Name: "_tm_revision", Type: arrow.PrimitiveTypes.Int32, Nullable: true},
+}, nil)
+
+// countRow is a result: a key, the hour that its window begins in, a count. Revision 0 is
+// none.
+type countRow struct {
+	key      string
+	hour     int64
+	count    int64
+	revision int32
+}
+
+const hour = 3600 * second
+
+// july is 2026-07-01T00:00:00Z in ticks.
+const july = 1782864000 * second
+
+func countBatch(mem memory.Allocator, rows []countRow) arrow.RecordBatch {
+	b := array.NewRecordBuilder(mem, countSchema)
+	defer b.Release()
+	for _, r := range rows {
+		if r.key == "" {
+			b.Field(0).AppendNull()
+		} else {
+			b.Field(0).(*array.StringBuilder).Append(r.key)
+		}
+		b.Field(1).(*array.TimestampBuilder).Append(arrow.Timestamp(july + r.hour*hour))
+		b.Field(2).(*array.Int64Builder).Append(r.count)
+		if r.revision == 0 {
+			b.Field(3).AppendNull()
+		} else {
+			b.Field(3).(*array.Int32Builder).Append(r.revision)
+		}
+	}
+	return b.NewRecordBatch()
+}
+
+// direct is a sink of its own database without a job around it.
+type direct struct {
+	*rig
+	cfg  clickhouse.Config
+	sink *clickhouse.Sink
+}
+
+func (r *rig) direct(t *testing.T, change func(*clickhouse.Config)) *direct {
+	t.Helper()
+	d := &direct{rig: r, cfg: clickhouse.DefaultConfig()}
+	d.cfg.Job, d.cfg.URL, d.cfg.Table = "direct", r.clickhouse.URL(), "counts"
+	d.cfg.Database = strings.ToLower(strings.NewReplacer("/", "_", "-", "_").Replace(t.Name()))
+	d.cfg.TimeColumn, d.cfg.OrderBy, d.cfg.BlockRows = "window_start", []string{"key", "window_start"}, 10
+	if change != nil {
+		change(&d.cfg)
+	}
+	d.query(t, "CREATE DATABASE IF NOT EXISTS "+d.cfg.Database)
+	d.sink = d.open(t)
+	return d
+}
+
+// open makes a sink for d.cfg.
+func (d *direct) open(t *testing.T) *clickhouse.Sink {
+	t.Helper()
+	store, err := pipeline.NewLocalStore(t.TempDir(), pipeline.DefaultFS())
+	must(t, err)
+	s, err := clickhouse.New(d.cfg, store, countSchema, slog.New(slog.DiscardHandler))
+	must(t, err)
+	t.Cleanup(func() { must(t, s.Close()) })
+	return s
+}
+
+// epoch writes, seals and publishes one epoch.
+func (d *direct) epoch(t *testing.T, s *clickhouse.Sink, n, mark int64, rows ...countRow) {
+	t.Helper()
+	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
+	defer mem.AssertSize(t, 0)
+	st, err := s.Begin(t.Context(), pipeline.Epoch{Job: d.cfg.Job, Lineage: 1, N: n})
+	must(t, err)
+	rec := countBatch(mem, rows)
+	defer rec.Release()
+	must(t, st.Write(t.Context(), pipeline.Result(rec)))
+	receipt, err := st.Prepare(t.Context(), pipeline.Mark{Event: mark})
+	must(t, err)
+	must(t, s.Publish(t.Context(), receipt))
+}
+
+// query runs a statement in the database of the sink's tables, which $db stands for.
+func (d *direct) query(t *testing.T, sql string) string {
+	t.Helper()
+	out, err := d.clickhouse.Query(t.Context(), strings.ReplaceAll(sql, "$db", d.cfg.Database))
+	must(t, err)
+	return out
+}
+
+func (d *direct) want(t *testing.T, sql, want string) {
+	t.Helper()
+	if got := d.query(t, sql); got != want {
+		t.Errorf("%s:\n%swant\n%s", sql, got, want)
+	}
+}
+
+// TestComplete: tm_complete says up to where a table is complete, epochs without rows
+// included, until the input ends; a table of which nobody knows says so.
+func TestComplete(t *testing.T) {
+	r := newRig(t)
+	d := r.direct(t, func(c *clickhouse.Config) {
+		c.CompleteAfter, c.CompleteStep, c.CommitEvery = 2*hour, hour, 0 // an hour, and an hour's lateness
+	})
+	const is = "SELECT lineage, epoch, watermark, complete_to, complete_to >= '2026-07-01 14:00:00' FROM $db.tm_complete WHERE table_name = '$db.counts'"
+	d.epoch(t, d.sink, 1, july+14*hour, countRow{"a", 12, 1, 1})
+	d.want(t, is, "1\t1\t2026-07-01 14:00:00.000000\t2026-07-01 13:00:00.000000\t0\n")
+	d.epoch(t, d.sink, 2, july+15*hour-2)
+	d.want(t, is, "1\t2\t2026-07-01 14:59:59.999998\t2026-07-01 13:00:00.000000\t0\n")
+	d.epoch(t, d.sink, 3, july+15*hour-1)
+	d.want(t, is, "1\t3\t2026-07-01 14:59:59.999999\t2026-07-01 14:00:00.000000\t1\n")
+	d.epoch(t, d.sink, 4, pipeline.MaxTicks)
+	d.want(t, is, "1\t4\t2262-04-11 23:47:16.854775\t2262-04-11 23:47:16.854775\t1\n")
+	d.want(t, "SELECT epoch, blocks, row_count FROM $db.tm_commits ORDER BY epoch", "1\t1\t1\n2\t0\t0\n3\t0\t0\n4\t0\t0\n")
+
+	late := *d
+	late.cfg.Table, late.cfg.Append, late.cfg.CompleteAfter = "counts_late", true, -1
+	late.epoch(t, late.open(t), 1, july+14*hour, countRow{"a", 12, 1, 1})
+	d.want(t, "SELECT table_name, watermark, complete_to FROM $db.tm_complete ORDER BY table_name",
+		fmt.Sprintf("%[1]s.counts\t2262-04-11 23:47:16.854775\t2262-04-11 23:47:16.854775\n%[1]s.counts_late\t2026-07-01 14:00:00.000000\t\\N\n", d.cfg.Database))
+}
