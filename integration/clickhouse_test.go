@@ -20,11 +20,13 @@ var countSchema = arrow.NewSchema([]arrow.Field{
 	{Name: "key", Type: arrow.BinaryTypes.String, Nullable: true},
 	{Name: "window_start", Type: pipeline.Timestamp},
 	{Name: "count", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
+	{Name: "mean", Type: arrow.PrimitiveTypes.Float64, Nullable: true},
+	{Name: "unmapped", Type: arrow.MapOf(arrow.BinaryTypes.String, arrow.BinaryTypes.String), Nullable: true},
 	{Name: "_tm_revision", Type: arrow.PrimitiveTypes.Int32, Nullable: true},
 }, nil)
 
-// countRow is a result: a key, the hour that its window begins in, a count. Revision 0 is
-// none.
+// countRow is a result: a key, the hour that its window begins in, a count of which the
+// other columns are made. Revision 0 is none, and so is the key "".
 type countRow struct {
 	key      string
 	hour     int64
@@ -48,10 +50,16 @@ func countBatch(mem memory.Allocator, rows []countRow) arrow.RecordBatch {
 		}
 		b.Field(1).(*array.TimestampBuilder).Append(arrow.Timestamp(july + r.hour*hour))
 		b.Field(2).(*array.Int64Builder).Append(r.count)
+		b.Field(3).(*array.Float64Builder).Append(float64(r.count) / 2)
+		b.Field(4).(*array.MapBuilder).Append(true)
+		for k, v := range map[string]string{"kwh": fmt.Sprintf("%d.5", r.count), "least": fmt.Sprint(r.count)} {
+			b.Field(4).(*array.MapBuilder).KeyBuilder().(*array.StringBuilder).Append(k)
+			b.Field(4).(*array.MapBuilder).ItemBuilder().(*array.StringBuilder).Append(v)
+		}
 		if r.revision == 0 {
-			b.Field(3).AppendNull()
+			b.Field(5).AppendNull()
 		} else {
-			b.Field(3).(*array.Int32Builder).Append(r.revision)
+			b.Field(5).(*array.Int32Builder).Append(r.revision)
 		}
 	}
 	return b.NewRecordBatch()
@@ -142,4 +150,31 @@ func TestComplete(t *testing.T) {
 	late.epoch(t, late.open(t), 1, july+14*hour, countRow{"a", 12, 1, 1})
 	d.want(t, "SELECT table_name, watermark, complete_to FROM $db.tm_complete ORDER BY table_name",
 		fmt.Sprintf("%[1]s.counts\t2262-04-11 23:47:16.854775\t2262-04-11 23:47:16.854775\n%[1]s.counts_late\t2026-07-01 14:00:00.000000\t\\N\n", d.cfg.Database))
+}
+
+// TestLateDelta: <table>_current has results, each with what was added to it later, and
+// additions to windows that have no result, whatever their keys; a sum of it is that of all
+// rows. What is not additive stays.
+func TestLateDelta(t *testing.T) {
+	r := newRig(t)
+	d := r.direct(t, func(c *clickhouse.Config) {
+		c.LateDelta = true
+		c.Additions = []clickhouse.Addition{{Column: "count", How: clickhouse.Sum}, {Column: "unmapped", Entry: "kwh", Type: "Decimal(38, 1)", How: clickhouse.Sum},
+			{Column: "unmapped", Entry: "least", Type: "Int64", How: clickhouse.Least}, {Column: "unmapped", Entry: "absent", Type: "Int64", How: clickhouse.Greatest}}
+	})
+	d.epoch(t, d.sink, 1, 0, countRow{"a", 1, 10, 1}, countRow{"b", 1, 20, 1}, countRow{"", 1, 30, 1}, countRow{"", 2, 31, 1})
+	d.epoch(t, d.sink, 2, 0, countRow{"a", 1, 12, 2})
+	delta := *d
+	delta.cfg.Table, delta.cfg.Append, delta.cfg.LateDelta, delta.cfg.Additions = "counts"+clickhouse.DeltaSuffix, true, false, nil
+	added := delta.open(t)
+	delta.epoch(t, added, 1, 0, countRow{"a", 1, 3, 0}, countRow{"", 1, 4, 0})
+	delta.epoch(t, added, 2, 0, countRow{"a", 1, 5, 0}, countRow{"c", 1, 6, 0}, countRow{"c", 1, 7, 0}, countRow{"", 3, 8, 0})
+	d.want(t, "SELECT key, toHour(window_start) AS h, count, if(key = 'c', 0, mean), unmapped['kwh'], unmapped['least'], mapContains(unmapped, 'absent'), _tm_epoch FROM $db.counts_current ORDER BY key, h",
+		"a\t1\t20\t6\t21.5\t3\t0\t2\n"+ // 12 + 3 + 5, 12.5 + 3.5 + 5.5
+			"b\t1\t20\t10\t20.5\t20\t0\t1\n"+
+			"c\t1\t13\t0\t14\t6\t0\t2\n"+
+			"\\N\t1\t34\t15\t35\t4\t0\t1\n"+
+			"\\N\t2\t31\t15.5\t31.5\t31\t0\t1\n"+
+			"\\N\t3\t8\t4\t8.5\t8\t0\t2\n")
+	d.want(t, "SELECT count() FROM $db.counts_current WHERE key = 'a'", "1\n")
 }

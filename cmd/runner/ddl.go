@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/tidemark/tidemark/pipeline"
 	"github.com/tidemark/tidemark/sinks/clickhouse"
 )
 
@@ -48,4 +51,67 @@ func cmdDDL(args []string, stdout io.Writer) error {
 		return fmt.Errorf("%s: the job has no clickhouse sink", *file)
 	}
 	return nil
+}
+
+// additions says which columns of the results have a part of every late addition: counts
+// and sums, least and largest values. Means, quantiles and the like are those of the rows
+// that came in time, and so are texts that speak of a count.
+func (p *plan) additions() []clickhouse.Addition {
+	how := map[string]clickhouse.Combine{"late_count": clickhouse.Sum, "max_event_time": clickhouse.Greatest, "_tm_emitted_at": clickhouse.Greatest}
+	for _, a := range p.cfg.Window.last().Aggregates {
+		switch a.Fn {
+		case "count", "sum":
+			how[a.As] = clickhouse.Sum
+		case "min":
+			how[a.As] = clickhouse.Least
+		case "max":
+			how[a.As] = clickhouse.Greatest
+		}
+	}
+	var out []clickhouse.Addition
+	for _, f := range p.described.Fields() {
+		if h, ok := how[f.Name]; ok {
+			out = append(out, p.addition(f, h))
+		}
+	}
+	if at := "device.last_seen_time"; p.mapper != nil && how["last_event_time"] == clickhouse.Greatest && hasColumn(p.results, "device", "last_seen_time") {
+		out = append(out, clickhouse.Addition{Column: at, How: clickhouse.Greatest})
+	}
+	return out
+}
+
+// addition finds a column of the windows in the results: as it is, in the traffic of an
+// event, or among what no attribute holds.
+func (p *plan) addition(f arrow.Field, how clickhouse.Combine) clickhouse.Addition {
+	if p.results.HasField(f.Name) {
+		return clickhouse.Addition{Column: f.Name, How: how}
+	}
+	if hasColumn(p.results, "traffic", f.Name) {
+		return clickhouse.Addition{Column: "traffic." + f.Name, How: how}
+	}
+	typ := "String"
+	switch f.Type.ID() {
+	case arrow.FLOAT64:
+		typ = "Float64"
+	case arrow.INT64, arrow.TIMESTAMP:
+		typ = "Int64"
+		if scale, ok := f.Metadata.GetValue(pipeline.ScaleKey); ok && scale != "0" {
+			typ = fmt.Sprintf("Decimal(38, %s)", scale)
+		}
+	}
+	return clickhouse.Addition{Column: "unmapped", Entry: f.Name, Type: typ, How: how}
+}
+
+// hasColumn tells whether a top-level struct has a field.
+func hasColumn(schema *arrow.Schema, parent, name string) bool {
+	of, ok := schema.FieldsByName(parent)
+	if !ok {
+		return false
+	}
+	s, ok := of[0].Type.(*arrow.StructType)
+	if !ok {
+		return false
+	}
+	_, ok = s.FieldByName(name)
+	return ok
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -302,8 +303,10 @@ func (p *plan) clickhouse(cfg clickhouse.Config, port pipeline.Port) (clickhouse
 	switch port {
 	case pipeline.Out:
 		cfg.CompleteAfter, cfg.CompleteStep, cfg.CompleteOffset = p.cfg.complete(cfg.TimeColumn)
+		cfg.LateDelta = slices.Contains(p.ports(), pipeline.Delta)
+		cfg.Additions = p.additions()
 	case pipeline.Delta:
-		cfg.Table, cfg.Append = cfg.Table+"_late_delta", true
+		cfg.Table, cfg.Append = cfg.Table+clickhouse.DeltaSuffix, true
 	case pipeline.Late:
 		cfg.Table, cfg.Append, cfg.TimeColumn, cfg.LowCardinality = cfg.Table+"_late", true, "time", nil
 		cfg.OrderBy = []string{"_split", "_offset"}

@@ -66,6 +66,10 @@ type Config struct {
 	CompleteAfter  int64 `yaml:"-"`
 	CompleteStep   int64 `yaml:"-"`
 	CompleteOffset int64 `yaml:"-"`
+	// LateDelta says that the job has late additions too, in table <table>_late_delta of the
+	// same columns, which view <table>_current adds to the results as Additions say.
+	LateDelta bool       `yaml:"-"`
+	Additions []Addition `yaml:"-"`
 	// CommitEvery bounds how often an epoch without rows is recorded, because its mark rose.
 	CommitEvery time.Duration `yaml:"commit_every"`
 

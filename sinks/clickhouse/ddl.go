@@ -46,9 +46,18 @@ func DDL(cfg Config, schema *arrow.Schema) ([]string, error) {
 		return nil, err
 	}
 	out := []string{tableDDL(cfg, cols)}
-	if !cfg.Append {
+	switch {
+	case cfg.Append:
+	case cfg.LateDelta:
+		if err := checkAdditions(cfg, cols); err != nil {
+			return nil, err
+		}
+		delta := cfg
+		delta.Table, delta.Append = cfg.Table+DeltaSuffix, true
+		out = append(out, tableDDL(delta, cols), sumView(cfg, cols))
+	default:
 		out = append(out, fmt.Sprintf("CREATE VIEW IF NOT EXISTS %s AS SELECT * FROM %s FINAL",
-			quoted(cfg.Database, cfg.Table+"_current"), quoted(cfg.Database, cfg.Table)))
+			quoted(cfg.Database, cfg.Table+currentSuffix), quoted(cfg.Database, cfg.Table)))
 	}
 	return append(out, commitsDDL(cfg), completeDDL(cfg)), nil
 }

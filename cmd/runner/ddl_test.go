@@ -1,0 +1,60 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// ddlOf returns the statements of a job with a ClickHouse sink.
+func ddlOf(t *testing.T, text string, args ...string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "job.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	if err := cmdDDL(append([]string{"-f", file}, args...), &out); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+const hybridJob = `job: h
+feed: traffic
+source: {kafka: {brokers: [h:1], topic: t}}
+window:
+  tumbling: 1m
+  trigger: on_ingest
+  aggregates: [{fn: count, as: count}, {fn: sum, column: bytes, as: bytes}, {fn: max, column: requests, as: most}, {fn: mean, column: packets, as: avg}]
+sinks: [{clickhouse: {url: "http://h:8123"}}]
+`
+
+// TestAdditions: of a job with late additions the view adds what is additive, wherever the
+// results have it, and leaves the rest.
+func TestAdditions(t *testing.T) {
+	view := ddlOf(t, hybridJob)
+	view = view[strings.Index(view, "CREATE VIEW"):]
+	view = view[:strings.Index(view, ";")]
+	for _, want := range []string{
+		"sum(b.`count`) AS `count`",
+		"sum(b.`traffic.bytes`) AS `traffic.bytes`",
+		"'most', ifNull(toString(max(accurateCastOrNull(b.`unmapped`['most'], 'Int64'))), '')",
+		"'late_count', ifNull(toString(sum(",
+		"max(b.`_tm_emitted_at`) AS `_tm_emitted_at`",
+		"argMax(tuple(b.`message`), (b._tm_result, b._tm_ver)).1 AS `message`",
+		"b.`metadata.uid` AS `metadata.uid`",
+	} {
+		if !strings.Contains(view, want) {
+			t.Errorf("the view lacks %s:\n%s", want, view)
+		}
+	}
+	if strings.Contains(view, "'avg'") {
+		t.Error("the view adds means")
+	}
+	plain := ddlOf(t, strings.ReplaceAll(hybridJob, "  trigger: on_ingest\n", ""))
+	if !strings.Contains(plain, "SELECT * FROM `default`.`h` FINAL") || strings.Contains(plain, "_late_delta") {
+		t.Errorf("a job without additions:\n%s", plain)
+	}
+}
