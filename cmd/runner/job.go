@@ -298,8 +298,11 @@ func (p *plan) sink(sc SinkConfig, port pipeline.Port, checkpoints pipeline.Stor
 }
 
 // clickhouse returns the table of a port and its columns. Late rows and dead records have
-// no revisions: their tables only grow.
+// no revisions: their tables only grow, so that upsert means nothing to them.
 func (p *plan) clickhouse(cfg clickhouse.Config, port pipeline.Port) (clickhouse.Config, *arrow.Schema) {
+	if port != pipeline.Out && cfg.Delivery == clickhouse.Upsert {
+		cfg.Delivery = cfg.Strongest()
+	}
 	switch port {
 	case pipeline.Out:
 		cfg.CompleteAfter, cfg.CompleteStep, cfg.CompleteOffset = p.cfg.complete(cfg.TimeColumn)

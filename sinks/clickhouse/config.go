@@ -19,6 +19,10 @@ const (
 	// ExactlyOnce writes every row once, whatever fails. It needs HTTP, because only there
 	// is one block one request.
 	ExactlyOnce Delivery = "exactly_once"
+	// Upsert sends a block again, unverified, when its outcome is unknown: rows that are
+	// there twice have the same sort key and version, so that FINAL and <table>_current show
+	// one. It is for tables of results only.
+	Upsert Delivery = "upsert"
 	// AtLeastOnce sends a block again, unverified, when its outcome is unknown.
 	AtLeastOnce Delivery = "at_least_once"
 )
@@ -73,6 +77,13 @@ type Config struct {
 	// CommitEvery bounds how often an epoch without rows is recorded, because its mark rose.
 	CommitEvery time.Duration `yaml:"commit_every"`
 
+	// AuditKeys keeps a hash of every sort key in tm_commits for a week, 8 bytes a row, so
+	// that an audit tells rows that were replaced from rows that are lost.
+	AuditKeys bool `yaml:"audit_keys"`
+	// AuditEvery is the number of epochs with rows between two audits of the running job; 0
+	// is none.
+	AuditEvery int `yaml:"audit_every"`
+
 	// BlockRows is the number of rows of an INSERT.
 	BlockRows int `yaml:"block_rows"`
 	// AttemptTimeout bounds one request.
@@ -96,6 +107,7 @@ func DefaultConfig() Config {
 		TimeColumn:     "time",
 		CompleteAfter:  -1,
 		CommitEvery:    time.Minute,
+		AuditKeys:      true,
 		BlockRows:      100_000,
 		AttemptTimeout: 60 * time.Second,
 		DedupWindow:    10_000,
@@ -129,9 +141,13 @@ func (c Config) Validate() error {
 		if err == nil && !strings.HasPrefix(scheme, "http") {
 			bad("delivery: exactly_once needs the HTTP protocol: set url to http://host:8123 or https://host:8443, or delivery: at_least_once")
 		}
+	case Upsert:
+		if c.Append {
+			bad("delivery: upsert needs rows that replace each other, and the rows of an append table do not: take exactly_once or at_least_once")
+		}
 	case AtLeastOnce:
 	default:
-		bad("delivery %q: want exactly_once or at_least_once", c.Delivery)
+		bad("delivery %q: want exactly_once, upsert or at_least_once", c.Delivery)
 	}
 	if c.Create != "auto" && c.Create != "never" {
 		bad("create %q: want auto or never", c.Create)
@@ -156,6 +172,9 @@ func (c Config) Validate() error {
 	if c.CommitEvery < 0 {
 		bad("commit_every %s: must not be negative; 0 records every epoch whose mark rose", c.CommitEvery)
 	}
+	if c.AuditEvery < 0 {
+		bad("audit_every %d: must not be negative; 0 is never", c.AuditEvery)
+	}
 	if c.CompleteStep < 0 {
 		bad("complete step %d: must not be negative", c.CompleteStep)
 	}
@@ -175,6 +194,15 @@ func (c Config) Validate() error {
 		bad("max_stage_bytes %d: want at least 1", c.MaxStageBytes)
 	}
 	return errors.Join(errs...)
+}
+
+// Strongest is the strongest delivery that the protocol of URL allows a table that only
+// grows.
+func (c Config) Strongest() Delivery {
+	if s, err := c.scheme(); err == nil && s == "clickhouse" {
+		return AtLeastOnce
+	}
+	return ExactlyOnce
 }
 
 // scheme returns the scheme of URL. The error does not repeat the URL, which may hold a

@@ -30,6 +30,8 @@ var commitColumns = []ch.ColumnNameAndType{
 	{Name: "watermark", Type: "Nullable(DateTime64(6, 'UTC'))"},
 	{Name: "complete_to", Type: "Nullable(DateTime64(6, 'UTC'))"},
 	{Name: "committed_at", Type: "DateTime64(3, 'UTC')"},
+	{Name: "block_rows", Type: "Array(UInt32)"},
+	{Name: "keys", Type: "Array(Array(UInt64))"}, // hashes, by block
 }
 
 // DDL returns the statements that make what a table of results or of appended rows needs,
@@ -134,6 +136,7 @@ func commitsDDL(cfg Config) string {
 		}
 		b.WriteString("    " + c.Name + " " + c.Type)
 	}
+	b.WriteString(" CODEC(Delta, ZSTD(1)) TTL toDateTime(committed_at) + INTERVAL 7 DAY")
 	fmt.Fprintf(&b, "\n)\nENGINE = ReplacingMergeTree(committed_at)\nORDER BY (table_name, job, lineage, epoch)\nSETTINGS non_replicated_deduplication_window = %d", cfg.DedupWindow)
 	return b.String()
 }

@@ -89,7 +89,9 @@ SETTINGS non_replicated_deduplication_window = 10000, allow_nullable_key = 1`,
     max_time Nullable(DateTime64(6, 'UTC')),
     watermark Nullable(DateTime64(6, 'UTC')),
     complete_to Nullable(DateTime64(6, 'UTC')),
-    committed_at DateTime64(3, 'UTC')
+    committed_at DateTime64(3, 'UTC'),
+    block_rows Array(UInt32),
+    keys Array(Array(UInt64)) CODEC(Delta, ZSTD(1)) TTL toDateTime(committed_at) + INTERVAL 7 DAY
 )
 ENGINE = ReplacingMergeTree(committed_at)
 ORDER BY (table_name, job, lineage, epoch)

@@ -105,6 +105,8 @@ func (c *conn) insertSettings(token, comment string) ch.Settings {
 		"async_insert":                    0,
 		"max_partitions_per_insert_block": 1,
 		"log_comment":                     comment,
+		// Without it a Distributed table says done when it has only put the rows by.
+		"distributed_foreground_insert": 1,
 	}
 	if c.newDedup.Load() {
 		s["deduplicate_insert"] = "enable"
@@ -425,7 +427,8 @@ func (c *conn) record(ctx context.Context, m commit, token string) error {
 	statement := fmt.Sprintf("INSERT INTO %s (%s)", quoted(c.cfg.Database, commitsTable), strings.Join(names, ", "))
 	return c.sendOnce(ctx, statement, 1, func(b driver.Batch) error {
 		return b.Append(m.job, m.table, m.lineage, uint64(m.epoch), m.blocks, uint64(m.rows), m.hash,
-			timeOrNil(m.minTime), timeOrNil(m.maxTime), timeOrNil(m.watermark), timeOrNil(m.completeTo), m.at)
+			timeOrNil(m.minTime), timeOrNil(m.maxTime), timeOrNil(m.watermark), timeOrNil(m.completeTo), m.at,
+			m.blockRows, m.keys)
 	})
 }
 
@@ -448,6 +451,33 @@ func (c *conn) recorded(ctx context.Context, job, table string, lineage uint16, 
 	}
 	m.rows = int64(rows)
 	return m, true, nil
+}
+
+func (c *conn) audit(ctx context.Context, last int) (a Audit, states []blockState, err error) {
+	ctx = ch.Context(ctx, ch.WithSettings(ch.Settings{"select_sequential_consistency": 1}))
+	t := auditOf(c.cfg, c.cols, last)
+	var epochs, blocks, total uint64
+	err = c.ch.QueryRow(ctx, "SELECT count(), sum(length(block_rows)), sum(arraySum(block_rows)) FROM ("+t.epochs+")").Scan(&epochs, &blocks, &total)
+	a.Epochs, a.Blocks, a.Rows = int64(epochs), int64(blocks), int64(total)
+	if err != nil || epochs == 0 {
+		return a, nil, err
+	}
+	rows, err := c.ch.Query(ctx, t.sql())
+	if err != nil {
+		return a, nil, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end below
+	for rows.Next() {
+		var b blockState
+		var epoch uint64
+		var recorded, proven uint8
+		if err := rows.Scan(&b.Lineage, &epoch, &b.Block, &b.Want, &b.Got, &recorded, &b.twice, &proven, &b.lost); err != nil {
+			return a, nil, err
+		}
+		b.Epoch, b.recorded, b.proven = int64(epoch), recorded > 0, proven > 0
+		states = append(states, b)
+	}
+	return a, states, rows.Err()
 }
 
 func (c *conn) otherJob(ctx context.Context, job, table string) (other string, err error) {

@@ -62,6 +62,14 @@ func (r receipt) rows() int64 {
 	return n
 }
 
+func (r receipt) blockRows() []uint32 {
+	out := make([]uint32, len(r.Blocks))
+	for i, b := range r.Blocks {
+		out[i] = uint32(b.Rows)
+	}
+	return out
+}
+
 // token is the deduplication token of a block. It holds the hash, so that a block with
 // other rows, which must not be, is at least inserted and found, and not silently dropped.
 func (r receipt) token(n int) string {

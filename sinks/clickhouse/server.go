@@ -29,6 +29,8 @@ type server interface {
 	// otherJob names a job other than this one that has recorded epochs for the table, ""
 	// for none.
 	otherJob(ctx context.Context, job, table string) (string, error)
+	// audit returns what was compared of the last epochs, and every block that differs.
+	audit(ctx context.Context, last int) (Audit, []blockState, error)
 	close() error
 }
 
@@ -52,6 +54,8 @@ type commit struct {
 	minTime, maxTime *int64 // ticks
 	watermark        *int64
 	completeTo       *int64
+	blockRows        []uint32
+	keys             [][]uint64 // hashes of the sort keys of each block; nil for none
 	at               time.Time
 }
 
@@ -182,6 +186,9 @@ func (t tableInfo) check(cfg Config, cols []column) error {
 			errs = append(errs, fmt.Errorf("table %s has no column %s: make it anew with the statements of tidemark ddl", name, c))
 		}
 	}
+	if t.engine == "Buffer" {
+		errs = append(errs, fmt.Errorf("table %s has engine Buffer, which loses what it has not flushed when the server dies: write to the table behind it", name))
+	}
 	if cfg.Delivery == ExactlyOnce {
 		switch {
 		case !strings.HasSuffix(t.engine, "MergeTree"):
@@ -191,6 +198,9 @@ func (t tableInfo) check(cfg Config, cols []column) error {
 			errs = append(errs, fmt.Errorf("table %s forgets deduplication tokens at once: ALTER TABLE %s MODIFY SETTING non_replicated_deduplication_window = %d",
 				name, quoted(cfg.Database, cfg.Table), cfg.DedupWindow))
 		}
+	}
+	if cfg.Delivery == Upsert && strings.HasSuffix(t.engine, "MergeTree") && !strings.Contains(t.engine, "Replacing") {
+		errs = append(errs, fmt.Errorf("table %s has engine %s, in which rows that were sent twice stay: upsert needs a ReplacingMergeTree", name, t.engine))
 	}
 	return errors.Join(errs...)
 }

@@ -41,13 +41,16 @@ type Sink struct {
 	server   server
 	pause    func(attempt int) time.Duration
 	now      func() time.Time
+	observer Observer
 	run      string // in the names of what this sink seals
+	hashes   bool   // records have the keys of their rows
 
 	mu      sync.Mutex
 	ready   bool            // the table was made or checked
 	fresh   map[string]bool // objects sealed here of which no block was sent yet
 	settled []string        // objects whose epochs are recorded
 	told    told
+	audited int // epochs with rows since the last audit
 }
 
 // New makes the sink of one table. Batches must have the schema. It talks to no server
@@ -74,13 +77,14 @@ func newSink(cfg Config, store pipeline.Store, schema *arrow.Schema, log *slog.L
 	if err := checkKeys(cfg, schema, cols); err != nil {
 		return nil, fmt.Errorf("clickhouse sink %s: %w", cfg.Table, err)
 	}
+	_, hashable := keyHash(cfg, cols)
 	run := make([]byte, 8)
 	_, _ = rand.Read(run) // never fails
 	return &Sink{
 		cfg: cfg, store: store, schema: schema, sealedAs: sealedSchema(cols, own), cols: cols, own: own,
 		mem: memory.DefaultAllocator, log: log.With("sink", "clickhouse", "table", cfg.Database+"."+cfg.Table),
-		pause: backoff, now: time.Now, run: hex.EncodeToString(run), fresh: map[string]bool{},
-		told: told{mark: pipeline.MinTicks},
+		pause: backoff, now: time.Now, observer: unobserved(), run: hex.EncodeToString(run), fresh: map[string]bool{},
+		told: told{mark: pipeline.MinTicks}, hashes: hashable && cfg.AuditKeys && !cfg.Append,
 	}, nil
 }
 
@@ -188,7 +192,7 @@ func (s *Sink) publish(ctx context.Context, r receipt) error {
 	c := commit{
 		job: r.Job, table: r.Table, lineage: r.Lineage, epoch: r.Epoch, blocks: uint32(len(r.Blocks)),
 		rows: r.rows(), hash: r.XXH64, minTime: r.MinTime, maxTime: r.MaxTime,
-		watermark: r.Watermark, completeTo: r.CompleteTo,
+		watermark: r.Watermark, completeTo: r.CompleteTo, blockRows: r.blockRows(),
 	}
 	if !fresh {
 		there, err := s.isRecorded(ctx, c)
@@ -201,7 +205,8 @@ func (s *Sink) publish(ctx context.Context, r receipt) error {
 		}
 	}
 	if r.Object != "" {
-		if err := s.deliver(ctx, r, fresh); err != nil {
+		var err error
+		if c.keys, err = s.deliver(ctx, r, fresh); err != nil {
 			return err
 		}
 	}
@@ -215,16 +220,19 @@ func (s *Sink) publish(ctx context.Context, r receipt) error {
 	}
 	crash.At("clickhouse.recorded")
 	s.settle(r.Object)
+	if r.Object != "" {
+		s.auditIfDue(ctx)
+	}
 	return nil
 }
 
-// deliver sends what is not yet there of a sealed object.
-func (s *Sink) deliver(ctx context.Context, r receipt, fresh bool) error {
+// deliver sends what is not yet there of a sealed object, and returns its keys.
+func (s *Sink) deliver(ctx context.Context, r receipt, fresh bool) ([][]uint64, error) {
 	if err := s.verifyObject(ctx, r); err != nil {
 		if errors.Is(err, pipeline.ErrNotExist) {
-			return fmt.Errorf("epoch is neither in %s nor in the store: %w: somebody removed the sealed object or the commit row, replay from an earlier checkpoint", commitsTable, err)
+			return nil, fmt.Errorf("epoch is neither in %s nor in the store: %w: somebody removed the sealed object or the commit row, replay from an earlier checkpoint", commitsTable, err)
 		}
-		return err
+		return nil, err
 	}
 	return s.sendAll(ctx, r, fresh)
 }
@@ -276,22 +284,25 @@ func (s *Sink) isRecorded(ctx context.Context, c commit) (there bool, err error)
 	return true, nil
 }
 
-// sendAll sends the blocks of an epoch that are not in the table.
-func (s *Sink) sendAll(ctx context.Context, r receipt, fresh bool) error {
+// sendAll sends the blocks of an epoch that are not in the table, and returns the keys of all.
+func (s *Sink) sendAll(ctx context.Context, r receipt, fresh bool) (keys [][]uint64, err error) {
 	var there map[uint32]int64
 	if !fresh && s.cfg.Delivery == ExactlyOnce {
-		var err error
 		if there, err = s.count(ctx, r); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return s.readBlocks(ctx, r, func(n int, rec arrow.RecordBatch) error {
+	err = s.readBlocks(ctx, r, func(n int, rec arrow.RecordBatch) error {
+		if k := s.keysOf(rec); k != nil {
+			keys = append(keys, k)
+		}
 		present, err := s.judge(r, n, there)
 		if err != nil || present {
 			return err
 		}
 		return s.send(ctx, r, n, rec)
 	})
+	return keys, err
 }
 
 // count asks which blocks of an epoch are in the table.

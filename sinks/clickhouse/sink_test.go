@@ -385,6 +385,24 @@ func TestAtLeastOnce(t *testing.T) {
 	r.wantRows(t, 40+int(rc.Blocks[0].Rows)) // the first block is there twice, none is missing
 }
 
+// TestUpsert: a block whose outcome is unknown is sent again without a look; what is there
+// twice has the same key and version.
+func TestUpsert(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Delivery, c.URL = Upsert, "clickhouse://localhost:9000" })
+	r.model.window = 0
+	r.model.script = []func(insertion) error{r.model.lost}
+	if err := r.sink.Publish(t.Context(), r.raw); err != nil {
+		t.Fatal(err)
+	}
+	texts := map[string]int{}
+	for _, row := range r.model.rows {
+		texts[row.text]++
+	}
+	if len(texts) != 40 || len(r.model.rows) == 40 {
+		t.Errorf("%d rows, %d different; want 40 different and some of them twice", len(r.model.rows), len(texts))
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	t.Run("lost object", func(t *testing.T) {
 		r := newRig(t, nil)
@@ -450,6 +468,8 @@ func TestRefusals(t *testing.T) {
 		{"no table", func(m *model, c *Config) { m.made, c.Create = false, "never" }, "does not exist"},
 		{"no window", func(m *model, c *Config) { m.info.full = "MergeTree ORDER BY x" }, "MODIFY SETTING non_replicated_deduplication_window"},
 		{"distributed", func(m *model, c *Config) { m.info.engine = "Distributed" }, "local tables"},
+		{"buffer", func(m *model, c *Config) { m.info.engine, c.Delivery = "Buffer", AtLeastOnce }, "table behind it"},
+		{"upsert into a plain table", func(m *model, c *Config) { m.info.engine, c.Delivery = "MergeTree", Upsert }, "needs a ReplacingMergeTree"},
 		{"missing column", func(m *model, c *Config) { delete(m.info.columns, "device.uid") }, "ADD COLUMN `device.uid` String CODEC(ZSTD(1))"},
 		{"missing own column", func(m *model, c *Config) { delete(m.info.columns, colBlock) }, "tidemark ddl"},
 	} {
@@ -597,6 +617,11 @@ func TestConfig(t *testing.T) {
 	}
 	if strings.Contains(err.Error(), "u:p") {
 		t.Errorf("Validate shows the password: %v", err)
+	}
+	upsert := testConfig()
+	upsert.Delivery, upsert.Append = Upsert, true
+	if err := upsert.Validate(); err == nil || !strings.Contains(err.Error(), "upsert needs rows that replace each other") {
+		t.Errorf("upsert of appended rows: %v", err)
 	}
 	native := testConfig()
 	native.URL = "clickhouse://localhost:9000"
