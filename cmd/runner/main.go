@@ -41,6 +41,8 @@ func commands() []command {
 		{"run", "run a job until it is stopped", cmdRun},
 		{"validate", "check a job file and name every mistake in it", plain(cmdValidate)},
 		{"ddl", "print the statements that make a job's ClickHouse tables", plain(cmdDDL)},
+		{"check", "check a job against its brokers, ClickHouse and disks", cmdCheck},
+		{"audit", "compare a job's ClickHouse tables with what it has recorded", cmdAudit},
 		{"produce", "send generated telemetry, a CSV or a JSONL file to a topic", cmdProduce},
 		{"ocsf", "validate events against OCSF, its extensions included", cmdOCSF},
 		{"version", "print the version", plain(cmdVersion)},

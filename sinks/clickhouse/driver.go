@@ -370,8 +370,8 @@ func mapsOf(a *array.Map) []map[string]string {
 }
 
 func (c *conn) table(ctx context.Context, name string) (t tableInfo, found bool, err error) {
-	row := c.ch.QueryRow(ctx, "SELECT engine, engine_full FROM system.tables WHERE database = ? AND name = ?", c.cfg.Database, name)
-	if err := row.Scan(&t.engine, &t.full); errors.Is(err, sql.ErrNoRows) {
+	row := c.ch.QueryRow(ctx, "SELECT engine, engine_full, sorting_key FROM system.tables WHERE database = ? AND name = ?", c.cfg.Database, name)
+	if err := row.Scan(&t.engine, &t.full, &t.sorted); errors.Is(err, sql.ErrNoRows) {
 		return t, false, nil
 	} else if err != nil {
 		return t, false, err
@@ -381,6 +381,9 @@ func (c *conn) table(ctx context.Context, name string) (t tableInfo, found bool,
 		return t, false, err
 	}
 	c.newDedup.Store(known > 0)
+	if t.window, err = c.window(ctx, t); err != nil {
+		return t, false, err
+	}
 	t.columns = map[string]string{}
 	rows, err := c.ch.Query(ctx, "SELECT name, type FROM system.columns WHERE database = ? AND table = ?", c.cfg.Database, name)
 	if err != nil {
@@ -395,6 +398,79 @@ func (c *conn) table(ctx context.Context, name string) (t tableInfo, found bool,
 		t.columns[name] = typ
 	}
 	return t, true, rows.Err()
+}
+
+// window returns for how long a table remembers tokens: by its own settings, or by those of
+// the server.
+func (c *conn) window(ctx context.Context, t tableInfo) (w dedupWindow, err error) {
+	from, name := "system.merge_tree_settings", windowSetting(t.engine)
+	if replicated(t.engine) {
+		from = "system.replicated_merge_tree_settings"
+	}
+	rows, err := c.ch.Query(ctx, "SELECT name, toInt64OrZero(value) FROM "+from+" WHERE name IN (?, ?)", name, name+"_seconds")
+	if err != nil {
+		return w, err
+	}
+	defer rows.Close() //nolint:errcheck // read to its end below
+	for rows.Next() {
+		var is string
+		var value int64
+		if err := rows.Scan(&is, &value); err != nil {
+			return w, err
+		}
+		if is == name {
+			w.blocks = value
+		} else {
+			w.seconds = value
+		}
+	}
+	w.blocks, w.seconds = setting(t.full, name, w.blocks), setting(t.full, name+"_seconds", w.seconds)
+	return w, rows.Err()
+}
+
+// about describes the server and what reads a table on it.
+func (c *conn) about(ctx context.Context, name string) (a serverInfo, err error) {
+	if err := c.ch.QueryRow(ctx, "SELECT version(), now64(3, 'UTC')").Scan(&a.version, &a.now); err != nil {
+		return a, err
+	}
+	var databases, tables []string
+	err = c.ch.QueryRow(ctx, "SELECT dependencies_database, dependencies_table FROM system.tables WHERE database = ? AND name = ?", c.cfg.Database, name).Scan(&databases, &tables)
+	if errors.Is(err, sql.ErrNoRows) {
+		return a, nil
+	}
+	if err != nil {
+		return a, err
+	}
+	for i := range tables {
+		v := viewTarget{view: databases[i] + "." + tables[i]}
+		var target tableInfo
+		// What a view writes to: the table behind TO, or its own inner one.
+		err := c.ch.QueryRow(ctx, `SELECT t.database || '.' || t.name, t.engine, t.engine_full FROM system.tables AS v, system.tables AS t
+			WHERE v.database = ? AND v.name = ? AND v.engine = 'MaterializedView' AND (t.database || '.' || t.name) = if(
+				position(v.create_table_query, ' TO ') > 0, replaceAll(extract(v.create_table_query, ' TO ([^ (]+)'), '`+"`"+`', ''),
+				v.database || '.' || if(v.uuid = '00000000-0000-0000-0000-000000000000', '.inner.' || v.name, '.inner_id.' || toString(v.uuid)))`,
+			databases[i], tables[i]).Scan(&v.target, &target.engine, &target.full)
+		if errors.Is(err, sql.ErrNoRows) { // a plain view, or a target that is gone
+			continue
+		}
+		if err != nil {
+			return a, err
+		}
+		w, err := c.window(ctx, target)
+		if err != nil {
+			return a, err
+		}
+		v.engine, v.window = target.engine, w
+		a.views = append(a.views, v)
+	}
+	return a, nil
+}
+
+// pace returns the largest number of blocks of a recorded epoch, of the last hundred.
+func (c *conn) pace(ctx context.Context) (blocks int64, err error) {
+	err = c.ch.QueryRow(ctx, fmt.Sprintf("SELECT toInt64(max(blocks)) FROM (SELECT blocks FROM %s WHERE table_name = ? AND job = ? ORDER BY lineage DESC, epoch DESC LIMIT 100)",
+		quoted(c.cfg.Database, commitsTable)), c.cfg.Database+"."+c.cfg.Table, c.cfg.Job).Scan(&blocks)
+	return blocks, err
 }
 
 func (c *conn) blockRows(ctx context.Context, lineage uint16, epoch int64) (map[uint32]int64, error) {

@@ -26,6 +26,7 @@ type model struct {
 	made    bool // the table exists
 	info    tableInfo
 	inserts int
+	server  serverInfo
 	// script holds what the next inserts do instead of working.
 	script []func(in insertion) error
 	late   []insertion // inserts on their way, see landLater
@@ -187,6 +188,22 @@ func (m *model) audit(context.Context, int) (a Audit, states []blockState, err e
 		}
 	}
 	return a, states, m.faults.Do(func() error { return nil })
+}
+
+func (m *model) about(context.Context, string) (serverInfo, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.server, nil
+}
+
+func (m *model) pace(context.Context) (int64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	most := uint32(0)
+	for _, c := range m.commits {
+		most = max(most, c.blocks)
+	}
+	return int64(most), nil
 }
 
 func (m *model) close() error { return nil }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -31,7 +33,24 @@ type server interface {
 	otherJob(ctx context.Context, job, table string) (string, error)
 	// audit returns what was compared of the last epochs, and every block that differs.
 	audit(ctx context.Context, last int) (Audit, []blockState, error)
+	// about describes the server and the materialized views that read a table.
+	about(ctx context.Context, name string) (serverInfo, error)
+	// pace is the largest number of blocks of the epochs of late, 0 for none.
+	pace(ctx context.Context) (int64, error)
 	close() error
+}
+
+// serverInfo is what tidemark check wants to know of a server.
+type serverInfo struct {
+	version string
+	now     time.Time
+	views   []viewTarget
+}
+
+// viewTarget is a table that a materialized view writes to.
+type viewTarget struct {
+	view, target, engine string
+	window               dedupWindow
 }
 
 // insertion is one block on its way.
@@ -63,7 +82,9 @@ type commit struct {
 type tableInfo struct {
 	engine  string
 	full    string            // engine with its clauses and settings
+	sorted  string            // the sort key
 	columns map[string]string // name to type
+	window  dedupWindow
 }
 
 // outcome is what is known after an attempt.
@@ -176,7 +197,10 @@ func (t tableInfo) check(cfg Config, cols []column) error {
 	name := cfg.Database + "." + cfg.Table
 	var errs []error
 	for _, c := range cols {
-		if _, ok := t.columns[c.name]; !ok {
+		if typ, ok := t.columns[c.name]; ok && plainType(typ) != plainType(c.typ) {
+			errs = append(errs, fmt.Errorf("table %s: column %s is %s, want %s: ALTER TABLE %s MODIFY COLUMN %s %s",
+				name, c.name, typ, c.typ, quoted(cfg.Database, cfg.Table), quoted(c.name), c.typ))
+		} else if !ok {
 			errs = append(errs, fmt.Errorf("table %s has no column %s: ALTER TABLE %s ADD COLUMN %s %s CODEC(%s)",
 				name, c.name, quoted(cfg.Database, cfg.Table), quoted(c.name), c.typ, c.codec))
 		}
@@ -186,6 +210,9 @@ func (t tableInfo) check(cfg Config, cols []column) error {
 			errs = append(errs, fmt.Errorf("table %s has no column %s: make it anew with the statements of tidemark ddl", name, c))
 		}
 	}
+	if strings.HasSuffix(t.engine, "MergeTree") {
+		errs = append(errs, t.checkEngine(cfg, cols)...)
+	}
 	if t.engine == "Buffer" {
 		errs = append(errs, fmt.Errorf("table %s has engine Buffer, which loses what it has not flushed when the server dies: write to the table behind it", name))
 	}
@@ -193,16 +220,45 @@ func (t tableInfo) check(cfg Config, cols []column) error {
 		switch {
 		case !strings.HasSuffix(t.engine, "MergeTree"):
 			errs = append(errs, fmt.Errorf("table %s has engine %s, exactly_once needs a MergeTree: write to the local tables, or set delivery: at_least_once", name, t.engine))
-		case strings.HasPrefix(t.engine, "Replicated"), strings.HasPrefix(t.engine, "Shared"):
-		case dedupWindow(t.full) == 0:
-			errs = append(errs, fmt.Errorf("table %s forgets deduplication tokens at once: ALTER TABLE %s MODIFY SETTING non_replicated_deduplication_window = %d",
-				name, quoted(cfg.Database, cfg.Table), cfg.DedupWindow))
+		case t.window.blocks == 0:
+			errs = append(errs, fmt.Errorf("table %s forgets deduplication tokens at once: ALTER TABLE %s MODIFY SETTING %s = %d",
+				name, quoted(cfg.Database, cfg.Table), windowSetting(t.engine), cfg.DedupWindow))
 		}
 	}
-	if cfg.Delivery == Upsert && strings.HasSuffix(t.engine, "MergeTree") && !strings.Contains(t.engine, "Replacing") {
-		errs = append(errs, fmt.Errorf("table %s has engine %s, in which rows that were sent twice stay: upsert needs a ReplacingMergeTree", name, t.engine))
-	}
 	return errors.Join(errs...)
+}
+
+// checkEngine tells whether merges do to the rows what the job means: results replace each
+// other by sort key and version, appended rows stay.
+func (t tableInfo) checkEngine(cfg Config, cols []column) []error {
+	name := cfg.Database + "." + cfg.Table
+	kind := strings.TrimPrefix(strings.TrimPrefix(t.engine, "Replicated"), "Shared")
+	if cfg.Append {
+		if kind != "MergeTree" {
+			return []error{fmt.Errorf("table %s has engine %s, merges of which remove rows: rows that are only appended want a MergeTree", name, t.engine)}
+		}
+		return nil
+	}
+	var errs []error
+	switch {
+	case kind != "ReplacingMergeTree":
+		errs = append(errs, fmt.Errorf("table %s has engine %s, in which old revisions stay: results need ReplacingMergeTree(%s, %s)", name, t.engine, colVersion, colDeleted))
+	case !regexp.MustCompile(`MergeTree\([^)]*\b` + colVersion + `, ` + colDeleted + `\)`).MatchString(t.full):
+		errs = append(errs, fmt.Errorf("table %s: the version of its ReplacingMergeTree must be %s and its deletions %s: make it anew with the statements of tidemark ddl", name, colVersion, colDeleted))
+	}
+	want := strings.Join(cfg.OrderBy, ", ")
+	if got := strings.ReplaceAll(t.sorted, "`", ""); got != want {
+		errs = append(errs, fmt.Errorf("table %s is sorted by (%s), want (%s): rows replace each other by the sort key; make it anew, or set order_by", name, got, want))
+	}
+	return errs
+}
+
+// plainType is a type without what makes no difference to an INSERT.
+func plainType(typ string) string {
+	if inner, ok := strings.CutPrefix(typ, "LowCardinality("); ok {
+		return strings.TrimSuffix(inner, ")")
+	}
+	return typ
 }
 
 // checkCommits tells whether tm_commits has the columns that are written.
@@ -220,15 +276,31 @@ func (t tableInfo) checkCommits(cfg Config) error {
 	return errors.Join(errs...)
 }
 
-// dedupWindow reads the setting out of the clauses of an engine.
-func dedupWindow(full string) int {
-	_, rest, found := strings.Cut(full, "non_replicated_deduplication_window")
-	if !found {
-		return 0
+// dedupWindow is how long a table remembers the tokens of its blocks: so many, and those of
+// so many seconds; 0 seconds is no limit.
+type dedupWindow struct{ blocks, seconds int64 }
+
+func replicated(engine string) bool {
+	return strings.HasPrefix(engine, "Replicated") || strings.HasPrefix(engine, "Shared")
+}
+
+func windowSetting(engine string) string {
+	if replicated(engine) {
+		return "replicated_deduplication_window"
 	}
-	n := 0
-	if _, err := fmt.Sscanf(strings.TrimLeft(rest, " ="), "%d", &n); err != nil {
-		return 0
+	return "non_replicated_deduplication_window"
+}
+
+// setting reads a number out of the clauses of an engine; other is what holds when they do
+// not have it.
+func setting(full, name string, other int64) int64 {
+	m := regexp.MustCompile(`(?:\s|,)` + name + ` = (\d+)`).FindStringSubmatch(full)
+	if m == nil {
+		return other
+	}
+	n, err := strconv.ParseInt(m[1], 10, 64)
+	if err != nil {
+		return other
 	}
 	return n
 }

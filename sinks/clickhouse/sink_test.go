@@ -107,7 +107,11 @@ func openModel(cfg Config, store pipeline.Store, mem memory.Allocator, m *model)
 	s.pause = func(int) time.Duration { return time.Millisecond }
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.info = tableInfo{engine: "ReplacingMergeTree", full: "ReplacingMergeTree SETTINGS non_replicated_deduplication_window = 10000, index_granularity = 8192", columns: map[string]string{}}
+	m.info = tableInfo{engine: "ReplacingMergeTree", full: "ReplacingMergeTree(_tm_ver, _tm_del) ORDER BY x", sorted: strings.Join(cfg.OrderBy, ", "),
+		columns: map[string]string{}, window: dedupWindow{blocks: 10000}}
+	if cfg.Append {
+		m.info.engine = "MergeTree"
+	}
 	for _, c := range append(s.cols, column{name: colVersion}, column{name: colDeleted}, column{name: colLineage}, column{name: colEpoch}, column{name: colBlock}) {
 		m.info.columns[c.name] = c.typ
 	}
@@ -466,10 +470,13 @@ func TestRefusals(t *testing.T) {
 		want   string
 	}{
 		{"no table", func(m *model, c *Config) { m.made, c.Create = false, "never" }, "does not exist"},
-		{"no window", func(m *model, c *Config) { m.info.full = "MergeTree ORDER BY x" }, "MODIFY SETTING non_replicated_deduplication_window"},
+		{"no window", func(m *model, c *Config) { m.info.window = dedupWindow{} }, "MODIFY SETTING non_replicated_deduplication_window"},
 		{"distributed", func(m *model, c *Config) { m.info.engine = "Distributed" }, "local tables"},
 		{"buffer", func(m *model, c *Config) { m.info.engine, c.Delivery = "Buffer", AtLeastOnce }, "table behind it"},
-		{"upsert into a plain table", func(m *model, c *Config) { m.info.engine, c.Delivery = "MergeTree", Upsert }, "needs a ReplacingMergeTree"},
+		{"upsert into a plain table", func(m *model, c *Config) { m.info.engine, c.Delivery = "MergeTree", Upsert }, "results need ReplacingMergeTree(_tm_ver, _tm_del)"},
+		{"another version", func(m *model, c *Config) { m.info.full = "ReplacingMergeTree(seq) ORDER BY x" }, "version of its ReplacingMergeTree must be _tm_ver"},
+		{"another sort key", func(m *model, c *Config) { m.info.sorted = "time" }, "is sorted by (time), want (device.uid, time)"},
+		{"another type", func(m *model, c *Config) { m.info.columns["value"] = "Int64" }, "MODIFY COLUMN `value` Nullable(Decimal(18, 1))"},
 		{"missing column", func(m *model, c *Config) { delete(m.info.columns, "device.uid") }, "ADD COLUMN `device.uid` String CODEC(ZSTD(1))"},
 		{"missing own column", func(m *model, c *Config) { delete(m.info.columns, colBlock) }, "tidemark ddl"},
 	} {
