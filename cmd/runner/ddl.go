@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
@@ -14,27 +16,25 @@ import (
 func cmdDDL(args []string, stdout io.Writer) error {
 	fs := newFlags("ddl", "tidemark ddl -f examples/ble-clickhouse.yaml", "prints the statements that make a job's ClickHouse tables; with create: auto the job runs them itself")
 	file := fs.String("f", "", "job `file`")
+	cluster := fs.String("cluster", "", "make everything ON CLUSTER `NAME`")
+	replicated := fs.Bool("replicated", false, "make replicated tables, with the macros {shard} and {replica}")
 	if err := fs.parse(args); err != nil {
 		return err
 	}
-	if *file == "" {
-		return &usageError{"ddl: -f names no job file"}
-	}
-	cfg, err := loadConfig(*file)
-	if err != nil {
-		return err
-	}
-	p, err := planOf(cfg)
+	p, err := planOfFile(*file, fs)
 	if err != nil {
 		return err
 	}
 	printed := map[string]bool{}
-	for _, sc := range cfg.Sinks {
+	advise := false
+	for _, sc := range p.cfg.Sinks {
 		if sc.ClickHouse == nil {
 			continue
 		}
 		for _, port := range p.ports() {
 			table, schema := p.clickhouse(sc.ClickHouse.Config, port)
+			table.Cluster, table.Replicated = cmp.Or(*cluster, table.Cluster), *replicated || table.Replicated
+			advise = advise || table.Replicated
 			statements, err := clickhouse.DDL(table, schema)
 			if err != nil {
 				return err
@@ -50,7 +50,36 @@ func cmdDDL(args []string, stdout io.Writer) error {
 	if len(printed) == 0 {
 		return fmt.Errorf("%s: the job has no clickhouse sink", *file)
 	}
+	if advise {
+		fmt.Fprint(stdout, quorumAdvice)
+	}
 	return nil
+}
+
+// quorumAdvice is for replicated tables.
+const quorumAdvice = `-- One replica that has acknowledged a block and is then lost for good takes the block with
+-- it. To rule that out let the user of the job insert with a quorum:
+-- ALTER USER <user> SETTINGS insert_quorum = 'auto', insert_quorum_parallel = 1;
+`
+
+// lowCardinality are the texts of an event that have few values: constants, and the names of
+// enums.
+var lowCardinality = []string{"activity_name", "category_name", "class_name", "type_name", "severity", "status",
+	"metadata.version", "metadata.product.name", "metadata.product.vendor_name", "metadata.product.version", "metadata.product.feature.name",
+	"metadata.log_name", "metadata.log_provider", "device.type", "connection_info.direction", "traffic.timespan.type"}
+
+// fewValues names the columns of lowCardinality that the events of a job have.
+func fewValues(fields []arrow.Field, prefix string) []string {
+	var out []string
+	for _, f := range fields {
+		name := prefix + f.Name
+		if s, ok := f.Type.(*arrow.StructType); ok {
+			out = append(out, fewValues(s.Fields(), name+".")...)
+		} else if f.Type.ID() == arrow.STRING && slices.Contains(lowCardinality, name) {
+			out = append(out, name)
+		}
+	}
+	return out
 }
 
 // additions says which columns of the results have a part of every late addition: counts

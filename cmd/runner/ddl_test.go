@@ -58,3 +58,27 @@ func TestAdditions(t *testing.T) {
 		t.Errorf("a job without additions:\n%s", plain)
 	}
 }
+
+// TestLowCardinality: constants and names of enums, in the tables of events alone; what the
+// job file says counts instead.
+func TestLowCardinality(t *testing.T) {
+	out := ddlOf(t, hybridJob)
+	for _, name := range []string{"class_name", "severity", "metadata.product.vendor_name", "metadata.version"} {
+		if n := strings.Count(out, "`"+name+"` LowCardinality(String)"); n != 2 {
+			t.Errorf("%s: %d columns of low cardinality, want those of results and additions", name, n)
+		}
+	}
+	if n := strings.Count(ddlOf(t, strings.ReplaceAll(hybridJob, "8123\"", "8123\", low_cardinality: [message]")), "LowCardinality"); n != 2 {
+		t.Errorf("%d columns of low cardinality, want message twice", n)
+	}
+}
+
+func TestDDLCluster(t *testing.T) {
+	out := ddlOf(t, hybridJob, "--cluster", "main", "--replicated")
+	if n := strings.Count(out, " ON CLUSTER 'main'"); n != 7 { // four tables, tm_commits, two views
+		t.Errorf("%d statements on the cluster:\n%s", n, out)
+	}
+	if strings.Contains(out, "non_replicated") || !strings.Contains(out, "insert_quorum") {
+		t.Errorf("not for replicas:\n%s", out)
+	}
+}

@@ -303,6 +303,9 @@ func (p *plan) clickhouse(cfg clickhouse.Config, port pipeline.Port) (clickhouse
 	if port != pipeline.Out && cfg.Delivery == clickhouse.Upsert {
 		cfg.Delivery = cfg.Strongest()
 	}
+	if cfg.LowCardinality == nil && p.mapper != nil {
+		cfg.LowCardinality = fewValues(p.results.Fields(), "")
+	}
 	switch port {
 	case pipeline.Out:
 		cfg.CompleteAfter, cfg.CompleteStep, cfg.CompleteOffset = p.cfg.complete(cfg.TimeColumn)

@@ -49,6 +49,10 @@ type Config struct {
 	Delivery Delivery `yaml:"delivery"`
 	// Create is auto: make tables and views that are missing; or never.
 	Create string `yaml:"create"`
+	// Cluster makes tables and views ON CLUSTER, and Replicated by the Replicated engines,
+	// with the macros {shard} and {replica}.
+	Cluster    string `yaml:"cluster"`
+	Replicated bool   `yaml:"replicated"`
 	// Append makes a plain MergeTree, for rows that have no later revisions: late rows,
 	// dead records. Otherwise the table is a ReplacingMergeTree.
 	Append bool `yaml:"append"`

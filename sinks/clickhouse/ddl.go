@@ -58,8 +58,8 @@ func DDL(cfg Config, schema *arrow.Schema) ([]string, error) {
 		delta.Table, delta.Append = cfg.Table+DeltaSuffix, true
 		out = append(out, tableDDL(delta, cols), sumView(cfg, cols))
 	default:
-		out = append(out, fmt.Sprintf("CREATE VIEW IF NOT EXISTS %s AS SELECT * FROM %s FINAL",
-			quoted(cfg.Database, cfg.Table+currentSuffix), quoted(cfg.Database, cfg.Table)))
+		out = append(out, fmt.Sprintf("CREATE VIEW IF NOT EXISTS %s%s AS SELECT * FROM %s FINAL",
+			quoted(cfg.Database, cfg.Table+currentSuffix), cfg.onCluster(), quoted(cfg.Database, cfg.Table)))
 	}
 	return append(out, commitsDDL(cfg), completeDDL(cfg)), nil
 }
@@ -81,9 +81,41 @@ func columnNamed(cols []column, name string) column {
 	return cols[slices.IndexFunc(cols, func(c column) bool { return c.name == name })]
 }
 
+// onCluster is the clause that makes an object on every node.
+func (c Config) onCluster() string {
+	if c.Cluster == "" {
+		return ""
+	}
+	return " ON CLUSTER " + text(c.Cluster)
+}
+
+// engine names an engine of the MergeTree family with its parameters.
+func (c Config) engine(kind string, params ...string) string {
+	if c.Replicated {
+		kind = "Replicated" + kind
+		params = append([]string{"'/clickhouse/tables/{shard}/{database}/{table}'", "'{replica}'"}, params...)
+	}
+	if len(params) == 0 {
+		return kind
+	}
+	return kind + "(" + strings.Join(params, ", ") + ")"
+}
+
+// windows are the settings by which a table remembers tokens. A replicated one forgets them
+// after an hour unless it is told otherwise.
+func (c Config) windows() string {
+	if c.Replicated {
+		return fmt.Sprintf("replicated_deduplication_window = %d, replicated_deduplication_window_seconds = %d", c.DedupWindow, replicatedSeconds)
+	}
+	return fmt.Sprintf("non_replicated_deduplication_window = %d", c.DedupWindow)
+}
+
+// replicatedSeconds is a week.
+const replicatedSeconds = 7 * 24 * 3600
+
 func tableDDL(cfg Config, cols []column) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "CREATE TABLE IF NOT EXISTS %s\n(\n", quoted(cfg.Database, cfg.Table))
+	fmt.Fprintf(&b, "CREATE TABLE IF NOT EXISTS %s%s\n(\n", quoted(cfg.Database, cfg.Table), cfg.onCluster())
 	for _, c := range cols {
 		fmt.Fprintf(&b, "    %s %s CODEC(%s),\n", quoted(c.name), c.typ, c.codec)
 	}
@@ -93,9 +125,9 @@ func tableDDL(cfg Config, cols []column) string {
 	b.WriteString("    " + colEpoch + " UInt64 CODEC(Delta, ZSTD(1)),\n")
 	b.WriteString("    " + colBlock + " UInt32 CODEC(T64, ZSTD(1))\n)\n")
 
-	engine := "ReplacingMergeTree(" + colVersion + ", " + colDeleted + ")"
+	engine := cfg.engine("ReplacingMergeTree", colVersion, colDeleted)
 	if cfg.Append {
-		engine = "MergeTree"
+		engine = cfg.engine("MergeTree")
 	}
 	at := columnNamed(cols, cfg.TimeColumn)
 	time := quoted(at.name)
@@ -120,7 +152,7 @@ func tableDDL(cfg Config, cols []column) string {
 			fmt.Fprintf(&b, "TTL toDate(%s) + INTERVAL %d DAY\n", time, cfg.TTLDays)
 		}
 	}
-	fmt.Fprintf(&b, "SETTINGS non_replicated_deduplication_window = %d", cfg.DedupWindow)
+	b.WriteString("SETTINGS " + cfg.windows())
 	if nullable {
 		b.WriteString(", allow_nullable_key = 1")
 	}
@@ -129,7 +161,7 @@ func tableDDL(cfg Config, cols []column) string {
 
 func commitsDDL(cfg Config) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "CREATE TABLE IF NOT EXISTS %s\n(\n", quoted(cfg.Database, commitsTable))
+	fmt.Fprintf(&b, "CREATE TABLE IF NOT EXISTS %s%s\n(\n", quoted(cfg.Database, commitsTable), cfg.onCluster())
 	for i, c := range commitColumns {
 		if i > 0 {
 			b.WriteString(",\n")
@@ -137,21 +169,21 @@ func commitsDDL(cfg Config) string {
 		b.WriteString("    " + c.Name + " " + c.Type)
 	}
 	b.WriteString(" CODEC(Delta, ZSTD(1)) TTL toDateTime(committed_at) + INTERVAL 7 DAY")
-	fmt.Fprintf(&b, "\n)\nENGINE = ReplacingMergeTree(committed_at)\nORDER BY (table_name, job, lineage, epoch)\nSETTINGS non_replicated_deduplication_window = %d", cfg.DedupWindow)
+	fmt.Fprintf(&b, "\n)\nENGINE = %s\nORDER BY (table_name, job, lineage, epoch)\nSETTINGS %s", cfg.engine("ReplacingMergeTree", "committed_at"), cfg.windows())
 	return b.String()
 }
 
 // completeDDL makes the view that has a row for each table: how far it is complete. Within a
 // lineage marks do not fall, so the newest record says most.
 func completeDDL(cfg Config) string {
-	return fmt.Sprintf(`CREATE VIEW IF NOT EXISTS %s AS
+	return fmt.Sprintf(`CREATE VIEW IF NOT EXISTS %s%s AS
 SELECT table_name, last.1 AS job, last.2 AS lineage, last.3 AS epoch, last.4 AS watermark, last.5 AS complete_to, last.6 AS committed_at
 FROM
 (
     SELECT table_name, argMax((job, lineage, epoch, watermark, complete_to, committed_at), (lineage, epoch, committed_at)) AS last
     FROM %s
     GROUP BY table_name
-)`, quoted(cfg.Database, completeView), quoted(cfg.Database, commitsTable))
+)`, quoted(cfg.Database, completeView), cfg.onCluster(), quoted(cfg.Database, commitsTable))
 }
 
 // quoted returns an identifier, or several with dots between.

@@ -128,6 +128,40 @@ FROM
 	}
 }
 
+// TestReplicatedDDL: everything is on the cluster, every table replicated, and tokens are
+// remembered for a week.
+func TestReplicatedDDL(t *testing.T) {
+	for _, appended := range []bool{false, true} {
+		cfg := testConfig()
+		cfg.Cluster, cfg.Replicated, cfg.Append = "{cluster}", true, appended
+		got, err := DDL(cfg, readingSchema)
+		if err != nil {
+			t.Fatal(err)
+		}
+		engines := map[bool]string{false: "ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/{table}', '{replica}', _tm_ver, _tm_del)",
+			true: "ReplicatedMergeTree('/clickhouse/tables/{shard}/{database}/{table}', '{replica}')"}
+		if !strings.Contains(got[0], "ENGINE = "+engines[appended]+"\n") {
+			t.Errorf("table:\n%s", got[0])
+		}
+		for _, s := range got {
+			if !strings.Contains(s, " ON CLUSTER '{cluster}'") {
+				t.Errorf("not on the cluster:\n%s", s)
+			}
+			const windows = "SETTINGS replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800"
+			if strings.HasPrefix(s, "CREATE TABLE") && (!strings.Contains(s, windows) || strings.Contains(s, "non_replicated")) {
+				t.Errorf("windows of:\n%s", s)
+			}
+		}
+		info := tableInfo{engine: "Replicated" + map[bool]string{false: "ReplacingMergeTree", true: "MergeTree"}[appended], full: engines[appended] + " SETTINGS x = 1", sorted: "device.uid, time"}
+		if errs := info.checkEngine(cfg, nil); len(errs) > 0 {
+			t.Errorf("its own engine is refused: %v", errs)
+		}
+	}
+	if n := setting("MergeTree SETTINGS non_replicated_deduplication_window = 5, replicated_deduplication_window = 7", "replicated_deduplication_window", 1); n != 7 {
+		t.Errorf("window %d, want 7", n)
+	}
+}
+
 func TestColumnRefusals(t *testing.T) {
 	p := arrow.PrimitiveTypes
 	time := arrow.Field{Name: "time", Type: p.Int64}

@@ -75,7 +75,7 @@ func sumView(cfg Config, cols []column) string {
 		grouped = append(grouped, combined(cfg.Additions, n)+" AS "+n)
 	}
 	by := "b." + strings.Join(keys, ", b.")
-	return fmt.Sprintf(`CREATE VIEW IF NOT EXISTS %s AS
+	return fmt.Sprintf(`CREATE VIEW IF NOT EXISTS %s%s AS
 SELECT %s
 FROM %s FINAL
 WHERE %s NOT IN (SELECT %s FROM %s)
@@ -93,7 +93,7 @@ FROM
     FROM %s
 ) AS b
 GROUP BY %s
-SETTINGS transform_null_in = 1`, quoted(cfg.Database, cfg.Table+currentSuffix), list, table, key, strings.Join(keys, ", "), delta,
+SETTINGS transform_null_in = 1`, quoted(cfg.Database, cfg.Table+currentSuffix), cfg.onCluster(), list, table, key, strings.Join(keys, ", "), delta,
 		strings.Join(grouped, ",\n    "), list, table, key, strings.Join(keys, ", "), delta, list, delta, by)
 }
 
