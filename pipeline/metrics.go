@@ -30,6 +30,10 @@ type Metrics struct {
 	ckptFailed  prometheus.Counter
 	sinkRows    *prometheus.CounterVec
 	publish     *prometheus.HistogramVec
+	attempts    *prometheus.CounterVec
+	pending     *prometheus.GaugeVec
+	headroom    *prometheus.GaugeVec
+	mismatches  *prometheus.CounterVec
 	stageRows   *prometheus.GaugeVec
 	stateKeys   prometheus.Gauge
 	stateBytes  prometheus.Gauge
@@ -88,6 +92,14 @@ func NewMetrics(reg prometheus.Registerer, job string) (*Metrics, error) {
 		Help: "Time to publish one epoch.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 16)}, []string{"sink"})
 	m.stageRows = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tidemark_sink_pending_rows", ConstLabels: labels,
 		Help: "Rows of the epoch at hand, staged and not published."}, []string{"sink"})
+	m.attempts = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tidemark_sink_attempts_total", ConstLabels: labels,
+		Help: "Requests to the server of a sink, by outcome."}, []string{"sink", "outcome"})
+	m.pending = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tidemark_sink_pending_bytes", ConstLabels: labels,
+		Help: "Size of what is sealed and not published."}, []string{"sink"})
+	m.headroom = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tidemark_sink_dedup_window_headroom_seconds", ConstLabels: labels,
+		Help: "For how long yet the server remembers the token of the block at hand; after that it is verified before it is sent again."}, []string{"sink"})
+	m.mismatches = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tidemark_sink_audit_mismatch_total", ConstLabels: labels,
+		Help: "Blocks that an audit found otherwise than they were written."}, []string{"sink"})
 	m.stateKeys = prometheus.NewGauge(prometheus.GaugeOpts{Name: "tidemark_state_keys", ConstLabels: labels,
 		Help: "Open (key, window) pairs, as of the last barrier; where windows overlap, (key, slice) pairs."})
 	m.stateBytes = prometheus.NewGauge(prometheus.GaugeOpts{Name: "tidemark_state_bytes", ConstLabels: labels,
@@ -117,12 +129,31 @@ func NewMetrics(reg prometheus.Registerer, job string) (*Metrics, error) {
 	})
 	m.mark.Store(MinTicks)
 	for _, c := range []prometheus.Collector{m.rows, m.dropped, m.lateness, m.windows, m.records, m.lag, m.gapRecords, m.offset, m.splitMark, m.quiet, m.checkpoints, m.pause, m.ckptBytes,
-		m.ckptTime, m.ckptFailed, m.sinkRows, m.publish, m.stageRows, m.stateKeys, m.stateBytes, m.overdue, m.heldBy, m.idles, m.missed, m.partly, m.moved, m.overflows, m.capped, m.edges, mark, delay} {
+		m.ckptTime, m.ckptFailed, m.sinkRows, m.publish, m.attempts, m.pending, m.headroom, m.mismatches, m.stageRows, m.stateKeys, m.stateBytes, m.overdue, m.heldBy, m.idles, m.missed, m.partly, m.moved, m.overflows, m.capped, m.edges, mark, delay} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}
 	}
 	return m, nil
+}
+
+// SinkMetrics are functions by which a sink with a server tells how it does.
+type SinkMetrics struct {
+	Attempt  func(outcome string)
+	Pending  func(bytes int64)
+	Headroom func(left time.Duration)
+	Mismatch func(blocks int64)
+}
+
+// OfSink returns the metrics of the sink of a name, which are there from now on.
+func (m *Metrics) OfSink(name string) SinkMetrics {
+	pending, headroom, mismatches := m.pending.WithLabelValues(name), m.headroom.WithLabelValues(name), m.mismatches.WithLabelValues(name)
+	return SinkMetrics{
+		Attempt:  func(outcome string) { m.attempts.WithLabelValues(name, outcome).Inc() },
+		Pending:  func(bytes int64) { pending.Set(float64(bytes)) },
+		Headroom: func(left time.Duration) { headroom.Set(left.Seconds()) },
+		Mismatch: func(blocks int64) { mismatches.Add(float64(blocks)) },
+	}
 }
 
 // seconds returns a time in seconds, 0 for a mark at either end.

@@ -184,7 +184,7 @@ func (p *plan) job(store pipeline.Store, deps jobDeps, mem memory.Allocator) (pi
 	if err != nil {
 		return pipeline.Job{}, nil, err
 	}
-	outputs, closeSinks, err := p.outputs(store, deps.log)
+	outputs, closeSinks, err := p.outputs(store, deps.log, metrics)
 	if err != nil {
 		return pipeline.Job{}, nil, err
 	}
@@ -241,7 +241,7 @@ func whenReady(outputs map[pipeline.Port][]pipeline.Output, open pipeline.OpenSo
 }
 
 // outputs opens the sinks: for each, one of results, one of late rows, one of dead records.
-func (p *plan) outputs(checkpoints pipeline.Store, log *slog.Logger) (map[pipeline.Port][]pipeline.Output, func() error, error) {
+func (p *plan) outputs(checkpoints pipeline.Store, log *slog.Logger, metrics *pipeline.Metrics) (map[pipeline.Port][]pipeline.Output, func() error, error) {
 	out := map[pipeline.Port][]pipeline.Output{}
 	var sinks []pipeline.Sink
 	closeAll := func() error {
@@ -258,6 +258,9 @@ func (p *plan) outputs(checkpoints pipeline.Store, log *slog.Logger) (map[pipeli
 				return nil, nil, errors.Join(err, closeAll())
 			}
 			sinks = append(sinks, s)
+			if c, ok := s.(*clickhouse.Sink); ok {
+				c.Observe(clickhouse.Observer(metrics.OfSink(name)))
+			}
 			out[port] = append(out[port], pipeline.Output{Name: name, Sink: s})
 		}
 	}

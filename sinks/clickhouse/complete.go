@@ -27,6 +27,9 @@ func (s *Sink) tells(mark int64, rows bool) bool {
 	if !rows && !rose {
 		return false
 	}
+	if !s.told.at.IsZero() {
+		s.every = now.Sub(s.told.at)
+	}
 	s.told = told{mark, now}
 	return true
 }

@@ -98,25 +98,29 @@ type Config struct {
 	// rows so far are sealed and sorting starts anew. Bytes are those of the Arrow buffers.
 	MaxStageRows  int   `yaml:"max_stage_rows"`
 	MaxStageBytes int64 `yaml:"max_stage_bytes"`
+	// MaxPendingBytes bounds what is sealed and not in the table: above it the next epoch
+	// waits, and with it the reading. Bytes are those of the sealed objects.
+	MaxPendingBytes int64 `yaml:"max_pending_bytes"`
 }
 
 // DefaultConfig is what a configuration file is decoded onto.
 func DefaultConfig() Config {
 	return Config{
-		Database:       "default",
-		User:           "default",
-		Delivery:       ExactlyOnce,
-		Create:         "auto",
-		PartitionBy:    pipeline.PartitionMonth,
-		TimeColumn:     "time",
-		CompleteAfter:  -1,
-		CommitEvery:    time.Minute,
-		AuditKeys:      true,
-		BlockRows:      100_000,
-		AttemptTimeout: 60 * time.Second,
-		DedupWindow:    10_000,
-		MaxStageRows:   1_000_000,
-		MaxStageBytes:  512 << 20,
+		Database:        "default",
+		User:            "default",
+		Delivery:        ExactlyOnce,
+		Create:          "auto",
+		PartitionBy:     pipeline.PartitionMonth,
+		TimeColumn:      "time",
+		CompleteAfter:   -1,
+		CommitEvery:     time.Minute,
+		AuditKeys:       true,
+		BlockRows:       100_000,
+		MaxPendingBytes: 256 << 20,
+		AttemptTimeout:  60 * time.Second,
+		DedupWindow:     10_000,
+		MaxStageRows:    1_000_000,
+		MaxStageBytes:   512 << 20,
 	}
 }
 
@@ -196,6 +200,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxStageBytes < 1 {
 		bad("max_stage_bytes %d: want at least 1", c.MaxStageBytes)
+	}
+	if c.MaxPendingBytes < 1 {
+		bad("max_pending_bytes %d: want at least 1", c.MaxPendingBytes)
 	}
 	return errors.Join(errs...)
 }

@@ -99,6 +99,13 @@ func (g *stage) Write(ctx context.Context, b pipeline.Batch) error {
 	if err := pipeline.SameColumns(g.sink.schema, b.Rec.Schema()); err != nil {
 		return g.errorf("%w", err)
 	}
+	own := int64(0)
+	if g.out != nil {
+		own = g.out.size
+	}
+	if err := g.sink.room(ctx, own); err != nil {
+		return g.errorf("wait for earlier epochs: %w", err)
+	}
 	if err := g.order.Add(b); err != nil {
 		return g.errorf("%w", err)
 	}
@@ -129,7 +136,7 @@ func (g *stage) Prepare(ctx context.Context, at pipeline.Mark) (pipeline.Receipt
 		return nil, g.errorf("receipt: %w", err)
 	}
 	if r.Object != "" {
-		g.sink.sealed(r.Object)
+		g.sink.sealed(r.Object, r.Size)
 	}
 	crash.At("clickhouse.sealed")
 	return raw, nil

@@ -50,6 +50,9 @@ type Sink struct {
 	fresh   map[string]bool // objects sealed here of which no block was sent yet
 	settled []string        // objects whose epochs are recorded
 	told    told
+	every   time.Duration // between the last two receipts
+	window  dedupWindow   // of the table
+	pending pending
 	audited int // epochs with rows since the last audit
 }
 
@@ -84,7 +87,7 @@ func newSink(cfg Config, store pipeline.Store, schema *arrow.Schema, log *slog.L
 		cfg: cfg, store: store, schema: schema, sealedAs: sealedSchema(cols, own), cols: cols, own: own,
 		mem: memory.DefaultAllocator, log: log.With("sink", "clickhouse", "table", cfg.Database+"."+cfg.Table),
 		pause: backoff, now: time.Now, observer: unobserved(), run: hex.EncodeToString(run), fresh: map[string]bool{},
-		told: told{mark: pipeline.MinTicks}, hashes: hashable && cfg.AuditKeys && !cfg.Append,
+		told: told{mark: pipeline.MinTicks}, pending: pending{bytes: map[string]int64{}, changed: make(chan struct{})}, hashes: hashable && cfg.AuditKeys && !cfg.Append,
 	}, nil
 }
 
@@ -130,13 +133,6 @@ func (s *Sink) Begin(ctx context.Context, e pipeline.Epoch) (pipeline.Stage, err
 		return nil, fmt.Errorf("clickhouse sink %s: %w", s.cfg.Table, err)
 	}
 	return &stage{sink: s, epoch: e, order: pipeline.RowOrder{By: s.cfg.PartitionBy, TimeColumn: s.cfg.TimeColumn, Keys: s.cfg.OrderBy}}, nil
-}
-
-// sealed remembers an object of which nothing was sent.
-func (s *Sink) sealed(object string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.fresh[object] = true
 }
 
 // Publish sends the blocks of a receipt and records the epoch. It may be repeated, by any
@@ -242,6 +238,7 @@ func (s *Sink) settle(object string) {
 	if object == "" {
 		return
 	}
+	s.delivered(object)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.settled = append(s.settled, object)
@@ -330,7 +327,9 @@ func (s *Sink) judge(r receipt, n int, there map[uint32]int64) (present bool, er
 // looks before it sends again.
 func (s *Sink) send(ctx context.Context, r receipt, n int, rec arrow.RecordBatch) error {
 	in := insertion{rec: rec, lineage: r.Lineage, epoch: r.Epoch, n: uint32(n), token: r.token(n)}
+	began := s.now()
 	for attempt := 0; ; attempt++ {
+		s.headroom(len(r.Blocks), began)
 		err := s.attempt(ctx, func(ctx context.Context) error { return s.server.insert(ctx, in) })
 		what := fmt.Sprintf("insert of block %d", n)
 		o, err := s.after(ctx, what, attempt, err)
@@ -369,6 +368,7 @@ func (s *Sink) attempt(ctx context.Context, f func(ctx context.Context) error) e
 // ends Publish.
 func (s *Sink) after(ctx context.Context, what string, attempt int, err error) (outcome, error) {
 	o := classify(err)
+	s.observer.Attempt(o.String())
 	if o == done {
 		return done, nil
 	}
@@ -446,6 +446,9 @@ func (s *Sink) Check(ctx context.Context) error {
 	if err := info.check(s.cfg, s.cols); err != nil {
 		return err
 	}
+	s.mu.Lock()
+	s.window = info.window
+	s.mu.Unlock()
 	err = s.try(ctx, "describe "+commitsTable, func(ctx context.Context) (err error) {
 		info, found, err = s.server.table(ctx, commitsTable)
 		return err

@@ -617,7 +617,7 @@ func TestConfig(t *testing.T) {
 	}
 	bad := Config{URL: "http://u:p@h", Database: "a.b", Table: "x`y", Delivery: "twice", Create: "perhaps", PartitionBy: "hour", TTLDays: -1, BlockRows: MaxBlockRows + 1}
 	err := bad.Validate()
-	for _, want := range []string{"job", "url", "database", "table", "delivery", "create", "partition_by", "time_column", "order_by", "ttl_days", "block_rows", "attempt_timeout", "dedup_window", "max_stage_rows", "max_stage_bytes"} {
+	for _, want := range []string{"job", "url", "database", "table", "delivery", "create", "partition_by", "time_column", "order_by", "ttl_days", "block_rows", "attempt_timeout", "dedup_window", "max_stage_rows", "max_stage_bytes", "max_pending_bytes"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Validate does not name %s: %v", want, err)
 		}
