@@ -1,8 +1,10 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -324,4 +326,79 @@ func TestCheck(t *testing.T) {
 		d.query(t, "ALTER TABLE $db.hours MODIFY SETTING non_replicated_deduplication_window = 1000")
 		has(t, d.sink.Inspect(t.Context(), time.Second), clickhouse.OK, "by_hour writes to testcheck_small_window.hours, which remembers tokens too")
 	})
+}
+
+// fails runs the binary, which must exit with 1, and returns what it printed.
+func (r *rig) fails(t *testing.T, args ...string) string {
+	t.Helper()
+	p := r.begin(t, args...)
+	var exit *exec.ExitError
+	if err := <-p.ended; !errors.As(err, &exit) || exit.ExitCode() != 1 {
+		t.Fatalf("%s: %v, want exit code 1\n%s", strings.Join(args, " "), err, p.stdout.String())
+	}
+	return p.stdout.String()
+}
+
+// TestCheckAndAudit: the two commands on a job that has run, in peace and after somebody
+// deleted a block.
+func TestCheckAndAudit(t *testing.T) {
+	r, file := newRig(t), dataFile(t, "indoor-ble/detections.csv")
+	const topic = "ble-audit"
+	r.tidemark(t, r.produceBLE(file, topic, "--key", "trace_id", "--events", "20000")...)
+	j := r.newJob(t, topic, topic, "asset_id", bleJob(0, "ocsf"))
+	r.tidemark(t, "run", "-f", j.bounded)
+	t.Log(r.tidemark(t, "check", "-f", j.file))
+	out := r.tidemark(t, "audit", "-f", j.file)
+	t.Log(out)
+	if strings.Count(out, "0 blocks differ") != 3 || strings.Contains(out, " 0 epochs, 0 blocks, 0 rows; 0 blocks differ\n"+"ok    "+j.db+"_late") {
+		t.Errorf("audit:\n%s", out)
+	}
+	complete, err := r.clickhouse.Query(t.Context(), "SELECT table_name, epoch, watermark, complete_to FROM "+j.db+".tm_complete ORDER BY table_name FORMAT PrettyCompactMonoBlock")
+	must(t, err)
+	t.Log(complete)
+	if strings.Count(complete, "2262-04-11") != 4 { // watermarks of all, complete_to of the results
+		t.Errorf("complete:\n%s", complete)
+	}
+	_, err = r.clickhouse.Query(t.Context(), fmt.Sprintf("DELETE FROM %[1]s.%[1]s WHERE (_tm_epoch, _tm_block) IN (SELECT max((_tm_epoch, _tm_block)) FROM %[1]s.%[1]s)", j.db))
+	must(t, err)
+	out = r.fails(t, "audit", "-f", j.file)
+	t.Log(out)
+	if !strings.Contains(out, "1 blocks differ") || !strings.Contains(out, "rows are missing that nothing has replaced") {
+		t.Errorf("audit after a deletion:\n%s", out)
+	}
+}
+
+// TestHybridView: windows close a second after their end, and most rows come later:
+// <table>_current counts every one of them, once.
+func TestHybridView(t *testing.T) {
+	r, file := newRig(t), dataFile(t, "indoor-ble/detections.csv")
+	const topic = "ble-hybrid"
+	r.tidemark(t, r.produceBLE(file, topic, "--partitions", "1")...)
+	for _, to := range []string{"none", "ocsf"} {
+		t.Run(to, func(t *testing.T) {
+			j := r.newJob(t, topic+"-"+to, topic, "asset_id", bleFields+`event_time: {max_disorder: 30s, quiet_after: never}
+window: {tumbling: 10s, trigger: on_ingest, emit_delay: 100ms, max_age: 1s, key: [asset_id], aggregates: [{fn: count, as: count}, {fn: sum, column: rssi_dbm, as: rssi_sum}]}
+normalize: {to: `+to+`}`)
+			r.tidemark(t, "run", "-f", j.bounded)
+			id, sum := "asset_id, window_start", "rssi_sum"
+			if to == "ocsf" {
+				id, sum = "metadata.uid", "toInt64(unmapped['rssi_sum'])"
+			}
+			all := tally(csvEvents(t, file, bleFromCSV), 10*second)
+			count, rssi := int64(0), int64(0)
+			for _, s := range all {
+				count, rssi = count+s.count, rssi+s.sum
+			}
+			out, err := r.clickhouse.Query(t.Context(), fmt.Sprintf("SELECT count(), uniqExact(%s), sum(count), sum(%s) FROM %[3]s.%[3]s_current", id, sum, j.db))
+			must(t, err)
+			if want := fmt.Sprintf("%d\t%d\t%d\t%d\n", len(all), len(all), count, rssi); out != want {
+				t.Errorf("current: %s want %s", out, want)
+			}
+			added, err := r.clickhouse.Query(t.Context(), fmt.Sprintf("SELECT count() > 1000 FROM %[1]s.%[1]s_late_delta", j.db))
+			must(t, err)
+			if added != "1\n" {
+				t.Error("few additions: the test tests little")
+			}
+		})
+	}
 }

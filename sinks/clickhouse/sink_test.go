@@ -107,7 +107,7 @@ func openModel(cfg Config, store pipeline.Store, mem memory.Allocator, m *model)
 	s.pause = func(int) time.Duration { return time.Millisecond }
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.info = tableInfo{engine: "ReplacingMergeTree", full: "ReplacingMergeTree(_tm_ver, _tm_del) ORDER BY x", sorted: strings.Join(cfg.OrderBy, ", "),
+	m.info = tableInfo{engine: "ReplacingMergeTree", full: "ReplacingMergeTree(_tm_ver, _tm_del) ORDER BY x", sorted: "(`" + strings.Join(cfg.OrderBy, "`, `") + "`)",
 		columns: map[string]string{}, window: dedupWindow{blocks: 10000}}
 	if cfg.Append {
 		m.info.engine = "MergeTree"
