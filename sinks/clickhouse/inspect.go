@@ -70,12 +70,26 @@ func (s *Sink) Inspect(ctx context.Context, every time.Duration) []Finding {
 		return out
 	}
 	if err := info.check(s.cfg, s.cols); err != nil {
-		for _, line := range strings.Split(err.Error(), "\n") {
-			add(Fail, "%s", line)
+		for line := range strings.Lines(err.Error()) {
+			add(Fail, "%s", strings.TrimSuffix(line, "\n"))
 		}
 		return out
 	}
 	add(OK, "table %s: %s with %d columns", s.tableName(), info.engine, len(s.cols)+5)
+	var commits tableInfo
+	err = s.attempt(ctx, func(ctx context.Context) (err error) {
+		commits, found, err = s.server.table(ctx, commitsTable)
+		return err
+	})
+	if err == nil && found {
+		err = commits.checkCommits(s.cfg)
+	}
+	switch {
+	case err != nil:
+		add(Fail, "%v", err)
+	case !found && s.cfg.Create != "auto":
+		add(Fail, "table %s.%s does not exist: run the statements of tidemark ddl, or set create: auto", s.cfg.Database, commitsTable)
+	}
 	if s.cfg.Delivery == ExactlyOnce {
 		out = append(out, s.protection(ctx, info, about.views, every)...)
 	}
@@ -124,15 +138,15 @@ func (s *Sink) protection(ctx context.Context, info tableInfo, views []viewTarge
 	name := quoted(s.cfg.Database, s.cfg.Table)
 	var out []Finding
 	if f := info.window.enough(pace, every); f != "" {
-		out = append(out, Finding{Fail, fmt.Sprintf("table %s: %s: ALTER TABLE %s MODIFY SETTING %s = %d", s.tableName(), f, name, windowSetting(info.engine), max(s.cfg.DedupWindow, int(protected*pace)))})
+		out = append(out, Finding{Fail, fmt.Sprintf("table %s: %s: ALTER TABLE %s MODIFY SETTING %s", s.tableName(), f, name, s.remedy(info.engine, info.window, pace))})
 	} else {
 		out = append(out, Finding{OK, fmt.Sprintf("table %s: tokens protect a block for %v, at %d blocks in %v; after that blocks are verified before they are sent again",
 			s.tableName(), info.window.protects(pace, every), pace, every)})
 	}
 	for _, v := range views {
 		if f := v.window.enough(pace, every); f != "" {
-			out = append(out, Finding{Fail, fmt.Sprintf("view %s writes to %s (%s): %s, so that a block that is sent twice counts twice there: ALTER TABLE %s MODIFY SETTING %s = %d",
-				v.view, v.target, v.engine, f, v.target, windowSetting(v.engine), s.cfg.DedupWindow)})
+			out = append(out, Finding{Fail, fmt.Sprintf("view %s writes to %s (%s): %s, so that a block that is sent twice counts twice there: ALTER TABLE %s MODIFY SETTING %s",
+				v.view, v.target, v.engine, f, v.target, s.remedy(v.engine, v.window, pace))})
 			continue
 		}
 		if !s.cfg.Append {
@@ -142,6 +156,14 @@ func (s *Sink) protection(ctx context.Context, info tableInfo, views []viewTarge
 		out = append(out, Finding{OK, fmt.Sprintf("view %s writes to %s, which remembers tokens too", v.view, v.target)})
 	}
 	return out
+}
+
+// remedy is the setting that makes a window large enough.
+func (s *Sink) remedy(engine string, w dedupWindow, pace int64) string {
+	if w.blocks >= protected*pace {
+		return fmt.Sprintf("%s_seconds = %d", windowSetting(engine), replicatedSeconds)
+	}
+	return fmt.Sprintf("%s = %d", windowSetting(engine), max(int64(s.cfg.DedupWindow), protected*pace))
 }
 
 // enough says why a window does not protect the blocks of a few epochs, "" when it does.
