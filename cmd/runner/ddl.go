@@ -89,7 +89,7 @@ func (p *plan) additions() []clickhouse.Addition {
 	how := map[string]clickhouse.Combine{"late_count": clickhouse.Sum, "max_event_time": clickhouse.Greatest, "_tm_emitted_at": clickhouse.Greatest}
 	for _, a := range p.cfg.Window.last().Aggregates {
 		switch a.Fn {
-		case "count", "sum":
+		case "count", "sum", "id_sum":
 			how[a.As] = clickhouse.Sum
 		case "min":
 			how[a.As] = clickhouse.Least
