@@ -25,6 +25,10 @@ type Config struct {
 	TimeColumn  string               `yaml:"time_column"`
 	// SortBy orders the rows of a file, ascending, nulls first. Dots lead into structs.
 	SortBy []string `yaml:"sort_by"`
+	// CompleteAfter says when a partition is complete, in ticks: no row whose TimeColumn is t
+	// comes once the mark has passed t + CompleteAfter. Negative: never. It is computed by
+	// whoever knows where the rows come from.
+	CompleteAfter int64 `yaml:"-"`
 	// Codec is zstd, snappy or none.
 	Codec string `yaml:"codec"`
 	// RowGroupRows is the number of rows of a row group, at most MaxRowGroupRows.
@@ -41,6 +45,7 @@ func DefaultConfig() Config {
 	return Config{
 		PartitionBy:   pipeline.PartitionHour,
 		TimeColumn:    "time",
+		CompleteAfter: -1,
 		Codec:         "zstd",
 		RowGroupRows:  262144,
 		MaxStageRows:  1_000_000,

@@ -8,6 +8,12 @@
 // repeated: a final object with the recorded size and hash is done, one with others is an
 // error, and so is an object that is neither staged nor final.
 //
+// Every entry of the log has the merged mark of its epoch, the hash of the entry before, and
+// what is open: partitions with files that are not complete. When the mark has passed the end
+// of a partition by CompleteAfter it gets a marker _SUCCESS with revision, watermark, files
+// and rows; a file that comes later all the same gets it a new one, with the next revision.
+// What an epoch completes is worked out once, in Prepare, and stands in the receipt.
+//
 // Names of staged objects do not end in .parquet and lie in a folder that begins with an
 // underscore, so that neither a glob nor Hive, Spark or Trino sees them.
 //

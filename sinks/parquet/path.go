@@ -11,6 +11,7 @@ import (
 const (
 	stagingDir = "_tidemark/staging"
 	logDir     = "_tidemark/log"
+	headDir    = "_tidemark/head"
 )
 
 // segment makes one path segment of any text: bytes other than letters, digits, '_', '-'
@@ -57,10 +58,25 @@ func (c Config) finalName(partition int64, e pipeline.Epoch, n int) string {
 		fmt.Sprintf("part-%s-%d-%d-%d.parquet", segment(c.Job), e.Lineage, e.N, n))
 }
 
+// logPrefix begins the names of the manifest entries of a table.
+func (c Config) logPrefix() string { return fmt.Sprintf("%s/%s/", logDir, segment(c.Table)) }
+
 // logName names the manifest entry of an epoch. In byte order of the names, entries come
-// in the order of lineage and epoch.
+// in the order of lineage and epoch, which have as many digits always.
 func (c Config) logName(lineage uint16, epoch int64) string {
-	return fmt.Sprintf("%s/%s/%05d-%010d-%s.json", logDir, segment(c.Table), lineage, epoch, segment(c.Job))
+	return fmt.Sprintf("%s%05d-%010d-%s.json", c.logPrefix(), lineage, epoch, segment(c.Job))
+}
+
+// ownEntry tells whether a manifest entry is of this job; others may write the table too.
+func (c Config) ownEntry(name string) bool {
+	const number = len("00000-0000000000-")
+	rest := strings.TrimPrefix(name, c.logPrefix())
+	return len(rest) > number && rest[number:] == segment(c.Job)+".json"
+}
+
+// headName names the object that says which manifest entry is the last.
+func (c Config) headName() string {
+	return fmt.Sprintf("%s/%s/%s.json", headDir, segment(c.Table), segment(c.Job))
 }
 
 func (c Config) hivePath(partition int64) string {

@@ -31,6 +31,9 @@ type Sink struct {
 	revision int // index of _tm_revision, -1 for none
 	options  []pq.WriterOption
 	run      string // in the names of what this sink stages
+	// ledger is that of the epochs prepared so far; nil until the first Prepare.
+	ledger *ledger
+	head   *head // of the manifest log; nil until the first Publish
 }
 
 // New makes the sink of one table. Batches must have the schema.
@@ -66,9 +69,26 @@ type receipt struct {
 	Lineage uint16 `json:"lineage"`
 	Epoch   int64  `json:"epoch"`
 	Files   []file `json:"files"`
+	settled
 }
 
-const receiptFormat = 1
+// settled is what an epoch says of the table beside its files. Receipt and manifest entry
+// have it alike.
+type settled struct {
+	// Watermark is the merged mark at the end of the epoch; nil before the first.
+	Watermark *int64 `json:"watermark_us,omitempty"`
+	// Previous is the SHA-256 of the entry before in the manifest log of this job and table.
+	Previous string `json:"previous,omitempty"`
+	// Complete are the partitions that get a marker, or a new one.
+	Complete []completion `json:"complete,omitempty"`
+	// Open are the partitions that have files and are not complete; nil when the table
+	// never completes.
+	Open []openPartition `json:"open,omitzero"`
+}
+
+// receiptFormat is the version of receipts and manifest entries. Those of format 1 have no
+// settled part, and are published as they were.
+const receiptFormat = 2
 
 // file is one Parquet file, staged and final.
 type file struct {
@@ -91,6 +111,7 @@ type entry struct {
 	Epoch   int64  `json:"epoch"`
 	Rows    int64  `json:"rows"`
 	Added   []file `json:"added"`
+	settled
 }
 
 // Begin starts the stage of an epoch.
@@ -127,6 +148,13 @@ func (s *Sink) Publish(ctx context.Context, raw pipeline.Receipt) error {
 		return fmt.Errorf("publish %s epoch %d: %w", s.cfg.Table, r.Epoch, err)
 	}
 	crash.At("parquet.logged")
+	// After the files, which are then all there for whoever finds the marker.
+	for _, c := range r.Complete {
+		if err := s.mark(ctx, r, c); err != nil {
+			return fmt.Errorf("publish %s epoch %d: %w", s.cfg.Table, r.Epoch, err)
+		}
+		crash.At("parquet.marked")
+	}
 	// Last, because up to here a repeated Publish may need them.
 	for _, f := range r.Files {
 		if err := s.store.Delete(ctx, f.Staging); err != nil {
@@ -144,8 +172,8 @@ func (s *Sink) open(raw pipeline.Receipt) (receipt, error) {
 	if err := d.Decode(&r); err != nil {
 		return r, fmt.Errorf("receipt of %d bytes: %w", len(raw), err)
 	}
-	if r.Format != receiptFormat {
-		return r, fmt.Errorf("receipt of format %d, this version reads %d: use the version that wrote the checkpoint", r.Format, receiptFormat)
+	if r.Format < 1 || r.Format > receiptFormat {
+		return r, fmt.Errorf("receipt of format %d, this version reads 1 to %d: use the version that wrote the checkpoint", r.Format, receiptFormat)
 	}
 	if r.Table != s.cfg.Table || r.Job != s.cfg.Job {
 		return r, fmt.Errorf("receipt of job %s table %s, this sink is job %s table %s: the table was renamed with a receipt pending, restore the old name for one start",
@@ -154,6 +182,11 @@ func (s *Sink) open(raw pipeline.Receipt) (receipt, error) {
 	for _, f := range r.Files {
 		if !strings.HasPrefix(f.Staging, stagingDir+"/") || !strings.HasPrefix(f.Final, folder(s.cfg.Table)+"/") {
 			return r, fmt.Errorf("receipt of epoch %d names %s and %s, outside the table", r.Epoch, f.Staging, f.Final)
+		}
+	}
+	for _, c := range r.Complete {
+		if _, ends := partitionEnd(c.Partition); !ends {
+			return r, fmt.Errorf("receipt of epoch %d completes %q, which is no partition of the table", r.Epoch, c.Partition)
 		}
 	}
 	return r, nil
@@ -204,9 +237,9 @@ func hashObject(ctx context.Context, store pipeline.Store, name string) (size in
 
 func hashText(h *xxhash.Digest) string { return fmt.Sprintf("%016x", h.Sum64()) }
 
-// log records an epoch in the manifest log. The same receipt gives the same bytes.
-func (s *Sink) log(ctx context.Context, r receipt) error {
-	e := entry{Format: receiptFormat, Table: r.Table, Job: r.Job, Lineage: r.Lineage, Epoch: r.Epoch}
+// entryOf returns the manifest entry of a receipt. The same receipt gives the same bytes.
+func entryOf(r receipt) ([]byte, error) {
+	e := entry{Format: r.Format, Table: r.Table, Job: r.Job, Lineage: r.Lineage, Epoch: r.Epoch, settled: r.settled}
 	for _, f := range r.Files {
 		f.Staging = ""
 		e.Rows += f.Rows
@@ -214,24 +247,36 @@ func (s *Sink) log(ctx context.Context, r receipt) error {
 	}
 	body, err := json.Marshal(e)
 	if err != nil {
-		return fmt.Errorf("manifest entry: %w", err)
+		return nil, fmt.Errorf("manifest entry: %w", err)
 	}
-	name := s.cfg.logName(r.Lineage, r.Epoch)
-	err = s.store.PutIfAbsent(ctx, name, body)
-	if !errors.Is(err, pipeline.ErrExists) {
-		return err
-	}
-	old, err := s.store.GetRange(ctx, name, 0, -1)
+	return body, nil
+}
+
+// log records an epoch in the manifest log.
+func (s *Sink) log(ctx context.Context, r receipt) error {
+	body, err := entryOf(r)
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(old, body) {
-		return fmt.Errorf("manifest entry %s differs from the receipt: another writer uses the same job name and lineage: stop it, compare the two, move the entry away and start again", name)
+	name := s.cfg.logName(r.Lineage, r.Epoch)
+	err = s.store.PutIfAbsent(ctx, name, body)
+	if err != nil && !errors.Is(err, pipeline.ErrExists) {
+		return err
 	}
-	return nil
+	if err != nil {
+		old, err := s.store.GetRange(ctx, name, 0, -1)
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(old, body) {
+			return fmt.Errorf("manifest entry %s differs from the receipt: another writer uses the same job name and lineage: stop it, compare the two, move the entry away and start again", name)
+		}
+	}
+	return s.advanceHead(ctx, r, body)
 }
 
-// Sweep removes what earlier runs of this job and table staged. It must not be called before every receipt of the checkpoint was published.
+// Sweep removes what earlier runs of this job and table staged. It must not be called before every receipt of the checkpoint
+// was published.
 func (s *Sink) Sweep(ctx context.Context) error {
 	staged, err := s.store.List(ctx, s.cfg.stagingPrefix())
 	if err != nil {

@@ -71,26 +71,54 @@ func (g *stage) errorf(format string, args ...any) error {
 	return fmt.Errorf("stage %s epoch %d: %w", g.sink.cfg.Table, g.epoch.N, fmt.Errorf(format, args...))
 }
 
-func (g *stage) Prepare(ctx context.Context, _ pipeline.Mark) (pipeline.Receipt, error) {
+// Prepare seals the files and works out what the epoch says of the table. The epoch before
+// must have been published.
+func (g *stage) Prepare(ctx context.Context, at pipeline.Mark) (pipeline.Receipt, error) {
 	if g.ended {
 		return nil, g.errorf("stage ended twice")
 	}
-	if err := g.cut(ctx); err != nil {
+	raw, err := g.seal(ctx, at)
+	if err != nil {
 		return nil, errors.Join(g.errorf("%w", err), g.Abort())
 	}
 	g.ended = true
-	if len(g.files) == 0 {
+	crash.At("parquet.prepared")
+	return raw, nil
+}
+
+func (g *stage) seal(ctx context.Context, at pipeline.Mark) (pipeline.Receipt, error) {
+	if err := g.cut(ctx); err != nil {
+		return nil, err
+	}
+	s := g.sink
+	if s.ledger == nil {
+		l, err := s.loadLedger(ctx)
+		if err != nil {
+			return nil, err
+		}
+		s.ledger = &l
+	}
+	r := receipt{Format: receiptFormat, Table: s.cfg.Table, Job: g.epoch.Job, Lineage: g.epoch.Lineage, Epoch: g.epoch.N, Files: g.files}
+	r.Previous = s.ledger.last
+	if at.Event != pipeline.MinTicks {
+		r.Watermark = &at.Event
+	}
+	if err := s.settle(ctx, *s.ledger, &r, at.Event); err != nil {
+		return nil, err
+	}
+	if len(r.Files) == 0 && len(r.Complete) == 0 {
 		return nil, nil
 	}
-	r, err := json.Marshal(receipt{
-		Format: receiptFormat, Table: g.sink.cfg.Table, Job: g.epoch.Job,
-		Lineage: g.epoch.Lineage, Epoch: g.epoch.N, Files: g.files,
-	})
+	next, err := s.ledgerAfter(r)
 	if err != nil {
-		return nil, g.errorf("receipt: %w", err)
+		return nil, err
 	}
-	crash.At("parquet.prepared")
-	return r, nil
+	raw, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("receipt: %w", err)
+	}
+	s.ledger = &next
+	return raw, nil
 }
 
 // Abort removes what was staged. It does not listen to a context: it must work after one
