@@ -882,8 +882,9 @@ func (c *Config) horizon() int64 {
 func (c *Config) complete(column string) (after, step, offset int64) {
 	last := c.Window.last()
 	shape := c.resultShape()
-	ends := column == "window_end" || column == "end_time"
-	starts := column == "window_start" || column == "start_time" || column == "time"
+	events := c.Normalize.To == "ocsf"
+	ends := column == "window_end" || events && column == "end_time"
+	starts := column == "window_start" || events && (column == "start_time" || column == "time")
 	endless := last.Session != nil && last.Session.MaxLength == Length(pipeline.MaxTicks)
 	if last.Global || endless || c.Window.Trigger == operators.OnIngest || !starts && !ends {
 		return -1, 0, 0
@@ -909,7 +910,7 @@ func (c *Config) complete(column string) (after, step, offset int64) {
 	if s := c.Window.Session; s != nil && s.Touch == operators.TouchMerge { // kept for one tick more
 		after = pipeline.AddTicks(after, 1)
 	}
-	if ms := pipeline.Ticks(time.Millisecond); c.Normalize.To == "ocsf" && (step == 0 || step%ms != 0 || offset%ms != 0) {
+	if ms := pipeline.Ticks(time.Millisecond); events && (step == 0 || step%ms != 0 || offset%ms != 0) {
 		after, step = pipeline.AddTicks(after, ms), 0 // events have whole milliseconds
 	}
 	if c.EventTime.Scope == ScopeKey {

@@ -134,3 +134,39 @@ func TestHorizon(t *testing.T) {
 		}
 	}
 }
+
+// TestCompleteAfter: how far the mark must be behind a row's time before nothing more comes
+// with that time.
+func TestCompleteAfter(t *testing.T) {
+	const never = -time.Microsecond
+	for _, c := range []struct {
+		text   string // in place of the window and what follows it
+		column string
+		want   time.Duration
+	}{
+		{"window: {tumbling: 10s, lateness: 2m}", "time", 130 * time.Second},
+		{"window: {tumbling: 10s, lateness: 2m}\nnormalize: {to: none}", "window_start", 130 * time.Second},
+		{"window: {tumbling: 10s, lateness: 2m}\nnormalize: {to: none}", "window_end", 120 * time.Second},
+		{"window: {tumbling: 10s}\nnormalize: {to: none}", "last_event_time", never},
+		{"window: {tumbling: 10s}\nnormalize: {to: none}", "time", never},
+		{"window: {hopping: {size: 1m, slide: 10s}}\nnormalize: {to: none}", "window_start", time.Minute},
+		{"window: {cumulate: {size: 1h, step: 10m}}\nnormalize: {to: none}", "window_start", time.Hour},
+		{"window: {tumbling: 24h, zone: Europe/Amsterdam}\nnormalize: {to: none}", "window_start", 48 * time.Hour},
+		{"window: {session: {gap: 1m}, lateness: 1m}\nnormalize: {to: none}", "window_start", 24*time.Hour + time.Minute},
+		{"window: {session: {gap: 1m, max_length: none}}\nnormalize: {to: none}", "window_start", never},
+		{"window: {tumbling: 10s}\nevent_time: {scope: key, max_offline: 3h}\nnormalize: {to: none}", "window_start", 3*time.Hour + 10*time.Second},
+		{"window: {tumbling: 10s, trigger: on_ingest}\nnormalize: {to: none}", "window_start", never},
+		{"window: {global: true, trigger: on_update}\nnormalize: {to: none}", "window_start", never},
+		{"window: {tumbling: 10s, lateness: 5s, trigger: on_close, then: {tumbling: 1m, aggregates: [{fn: max, column: count, as: peak}]}}\nnormalize: {to: none}", "window_start", 65 * time.Second},
+	} {
+		text := "job: j\nfeed: ble\nsource: {kafka: {brokers: [\"b:9092\"], topic: t}}\n" + c.text + "\n"
+		cfg, err := parseConfig("job.yaml", []byte(text))
+		if err != nil {
+			t.Errorf("%s: %v", c.text, err)
+			continue
+		}
+		if got, _, _ := cfg.complete(c.column); got != pipeline.Ticks(c.want) {
+			t.Errorf("%s, by %s: %v, want %v", c.text, c.column, time.Duration(got)*time.Microsecond, c.want)
+		}
+	}
+}

@@ -289,6 +289,8 @@ func (p *plan) sink(sc SinkConfig, port pipeline.Port, checkpoints pipeline.Stor
 	}
 	cfg, schema := sc.Parquet.Config, p.results
 	switch port {
+	case pipeline.Out:
+		cfg.CompleteAfter, _, _ = p.cfg.complete(cfg.TimeColumn)
 	case pipeline.Delta:
 		cfg.Table += "_late_delta"
 	case pipeline.Late:
