@@ -21,7 +21,7 @@ type column interface {
 	// bind takes the record batches; rows then refer to them.
 	bind(recs []arrow.RecordBatch) error
 	// write appends rows, at most pageRows.
-	write(out []*pq.ColumnWriter, rows []pipeline.RowRef) error
+	write(out []columnOut, rows []pipeline.RowRef) error
 }
 
 // columnsOf returns the columns of a schema in the order of the file.
@@ -142,7 +142,7 @@ func (c *flatColumn[A, T]) bind(recs []arrow.RecordBatch) error {
 	return nil
 }
 
-func (c *flatColumn[A, T]) write(out []*pq.ColumnWriter, rows []pipeline.RowRef) error {
+func (c *flatColumn[A, T]) write(out []columnOut, rows []pipeline.RowRef) error {
 	if c.slice != nil && !c.nulls {
 		// Sorted rows are spread over memory; a loop that does nothing else has many reads
 		// under way at a time.
@@ -152,7 +152,7 @@ func (c *flatColumn[A, T]) write(out []*pq.ColumnWriter, rows []pipeline.RowRef)
 		for i := range rows {
 			c.buf[i] = c.make(c.got[i]).Level(0, c.def, c.leaf)
 		}
-		return put(out[c.leaf], c.buf[:len(rows)], len(rows), c.path)
+		return put(&out[c.leaf], c.buf[:len(rows)], len(rows), c.path)
 	}
 	for i, r := range rows {
 		if checks := c.checks[r.Rec]; len(checks) > 0 {
@@ -167,11 +167,12 @@ func (c *flatColumn[A, T]) write(out []*pq.ColumnWriter, rows []pipeline.RowRef)
 		}
 		c.buf[i] = c.make(c.arrs[r.Rec].Value(int(r.Row))).Level(0, c.def, c.leaf)
 	}
-	return put(out[c.leaf], c.buf[:len(rows)], len(rows), c.path)
+	return put(&out[c.leaf], c.buf[:len(rows)], len(rows), c.path)
 }
 
-func put(w *pq.ColumnWriter, vals []pq.Value, rows int, path []*shape) error {
-	n, err := w.WriteRowValues(vals)
+func put(c *columnOut, vals []pq.Value, rows int, path []*shape) error {
+	c.sum = c.sum.add(vals)
+	n, err := c.w.WriteRowValues(vals)
 	if err != nil {
 		return fmt.Errorf("column %s: %w", pathName(path), err)
 	}
@@ -204,7 +205,7 @@ func (c *nestedColumn) bind(recs []arrow.RecordBatch) error {
 	return nil
 }
 
-func (c *nestedColumn) write(out []*pq.ColumnWriter, rows []pipeline.RowRef) error {
+func (c *nestedColumn) write(out []columnOut, rows []pipeline.RowRef) error {
 	for leaf, vals := range c.out {
 		c.out[leaf] = vals[:0]
 	}
@@ -222,7 +223,7 @@ func (c *nestedColumn) write(out []*pq.ColumnWriter, rows []pipeline.RowRef) err
 		}
 	}
 	for leaf, vals := range c.out {
-		if err := put(out[leaf], vals, len(rows), c.path); err != nil {
+		if err := put(&out[leaf], vals, len(rows), c.path); err != nil {
 			return err
 		}
 		clear(vals)
@@ -323,7 +324,7 @@ func (c *addedColumns) bind(recs []arrow.RecordBatch) error {
 	return nil
 }
 
-func (c *addedColumns) write(out []*pq.ColumnWriter, rows []pipeline.RowRef) error {
+func (c *addedColumns) write(out []columnOut, rows []pipeline.RowRef) error {
 	for i, r := range rows {
 		revision := int32(0)
 		if c.revision >= 0 {
@@ -338,19 +339,19 @@ func (c *addedColumns) write(out []*pq.ColumnWriter, rows []pipeline.RowRef) err
 		}
 		c.buf[i] = pq.Int64Value(int64(v)).Level(0, 0, c.leaf)
 	}
-	if err := put(out[c.leaf], c.buf[:len(rows)], len(rows), []*shape{{name: colVersion}}); err != nil {
+	if err := put(&out[c.leaf], c.buf[:len(rows)], len(rows), []*shape{{name: colVersion}}); err != nil {
 		return err
 	}
 	for i := range rows {
 		c.buf[i] = pq.Int32Value(int32(c.epoch.Lineage)).Level(0, 0, c.leaf+1)
 	}
-	if err := put(out[c.leaf+1], c.buf[:len(rows)], len(rows), []*shape{{name: colLineage}}); err != nil {
+	if err := put(&out[c.leaf+1], c.buf[:len(rows)], len(rows), []*shape{{name: colLineage}}); err != nil {
 		return err
 	}
 	for i := range rows {
 		c.buf[i] = pq.Int64Value(c.epoch.N).Level(0, 0, c.leaf+2)
 	}
-	return put(out[c.leaf+2], c.buf[:len(rows)], len(rows), []*shape{{name: colEpoch}})
+	return put(&out[c.leaf+2], c.buf[:len(rows)], len(rows), []*shape{{name: colEpoch}})
 }
 
 // leafType makes the writers of one Arrow type.

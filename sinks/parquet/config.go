@@ -33,6 +33,8 @@ type Config struct {
 	Codec string `yaml:"codec"`
 	// RowGroupRows is the number of rows of a row group, at most MaxRowGroupRows.
 	RowGroupRows int `yaml:"row_group_rows"`
+	// Verify is full or footer.
+	Verify Verify `yaml:"verify"`
 	// MaxStageRows and MaxStageBytes bound what an epoch keeps in memory: at either, the
 	// rows so far are written to files and sorting starts anew. Bytes are those of the
 	// Arrow buffers.
@@ -48,6 +50,7 @@ func DefaultConfig() Config {
 		CompleteAfter: -1,
 		Codec:         "zstd",
 		RowGroupRows:  262144,
+		Verify:        VerifyFull,
 		MaxStageRows:  1_000_000,
 		MaxStageBytes: 512 << 20,
 	}
@@ -83,6 +86,9 @@ func (c Config) Validate() error {
 	}
 	if c.RowGroupRows < 1 || c.RowGroupRows > MaxRowGroupRows {
 		bad("row_group_rows %d: want 1 to %d", c.RowGroupRows, MaxRowGroupRows)
+	}
+	if c.Verify != VerifyFull && c.Verify != VerifyFooter {
+		bad("verify %q: want %s or %s", c.Verify, VerifyFull, VerifyFooter)
 	}
 	if c.MaxStageRows < 1 {
 		bad("max_stage_rows %d: want at least 1", c.MaxStageRows)

@@ -1,8 +1,8 @@
 // Package parquet writes one table as Parquet files, each of them visible exactly once.
 //
 // An epoch's rows are sorted by partition and key and written to staged objects below
-// _tidemark/staging. Prepare makes them durable, opens them again to check the footer and
-// the row count, and names them in a receipt with size and hash. Publish links each one to
+// _tidemark/staging. Prepare makes them durable, reads them back and compares values and
+// bytes with what was written, and names them in a receipt with size and hash. Publish links each one to
 // its final name, which follows from job, lineage, epoch and a number, and then records
 // the epoch in the manifest log _tidemark/log/<table>. Every step of Publish may be
 // repeated: a final object with the recorded size and hash is done, one with others is an

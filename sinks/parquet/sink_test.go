@@ -14,6 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/cespare/xxhash/v2"
 	pq "github.com/parquet-go/parquet-go"
 
 	"github.com/tidemark/tidemark/pipeline"
@@ -332,7 +333,7 @@ func TestFiles(t *testing.T) {
 		if len(r.Files) != 1 {
 			t.Fatalf("%d files", len(r.Files))
 		}
-		f, err := pq.OpenFile(&objectReader{t.Context(), store, r.Files[0].Final, r.Files[0].Size}, r.Files[0].Size)
+		f, err := pq.OpenFile(&objectReader{ctx: t.Context(), store: store, name: r.Files[0].Final, size: r.Files[0].Size, sum: xxhash.New()}, r.Files[0].Size)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -541,9 +542,9 @@ func TestConfig(t *testing.T) {
 	if err := testConfig().Validate(); err != nil {
 		t.Errorf("default configuration: %v", err)
 	}
-	bad := Config{Table: "_x/../y", PartitionBy: "week", Codec: "lzma", RowGroupRows: MaxRowGroupRows + 1, MaxStageRows: 0, MaxStageBytes: -1}
+	bad := Config{Table: "_x/../y", PartitionBy: "week", Codec: "lzma", RowGroupRows: MaxRowGroupRows + 1, Verify: "never", MaxStageRows: 0, MaxStageBytes: -1}
 	err := bad.Validate()
-	for _, want := range []string{"job", "table", "partition_by", "codec", "row_group_rows", "max_stage_rows", "max_stage_bytes"} {
+	for _, want := range []string{"job", "table", "partition_by", "codec", "row_group_rows", "verify", "max_stage_rows", "max_stage_bytes"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Validate does not name %s: %v", want, err)
 		}
@@ -626,6 +627,6 @@ func TestEncoderPanic(t *testing.T) {
 type panicColumn struct{}
 
 func (panicColumn) bind([]arrow.RecordBatch) error { return nil }
-func (panicColumn) write([]*pq.ColumnWriter, []pipeline.RowRef) error {
+func (panicColumn) write([]columnOut, []pipeline.RowRef) error {
 	panic(errors.New("boom"))
 }

@@ -182,7 +182,8 @@ func (g *stage) writeFile(ctx context.Context, rows []pipeline.RowRef) error {
 		return err
 	}
 	sum := &hashWriter{w: w, h: xxhash.New()}
-	if err := g.encode(ctx, sum, rows); err != nil {
+	sums, err := g.encode(ctx, sum, rows)
+	if err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", f.Final, err), w.Abort())
 	}
 	if err := w.Commit(); err != nil {
@@ -191,7 +192,7 @@ func (g *stage) writeFile(ctx context.Context, rows []pipeline.RowRef) error {
 	f.Size, f.XXH64 = sum.n, hashText(sum.h)
 	g.files = append(g.files, f) // from here on Abort removes it
 	crash.At("parquet.staged")
-	if err := verify(ctx, s.store, f); err != nil {
+	if err := s.verify(ctx, f, sums); err != nil {
 		return fmt.Errorf("%s, just written, cannot be read: %w: report this as a bug, or check disk and memory", f.Staging, err)
 	}
 	return nil
@@ -221,9 +222,9 @@ func (g *stage) timeRange(f *file, rows []pipeline.RowRef) error {
 	return nil
 }
 
-// encode writes a whole Parquet file. A panic of the library is an error of this file, not
-// the end of the process.
-func (g *stage) encode(ctx context.Context, w io.Writer, rows []pipeline.RowRef) (err error) {
+// encode writes a whole Parquet file and returns a digest per column. A panic of the library
+// is an error of this file, not the end of the process.
+func (g *stage) encode(ctx context.Context, w io.Writer, rows []pipeline.RowRef) (sums []digest, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("parquet encoder: %v", p)
@@ -233,27 +234,33 @@ func (g *stage) encode(ctx context.Context, w io.Writer, rows []pipeline.RowRef)
 		pq.KeyValueMetadata("tidemark.lineage", strconv.Itoa(int(g.epoch.Lineage))),
 		pq.KeyValueMetadata("tidemark.epoch", strconv.FormatInt(g.epoch.N, 10)))
 	out := pq.NewGenericWriter[any](w, options...)
-	columns := out.ColumnWriters()
+	var columns []columnOut
+	for _, w := range out.ColumnWriters() {
+		columns = append(columns, columnOut{w: w})
+	}
 	inGroup := 0
 	for len(rows) > 0 {
 		if err := ctx.Err(); err != nil {
-			return err
+			return nil, err
 		}
 		n := min(len(rows), pageRows, g.sink.cfg.RowGroupRows-inGroup)
 		for _, c := range g.columns {
 			if err := c.write(columns, rows[:n]); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		rows, inGroup = rows[n:], inGroup+n
 		if inGroup == g.sink.cfg.RowGroupRows && len(rows) > 0 {
 			if err := out.Flush(); err != nil {
-				return err
+				return nil, err
 			}
 			inGroup = 0
 		}
 	}
-	return out.Close()
+	for _, c := range columns {
+		sums = append(sums, c.sum)
+	}
+	return sums, out.Close()
 }
 
 func writerOptions(cfg Config, schema *pq.Schema, fields *arrow.Schema, codec compress.Codec) []pq.WriterOption {
@@ -288,50 +295,4 @@ func (h *hashWriter) Write(p []byte) (int, error) {
 	_, _ = h.h.Write(p[:n]) // never fails
 	h.n += int64(n)
 	return n, err
-}
-
-// verify opens a staged file as a reader would.
-func verify(ctx context.Context, store pipeline.Store, f file) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("parquet decoder: %v", p)
-		}
-	}()
-	opened, err := pq.OpenFile(&objectReader{ctx, store, f.Staging, f.Size}, f.Size)
-	if err != nil {
-		return err
-	}
-	rows := int64(0)
-	for _, g := range opened.RowGroups() {
-		rows += g.NumRows()
-	}
-	if opened.NumRows() != f.Rows || rows != f.Rows {
-		return fmt.Errorf("%d rows in the footer, %d in its row groups, %d written", opened.NumRows(), rows, f.Rows)
-	}
-	return nil
-}
-
-// objectReader reads an object of a store at any offset. It lives as long as the call
-// whose context it carries.
-type objectReader struct {
-	ctx   context.Context
-	store pipeline.Store
-	name  string
-	size  int64
-}
-
-func (o *objectReader) ReadAt(p []byte, off int64) (int, error) {
-	if off < 0 || off > o.size {
-		return 0, fmt.Errorf("read %s at %d of %d: %w", o.name, off, o.size, io.ErrUnexpectedEOF)
-	}
-	n := min(int64(len(p)), o.size-off)
-	b, err := o.store.GetRange(o.ctx, o.name, off, n)
-	if err != nil {
-		return 0, err
-	}
-	copy(p, b)
-	if n < int64(len(p)) {
-		return int(n), io.EOF
-	}
-	return int(n), nil
 }
