@@ -64,8 +64,8 @@ type StoreWriter interface {
 // tmpDir holds files that are being written. It is no part of the name space.
 const tmpDir = ".tmp"
 
-// checkObjectName tells whether name can name an object.
-func checkObjectName(name string) error {
+// CheckObjectName tells whether name can name an object.
+func CheckObjectName(name string) error {
 	switch {
 	case !fs.ValidPath(name) || name == ".":
 		return fmt.Errorf("object name %q: want a relative slash path in its cleaned form, without \".\" and \"..\"", name)
@@ -73,6 +73,18 @@ func checkObjectName(name string) error {
 		return fmt.Errorf("object name %q holds a NUL byte", name)
 	case strings.HasPrefix(name, tmpDir):
 		return fmt.Errorf("object name %q: names that begin with %s are reserved", name, tmpDir)
+	}
+	return nil
+}
+
+// CheckObjectPrefix tells whether prefix can begin the name of an object.
+func CheckObjectPrefix(prefix string) error {
+	folder := "." // the deepest folder that holds every match
+	if i := strings.LastIndexByte(prefix, '/'); i >= 0 {
+		folder = prefix[:i]
+	}
+	if !fs.ValidPath(folder) || strings.HasPrefix(prefix, tmpDir) {
+		return fmt.Errorf("list %q: want the beginning of a relative slash path in its cleaned form", prefix)
 	}
 	return nil
 }

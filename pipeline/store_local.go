@@ -100,14 +100,14 @@ func (s *LocalStore) Create(ctx context.Context, name string) (StoreWriter, erro
 }
 
 func (s *LocalStore) Link(ctx context.Context, from, to string) error {
-	if err := errors.Join(ctx.Err(), checkObjectName(from), checkObjectName(to)); err != nil {
+	if err := errors.Join(ctx.Err(), CheckObjectName(from), CheckObjectName(to)); err != nil {
 		return fmt.Errorf("link %s to %s: %w", from, to, err)
 	}
 	return s.link(s.path(from), "link "+from+" to", to)
 }
 
 func (s *LocalStore) GetRange(ctx context.Context, name string, off, n int64) ([]byte, error) {
-	if err := errors.Join(ctx.Err(), checkObjectName(name)); err != nil {
+	if err := errors.Join(ctx.Err(), CheckObjectName(name)); err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	f, err := s.fs.Open(s.path(name))
@@ -141,12 +141,12 @@ func (s *LocalStore) GetRange(ctx context.Context, name string, off, n int64) ([
 }
 
 func (s *LocalStore) List(ctx context.Context, prefix string) ([]Object, error) {
+	if err := CheckObjectPrefix(prefix); err != nil {
+		return nil, err
+	}
 	folder := "." // the deepest folder that holds every match
 	if i := strings.LastIndexByte(prefix, '/'); i >= 0 {
 		folder = prefix[:i]
-	}
-	if !fs.ValidPath(folder) || strings.HasPrefix(prefix, tmpDir) {
-		return nil, fmt.Errorf("list %q: want the beginning of a relative slash path in its cleaned form", prefix)
 	}
 	var found []Object
 	if err := s.walk(ctx, folder, prefix, &found); err != nil {
@@ -194,7 +194,7 @@ func (s *LocalStore) walk(ctx context.Context, folder, prefix string, found *[]O
 }
 
 func (s *LocalStore) Delete(ctx context.Context, name string) error {
-	if err := errors.Join(ctx.Err(), checkObjectName(name)); err != nil {
+	if err := errors.Join(ctx.Err(), CheckObjectName(name)); err != nil {
 		return fmt.Errorf("delete %s: %w", name, err)
 	}
 	p := s.path(name)
@@ -216,7 +216,7 @@ func (s *LocalStore) path(name string) string { return filepath.Join(s.dir, file
 
 // create opens a file under .tmp that shall become object name.
 func (s *LocalStore) create(ctx context.Context, what, name string) (*localWriter, error) {
-	if err := errors.Join(ctx.Err(), checkObjectName(name)); err != nil {
+	if err := errors.Join(ctx.Err(), CheckObjectName(name)); err != nil {
 		return nil, fmt.Errorf("%s %s: %w", what, name, err)
 	}
 	for {

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -48,211 +47,31 @@ func names(t *testing.T, s Store, prefix string) []string {
 	return out
 }
 
+// TestLocalStore covers what is its own; pipelinetest has the contract of every store.
 func TestLocalStore(t *testing.T) {
 	ctx := t.Context()
 	s := openStore(t, filepath.Join(t.TempDir(), "new", "deep"), DefaultFS())
-
-	if err := s.PutIfAbsent(ctx, "a/b/one", []byte("1")); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.PutIfAbsent(ctx, "a/b/one", []byte("x")); !errors.Is(err, ErrExists) {
-		t.Errorf("second PutIfAbsent = %v, want ErrExists", err)
-	}
-	if got := content(t, s, "a/b/one"); got != "1" {
-		t.Errorf("content after the refused put = %q", got)
-	}
-	if err := s.Put(ctx, "a/b/one", []byte("one")); err != nil {
-		t.Fatal(err)
-	}
-	if got := content(t, s, "a/b/one"); got != "one" {
-		t.Errorf("content after Put = %q", got)
-	}
-
-	w, err := s.Create(ctx, "a/stream")
-	if err != nil {
-		t.Fatal(err)
-	}
-	fmt.Fprint(w, "first ")
-	fmt.Fprint(w, "second")
-	if _, err := s.GetRange(ctx, "a/stream", 0, -1); !errors.Is(err, ErrNotExist) {
-		t.Errorf("read before Commit = %v, want ErrNotExist", err)
-	}
-	if err := w.Commit(); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Abort(); err != nil {
-		t.Errorf("Abort after Commit = %v", err)
-	}
-	if got := content(t, s, "a/stream"); got != "first second" {
-		t.Errorf("stream = %q", got)
-	}
-	if err := w.Commit(); err == nil {
-		t.Error("second Commit returned nil")
-	}
-
-	w, err = s.Create(ctx, "a/dropped")
+	w, err := s.Create(ctx, "a/dropped")
 	if err != nil {
 		t.Fatal(err)
 	}
 	fmt.Fprint(w, "gone")
-	if err := w.Abort(); err != nil {
+	err = errors.Join(w.Abort(), s.Put(ctx, "a/b/one", nil), s.PutIfAbsent(ctx, "a/b/two", nil), s.Link(ctx, "a/b/one", "c/three"))
+	if err != nil {
 		t.Fatal(err)
-	}
-	if _, err := w.Write([]byte("x")); err == nil {
-		t.Error("Write after Abort returned nil")
-	}
-
-	if err := s.Link(ctx, "a/stream", "z/copy"); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Link(ctx, "a/b/one", "z/copy"); !errors.Is(err, ErrExists) {
-		t.Errorf("Link onto an object = %v, want ErrExists", err)
-	}
-	if err := s.Link(ctx, "a/nothing", "z/other"); !errors.Is(err, ErrNotExist) {
-		t.Errorf("Link of nothing = %v, want ErrNotExist", err)
-	}
-	if err := s.Delete(ctx, "a/stream"); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Delete(ctx, "a/stream"); err != nil {
-		t.Errorf("Delete of nothing = %v", err)
-	}
-	if got := content(t, s, "z/copy"); got != "first second" {
-		t.Errorf("copy after the original went = %q", got)
 	}
 	if left, err := os.ReadDir(filepath.Join(s.Dir(), tmpDir)); err != nil || len(left) != 0 {
 		t.Errorf("left under .tmp: %v %v", left, err)
 	}
-
+	if objects, err := s.List(ctx, "c/"); err != nil || len(objects) != 1 || objects[0].ModTime.IsZero() {
+		t.Errorf("List = %+v, %v", objects, err)
+	}
 	// A directory removed by hand is made again.
 	if err := os.RemoveAll(filepath.Join(s.Dir(), "a")); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Put(ctx, "a/b/again", []byte("x")); err != nil {
 		t.Errorf("Put into a directory that was removed: %v", err)
-	}
-}
-
-func TestLocalStoreRange(t *testing.T) {
-	s := openStore(t, t.TempDir(), DefaultFS())
-	if err := s.Put(t.Context(), "f", []byte("0123456789")); err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct {
-		off, n int64
-		want   string
-		err    error
-	}{
-		{0, -1, "0123456789", nil},
-		{0, 10, "0123456789", nil},
-		{3, 4, "3456", nil},
-		{10, -1, "", nil},
-		{10, 0, "", nil},
-		{9, 2, "", io.ErrUnexpectedEOF},
-		{11, -1, "", io.ErrUnexpectedEOF},
-		{11, 0, "", io.ErrUnexpectedEOF},
-		{-1, 2, "", io.ErrUnexpectedEOF},
-		{1, 1<<63 - 1, "", io.ErrUnexpectedEOF},
-	} {
-		got, err := s.GetRange(t.Context(), "f", c.off, c.n)
-		if string(got) != c.want || !errors.Is(err, c.err) {
-			t.Errorf("GetRange(%d, %d) = %q, %v; want %q, %v", c.off, c.n, got, err, c.want, c.err)
-		}
-	}
-	for _, absent := range []string{"g", "f/below"} {
-		if _, err := s.GetRange(t.Context(), absent, 0, -1); !errors.Is(err, ErrNotExist) {
-			t.Errorf("GetRange(%s) = %v, want ErrNotExist", absent, err)
-		}
-	}
-	if err := s.Put(t.Context(), "d/x", nil); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.GetRange(t.Context(), "d", 0, -1); !errors.Is(err, ErrNotExist) {
-		t.Errorf("GetRange of a folder = %v, want ErrNotExist", err)
-	}
-}
-
-func TestLocalStoreList(t *testing.T) {
-	s := openStore(t, t.TempDir(), DefaultFS())
-	for _, n := range []string{"t/b", "t-1", "t/a/2", "t/a/10", "t/ab", "u"} {
-		if err := s.Put(t.Context(), n, []byte(n)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, c := range []struct{ prefix, want string }{
-		{"", "t-1 t/a/10 t/a/2 t/ab t/b u"}, // byte order of whole names: '-' is before '/'
-		{"t", "t-1 t/a/10 t/a/2 t/ab t/b"},
-		{"t/", "t/a/10 t/a/2 t/ab t/b"},
-		{"t/a", "t/a/10 t/a/2 t/ab"},
-		{"t/a/", "t/a/10 t/a/2"},
-		{"t/a/1", "t/a/10"},
-		{"none/", ""},
-		{"u/below", ""},
-	} {
-		if got := strings.Join(names(t, s, c.prefix), " "); got != c.want {
-			t.Errorf("List(%q) = %s, want %s", c.prefix, got, c.want)
-		}
-	}
-	objects, err := s.List(t.Context(), "u")
-	if err != nil || len(objects) != 1 || objects[0].Size != 1 || objects[0].ModTime.IsZero() {
-		t.Errorf("List(u) = %+v, %v", objects, err)
-	}
-}
-
-func TestLocalStoreNames(t *testing.T) {
-	ctx := t.Context()
-	s := openStore(t, t.TempDir(), DefaultFS())
-	for _, n := range []string{"", ".", "..", "../x", "a/../b", "/abs", "a//b", "a/", "./a", "a\x00b", ".tmp/1", ".tmpx", "bad\xff"} {
-		_, createErr := s.Create(ctx, n)
-		_, rangeErr := s.GetRange(ctx, n, 0, -1)
-		for what, err := range map[string]error{
-			"PutIfAbsent": s.PutIfAbsent(ctx, n, nil), "Put": s.Put(ctx, n, nil), "Delete": s.Delete(ctx, n),
-			"Link from": s.Link(ctx, n, "ok"), "Link to": s.Link(ctx, "ok", n),
-			"Create": createErr, "GetRange": rangeErr,
-		} {
-			if err == nil || errors.Is(err, ErrNotExist) {
-				t.Errorf("%s(%q) = %v, want a refusal", what, n, err)
-			}
-		}
-	}
-	for _, prefix := range []string{"../", "/", "a//", ".tmp/"} {
-		if _, err := s.List(ctx, prefix); err == nil {
-			t.Errorf("List(%q) returned nil", prefix)
-		}
-	}
-	canceled, cancel := context.WithCancel(ctx)
-	cancel()
-	if err := s.Put(canceled, "ok", nil); !errors.Is(err, context.Canceled) {
-		t.Errorf("Put with a canceled context = %v", err)
-	}
-}
-
-func TestLocalStoreRace(t *testing.T) {
-	s := openStore(t, t.TempDir(), DefaultFS())
-	other := openStore(t, s.Dir(), DefaultFS())
-	const writers = 8
-	var won [writers]bool
-	var wg sync.WaitGroup
-	for i := range writers {
-		wg.Go(func() {
-			st := s
-			if i%2 == 1 {
-				st = other
-			}
-			err := st.PutIfAbsent(context.Background(), "dir/one", fmt.Appendf(nil, "writer %d", i))
-			if err != nil && !errors.Is(err, ErrExists) {
-				t.Error(err)
-			}
-			won[i] = err == nil
-		})
-	}
-	wg.Wait()
-	first := slices.Index(won[:], true)
-	if first < 0 || slices.Contains(won[first+1:], true) {
-		t.Fatalf("winners: %v, want one", won)
-	}
-	if got := content(t, s, "dir/one"); got != fmt.Sprintf("writer %d", first) {
-		t.Errorf("content %q, winner %d", got, first)
 	}
 }
 
