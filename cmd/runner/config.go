@@ -295,7 +295,9 @@ type SinkConfig struct {
 // ParquetConfig is a folder of Parquet files: results in <table>, late rows in
 // <table>_late, dead records in <table>_dead.
 type ParquetConfig struct {
-	Dir            string `yaml:"dir"`
+	// Dir is a directory, or s3://bucket/prefix; S3 says how to reach the latter.
+	Dir            string    `yaml:"dir"`
+	S3             *S3Config `yaml:"s3"`
 	parquet.Config `yaml:",inline"`
 }
 
@@ -499,15 +501,16 @@ func (c *Config) validate(d *document) {
 		case s.Parquet != nil && s.ClickHouse != nil:
 			bad("sinks."+at, "two kinds of sink in one entry: make two")
 		case s.Parquet != nil:
-			if s.Parquet.Dir == "" {
-				bad("sinks."+at+".parquet.dir", "missing: where the files go")
-			}
+			d.validateStore(s.Parquet.Dir, s.Parquet.S3, "sinks", at, "parquet")
 			d.invalid(s.Parquet.Validate(), "sinks", at, "parquet")
 		case s.ClickHouse != nil:
 			d.invalid(s.ClickHouse.Validate(), "sinks", at, "clickhouse")
 		default:
 			bad("sinks."+at, "name a kind of sink: parquet or clickhouse")
 		}
+	}
+	if strings.Contains(c.Checkpoint.Dir, "://") {
+		bad("checkpoint.dir", "%q: checkpoints want a local directory, whose lock keeps a second process away", c.Checkpoint.Dir)
 	}
 	if c.Checkpoint.Interval < 10*time.Millisecond {
 		bad("checkpoint.interval", "%v: at least 10ms", c.Checkpoint.Interval)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"time"
@@ -252,8 +251,15 @@ func (p *plan) outputs(checkpoints pipeline.Store, log *slog.Logger, metrics *pi
 		return errors.Join(errs...)
 	}
 	for _, sc := range p.cfg.Sinks {
+		store := checkpoints // where ClickHouse keeps its blocks
+		if sc.Parquet != nil {
+			var err error
+			if store, err = openStore(sc.Parquet.Dir, sc.Parquet.S3); err != nil {
+				return nil, nil, errors.Join(fmt.Errorf("parquet directory: %w", err), closeAll())
+			}
+		}
 		for _, port := range p.ports() {
-			name, s, err := p.sink(sc, port, checkpoints, log)
+			name, s, err := p.sink(sc, port, store, log)
 			if err != nil {
 				return nil, nil, errors.Join(err, closeAll())
 			}
@@ -276,16 +282,12 @@ func (p *plan) ports() []pipeline.Port {
 	return ports
 }
 
-// sink opens the sink of one port.
-func (p *plan) sink(sc SinkConfig, port pipeline.Port, checkpoints pipeline.Store, log *slog.Logger) (string, pipeline.Sink, error) {
+// sink opens the sink of one port, whose durable bytes are in store.
+func (p *plan) sink(sc SinkConfig, port pipeline.Port, store pipeline.Store, log *slog.Logger) (string, pipeline.Sink, error) {
 	if sc.ClickHouse != nil {
 		cfg, schema := p.clickhouse(sc.ClickHouse.Config, port)
-		s, err := clickhouse.New(cfg, checkpoints, schema, log)
+		s, err := clickhouse.New(cfg, store, schema, log)
 		return "clickhouse:" + cfg.Database + "." + cfg.Table, s, err
-	}
-	store, err := pipeline.NewLocalStore(sc.Parquet.Dir, pipeline.DefaultFS())
-	if err != nil {
-		return "", nil, fmt.Errorf("parquet directory: %w", err)
 	}
 	cfg, schema := sc.Parquet.Config, p.results
 	switch port {
@@ -299,7 +301,7 @@ func (p *plan) sink(sc SinkConfig, port pipeline.Port, checkpoints pipeline.Stor
 		cfg.Table, cfg.TimeColumn, cfg.SortBy, schema = cfg.Table+"_dead", "_ingest", nil, pipeline.DeadSchema()
 	}
 	s, err := parquet.New(cfg, store, schema)
-	return "parquet:" + filepath.Join(sc.Parquet.Dir, cfg.Table), s, err
+	return "parquet:" + below(sc.Parquet.Dir, cfg.Table), s, err
 }
 
 // clickhouse returns the table of a port and its columns. Late rows and dead records have

@@ -1,7 +1,7 @@
 // Package peers runs the systems that Tidemark talks to, the real ones, for tests: an
-// Apache Kafka broker and the ClickHouse engine.
+// Apache Kafka broker, the ClickHouse engine and a service that speaks the protocol of S3.
 //
-// What they are made of comes from package registries (Maven, npm) the first time and is
+// What they are made of comes from package registries (Maven, npm, Go) the first time and is
 // kept in Cache, outside the tree. It needs Java 17, mvn and npm on the PATH. A peer that
 // cannot be had is an error, never a skipped test.
 //

@@ -11,12 +11,13 @@ import (
 	"github.com/tidemark/tidemark/integration/peers"
 )
 
-// The tests of this package share one broker and one engine, each with topics and tables
-// of its own.
+// The tests of this package share one broker, one engine and one object service, each with
+// topics, tables and buckets of its own.
 var shared struct {
 	dir        string
 	kafka      func() (*peers.Kafka, error)
 	clickhouse func() (*peers.ClickHouse, error)
+	s3         func() (*peers.S3, error)
 	stop       []func() error
 }
 
@@ -40,6 +41,13 @@ func TestMain(m *testing.M) {
 			shared.stop = append(shared.stop, c.Stop)
 		}
 		return c, err
+	})
+	shared.s3 = sync.OnceValues(func() (*peers.S3, error) {
+		s, err := peers.StartS3(context.Background(), folder("s3"))
+		if err == nil {
+			shared.stop = append(shared.stop, s.Stop)
+		}
+		return s, err
 	})
 	code := m.Run()
 	for _, stop := range shared.stop {

@@ -17,8 +17,10 @@ const probeName = ".tmp-conditional-write"
 // Ready tries out that the bucket can be written, and that the service keeps its word on
 // conditional writes: one that ignores the condition would let two writers win, silently.
 func (s *Store) Ready(ctx context.Context) error {
+	// Whoever starts a job wants to know soon what is wrong; retries are for later.
+	soon := func(o *s3.Options) { o.RetryMaxAttempts = 2 }
 	put := func(condition *string) error {
-		_, err := s.client.PutObject(ctx, &s3.PutObjectInput{Bucket: &s.bucket, Key: s.key(probeName), Body: bytes.NewReader([]byte("probe\n")), IfNoneMatch: condition})
+		_, err := s.client.PutObject(ctx, &s3.PutObjectInput{Bucket: &s.bucket, Key: s.key(probeName), Body: bytes.NewReader([]byte("probe\n")), IfNoneMatch: condition}, soon)
 		return err
 	}
 	if err := put(nil); err != nil {
