@@ -83,10 +83,10 @@ func (s *S3) Start(ctx context.Context) error {
 }
 
 // MakeBucket makes a bucket.
-func (s *S3) MakeBucket(name string) error { return os.Mkdir(s.path(name), 0o755) }
+func (s *S3) MakeBucket(name string) error { return os.Mkdir(s.Folder(name), 0o755) }
 
-// path is where the objects of a bucket lie, as files of their names.
-func (s *S3) path(bucket string) string { return filepath.Join(s.dir, "data", bucket) }
+// Folder is where the objects of a bucket lie, as files of their names.
+func (s *S3) Folder(bucket string) string { return filepath.Join(s.dir, "data", bucket) }
 
 // Addr is host:port, the same in every life of the service.
 func (s *S3) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
