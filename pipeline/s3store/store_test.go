@@ -137,7 +137,7 @@ func TestHints(t *testing.T) {
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 	t.Setenv("AWS_CONFIG_FILE", "/nonexistent")
 	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
-	s := scripted(t)
+	scripted(t) // for its environment
 	t.Setenv("AWS_ACCESS_KEY_ID", "")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "")
 	cfg := DefaultConfig()
@@ -151,7 +151,8 @@ func TestHints(t *testing.T) {
 	}
 	t.Setenv("AWS_ACCESS_KEY_ID", "test")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "x")
-	if s, err = New(t.Context(), cfg, "bucket", ""); err != nil {
+	s, err := New(t.Context(), cfg, "bucket", "")
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Put(t.Context(), "name", nil); err == nil || !strings.Contains(err.Error(), "look at endpoint") {

@@ -40,13 +40,13 @@ func encoded(t *testing.T, mem memory.Allocator, cfg Config, rows []reading) (*S
 	return s, store, file{Staging: "f", Size: int64(body.Len()), Rows: int64(len(rows)), XXH64: fmt.Sprintf("%016x", xxhash.Sum64(body.Bytes()))}, body.Bytes(), sums
 }
 
-// TestVerify flips every byte of a file, one at a time: none goes unnoticed, and most are
+// TestVerify flips every byte of a file, or every ninth, one at a time: none goes unnoticed, and most are
 // noticed by the values alone, as a fault of the encoder would be. What the footer lets
 // through is what reading everything is for.
 func TestVerify(t *testing.T) {
 	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
 	defer mem.AssertSize(t, 0)
-	for _, codec := range []string{"none", "zstd"} {
+	for codec, stride := range map[string]int{"none": 1, "zstd": 9} {
 		cfg := testConfig()
 		cfg.Codec, cfg.RowGroupRows = codec, 25
 		s, store, f, body, sums := encoded(t, mem, cfg, readings(1, 40))
@@ -60,7 +60,7 @@ func TestVerify(t *testing.T) {
 			t.Fatalf("%s: the file as it was written: %v", codec, err)
 		}
 		values, footer := 0, 0
-		for at := range body {
+		for at := 0; at < len(body); at += stride {
 			bad := bytes.Clone(body)
 			bad[at] ^= 0x41
 			put(bad)
@@ -76,8 +76,8 @@ func TestVerify(t *testing.T) {
 				values++
 			}
 		}
-		t.Logf("%s: of %d bytes, %d were noticed by the values, %d by the footer", codec, len(body), values, footer)
-		if footer >= values || footer == len(body) {
+		t.Logf("%s: of %d bytes, %d were noticed by the values, %d by the footer", codec, len(body)/stride, values, footer)
+		if footer >= values {
 			t.Errorf("%s: the footer notices %d, the values %d", codec, footer, values)
 		}
 	}
