@@ -251,6 +251,8 @@ func (r *runner) prepare(ctx context.Context) error {
 
 // claim loads the last checkpoint and takes the job over with it.
 func (r *runner) claim(ctx context.Context) (*Checkpoint, error) {
+	lease := r.job.Lease
+	lease.Now = time.Now
 	for {
 		cp, skipped, err := r.job.Checkpoints.Load(ctx)
 		if err != nil {
@@ -275,7 +277,7 @@ func (r *runner) claim(ctx context.Context) (*Checkpoint, error) {
 				return nil, errors.New("the job was rewound 65,535 times: lineages are used up")
 			}
 		}
-		r.epoch, err = r.job.Checkpoints.Take(ctx, r.job.Lease, cp, r.lineage)
+		r.epoch, err = r.job.Checkpoints.Take(ctx, lease, cp, r.lineage)
 		if errors.Is(err, errMoved) && ctx.Err() == nil {
 			continue // the process that runs the job was faster by one checkpoint
 		}
