@@ -92,7 +92,7 @@ func (x *explorer) death(rng *rand.Rand, changes int) func(pipelinetest.DiskCall
 }
 
 func (x *explorer) process(disk *pipelinetest.Disk, rng *rand.Rand) diskRun {
-	return diskRun{disk: disk, input: x.input, batch: 6 + rng.IntN(20), pace: 1 + rng.IntN(4), shards: 1 + rng.IntN(2), wrong: x.wrong}
+	return diskRun{disk: disk, input: x.input, batch: 6 + rng.IntN(20), pace: 1 + rng.IntN(4), shards: 1 + rng.IntN(2), wrong: x.wrong, lease: pipeline.Lease{Sure: rng.IntN(2) == 0}}
 }
 
 // rewind corrupts the newest checkpoint, if there are two, and tells whether it did.

@@ -89,6 +89,7 @@ type diskRun struct {
 	shards int
 	fault  func(pipelinetest.DiskCall) error
 	wrong  string
+	lease  pipeline.Lease
 }
 
 // Negative controls of the disk tests.
@@ -98,6 +99,7 @@ const (
 	wrongSyncAgain = "a sync that failed is tried again"
 	wrongCurrent   = "the commit before the manifest"
 	wrongEarly     = "publish before the checkpoint"
+	wrongCommit    = "a commit in place of another one"
 )
 
 const diskDir = "/data"
@@ -228,6 +230,9 @@ func (r diskRun) run(ctx context.Context) error {
 	if r.wrong == wrongCurrent {
 		store = &hastyStore{Store: local}
 	}
+	if r.wrong == wrongCommit {
+		store = rashStore{local}
+	}
 	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
 	w, err := operators.NewTumbling(diskWindow, pipelinetest.RowSchema(), mem)
 	if err != nil {
@@ -258,7 +263,7 @@ func (r diskRun) run(ctx context.Context) error {
 		Front:   pipeline.FrontConfig{Bound: diskBound, QuietAfter: pipeline.MaxTicks, MaxAhead: pipeline.MaxTicks, Align: pipeline.MaxTicks},
 		Shards:  r.shards, Decoders: 1,
 		Checkpoints:  pipeline.NewCheckpoints(store, 2, mem),
-		Lease:        pipeline.Lease{Sure: r.batch%2 == 0},
+		Lease:        r.lease,
 		Interval:     pace.interval(),
 		StopTimeout:  10 * time.Second,
 		MaxStageRows: cmp.Or(r.stage, 1000),
