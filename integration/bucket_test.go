@@ -13,10 +13,14 @@ import (
 	"github.com/tidemark/tidemark/integration/peers"
 )
 
-// bucketJob is a job whose files go to a dir.
-func (r *rig) bucketJob(t *testing.T, name, topic, dir, s3 string, bounded bool) string {
+// bucketJob is a job whose files and checkpoints go to a dir. owner names the process that
+// runs it.
+func (r *rig) bucketJob(t *testing.T, owner, topic, dir, s3 string, bounded bool) string {
 	t.Helper()
-	state := filepath.Join(shared.dir, "state-"+name)
+	name := "bucket"
+	if s3 == "" {
+		name = "local"
+	}
 	path := filepath.Join(t.TempDir(), "job.yaml")
 	must(t, os.WriteFile(path, fmt.Appendf(nil, `job: %s
 feed: ble
@@ -27,10 +31,10 @@ window: {tumbling: 10s, lateness: 1m, late_delay: 100ms}
 normalize: {to: none}
 sinks:
   - parquet: {dir: %q, partition_by: hour, table: t%s}
-checkpoint: {dir: %q, interval: 200ms}
+checkpoint: {dir: %q, interval: 200ms, owner: %s%s}
 http: {listen: ""}
 parallelism: {shards: 2, decoders: 2}
-`, name, r.kafka.Addr(), topic, bounded, dir, s3, state), 0o644))
+`, name, r.kafka.Addr(), topic, bounded, dir, s3, dir+"/state", owner, s3), 0o644))
 	return path
 }
 
@@ -56,7 +60,7 @@ func TestBucket(t *testing.T) {
 	const topic = "ble-bucket"
 	r.createTopic(t, topic, nil)
 	s3Text := fmt.Sprintf(", s3: {endpoint: %q, path_style: true}", s3.Endpoint())
-	live := r.bucketJob(t, "bucket", topic, "s3://lake/tide", s3Text, false)
+	live := r.bucketJob(t, "one", topic, "s3://lake/tide", s3Text, false)
 	produce := r.begin(t, "produce", "--brokers", r.kafka.Addr(), "--topic", topic, "--feed", "ble", "--devices", "100", "--period", "10s",
 		"--events", "60000", "--rate", "6000", "--disorder", "20s", "--late", "0.02", "--start", "2026-03-01T00:30:00Z", "--seed", "11")
 	for i := range 4 {
@@ -70,8 +74,22 @@ func TestBucket(t *testing.T) {
 		}
 		p.kill(t)
 	}
+	// Another process is refused while this one is alive, or takes the job over: then this one
+	// stops.
+	old := r.begin(t, "run", "-f", live)
+	time.Sleep(1500 * time.Millisecond)
+	other := r.bucketJob(t, "two", topic, "s3://lake/tide", s3Text, false)
+	refused := r.begin(t, "run", "-f", other)
+	if err := <-refused.ended; err == nil || !strings.Contains(refused.stderr.String(), "another process runs the job: one, and its lease lasts") {
+		t.Errorf("a second process: %v\n%s", err, refused.stderr.String())
+	}
+	fresh := r.begin(t, "run", "-f", other, "--take-over")
+	if err := <-old.ended; err == nil || !strings.Contains(old.stderr.String(), "another process has taken the job over: two") {
+		t.Errorf("the process that was taken over: %v\n%s", err, old.stderr.String())
+	}
 	produce.wait(t)
-	got := r.tidemark(t, "run", "-f", r.bucketJob(t, "bucket", topic, "s3://lake/tide", s3Text, true))
+	fresh.stop(t)
+	got := r.tidemark(t, "run", "-f", r.bucketJob(t, "three", topic, "s3://lake/tide", s3Text, true))
 	local := t.TempDir()
 	want := r.tidemark(t, "run", "-f", r.bucketJob(t, "local", topic, local, "", true))
 	if rowsIn(got) != rowsIn(want) || rowsIn(want) == "" {

@@ -186,6 +186,10 @@ func Run(ctx context.Context, job Job) error {
 	r := &runner{job: job}
 	r.freed = sync.NewCond(&r.busy)
 	if err := r.prepare(ctx); err != nil {
+		if ctx.Err() != nil {
+			job.Log.Info("stopped before it had begun", "err", err)
+			return nil
+		}
 		return err
 	}
 	from := map[Split]Position{}

@@ -60,10 +60,10 @@ func planOfFile(file string, f *flags) (*plan, error) {
 
 // check returns what was found, in the order of the journey of a row.
 func (p *plan) check(ctx context.Context) []clickhouse.Finding {
-	out := []clickhouse.Finding{checkSource(ctx, p.cfg.Source.Kafka), checkDir("checkpoint.dir", p.cfg.Checkpoint.Dir)}
+	out := []clickhouse.Finding{checkSource(ctx, p.cfg.Source.Kafka), checkStore("checkpoint.dir", p.cfg.Checkpoint.Dir, p.cfg.Checkpoint.S3)}
 	for _, sc := range p.cfg.Sinks {
 		if sc.Parquet != nil {
-			out = append(out, checkDir("parquet.dir", sc.Parquet.Dir))
+			out = append(out, checkStore("parquet.dir", sc.Parquet.Dir, sc.Parquet.S3))
 			continue
 		}
 		out = append(out, p.checkClickHouse(ctx, sc.ClickHouse.Config)...)
@@ -111,6 +111,17 @@ func (p *plan) checkClickHouse(ctx context.Context, cfg clickhouse.Config) []cli
 		}
 	}
 	return out
+}
+
+// checkStore checks a directory, or that a bucket can be used.
+func checkStore(setting, dir string, s3 *S3Config) clickhouse.Finding {
+	if !inBucket(dir) {
+		return checkDir(setting, dir)
+	}
+	if _, err := openStore(dir, s3); err != nil {
+		return clickhouse.Finding{Verdict: clickhouse.Fail, Text: fmt.Sprintf("%s: %v", setting, err)}
+	}
+	return clickhouse.Finding{Verdict: clickhouse.OK, Text: fmt.Sprintf("%s %s: answers, and keeps conditional writes", setting, dir)}
 }
 
 // checkDir checks that a directory, or the one above where it will be, can be written and

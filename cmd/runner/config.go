@@ -319,7 +319,13 @@ func (c *ClickHouseConfig) setDefaults() {
 
 // CheckpointConfig says where the job keeps its state.
 type CheckpointConfig struct {
-	Dir      string        `yaml:"dir"`
+	// Dir is a directory or s3://bucket/prefix. A directory has a lock; in a bucket a lease
+	// keeps a second process away.
+	Dir string    `yaml:"dir"`
+	S3  *S3Config `yaml:"s3"`
+	// Owner names the process in the lease; one of the same name is taken over at once. The
+	// name of the machine unless said otherwise.
+	Owner    string        `yaml:"owner"`
 	Interval time.Duration `yaml:"interval"`
 	Keep     int           `yaml:"keep"`
 }
@@ -509,9 +515,7 @@ func (c *Config) validate(d *document) {
 			bad("sinks."+at, "name a kind of sink: parquet or clickhouse")
 		}
 	}
-	if strings.Contains(c.Checkpoint.Dir, "://") {
-		bad("checkpoint.dir", "%q: checkpoints want a local directory, whose lock keeps a second process away", c.Checkpoint.Dir)
-	}
+	d.validateStore(c.Checkpoint.Dir, c.Checkpoint.S3, "checkpoint")
 	if c.Checkpoint.Interval < 10*time.Millisecond {
 		bad("checkpoint.interval", "%v: at least 10ms", c.Checkpoint.Interval)
 	}

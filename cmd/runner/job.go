@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"reflect"
 	"slices"
 	"time"
@@ -151,6 +152,7 @@ type jobDeps struct {
 	registry     prometheus.Registerer
 	onCheckpoint func(pipeline.Published)
 	references   *references // of the configuration; nil for none
+	takeOver     bool        // the job from whoever runs it
 }
 
 // buildJob turns a validated configuration into a job. The caller closes it.
@@ -161,19 +163,43 @@ func buildJob(cfg Config, deps jobDeps) (pipeline.Job, func() error, error) {
 	}
 	p.refs = deps.references
 	mem := memory.DefaultAllocator
-	store, err := pipeline.NewLocalStore(cfg.Checkpoint.Dir, pipeline.DefaultFS())
+	store, err := openStore(cfg.Checkpoint.Dir, cfg.Checkpoint.S3)
 	if err != nil {
 		return pipeline.Job{}, nil, fmt.Errorf("checkpoint directory: %w", err)
 	}
-	lock, err := lockState(cfg.Checkpoint.Dir)
-	if err != nil {
-		return pipeline.Job{}, nil, fmt.Errorf("checkpoint directory: %w", err)
+	unlock := func() error { return nil }
+	if !inBucket(cfg.Checkpoint.Dir) {
+		lock, err := lockState(cfg.Checkpoint.Dir)
+		if err != nil {
+			return pipeline.Job{}, nil, fmt.Errorf("checkpoint directory: %w", err)
+		}
+		unlock = lock.Close
 	}
 	job, closeSinks, err := p.job(store, deps, mem)
 	if err != nil {
-		return pipeline.Job{}, nil, errors.Join(err, lock.Close())
+		return pipeline.Job{}, nil, errors.Join(err, unlock())
 	}
-	return job, func() error { return errors.Join(closeSinks(), lock.Close()) }, nil
+	return job, func() error { return errors.Join(closeSinks(), unlock()) }, nil
+}
+
+// leaseIntervals is how many checkpoints a process may miss before it is taken for dead, and
+// leaseTime how long at least.
+const (
+	leaseIntervals = 3
+	leaseTime      = 30 * time.Second
+)
+
+// lease is the process's claim to the job. Where there is a lock, whoever has it is alone.
+func (c *Config) lease(takeOver bool) (pipeline.Lease, error) {
+	l := pipeline.Lease{Owner: c.Checkpoint.Owner, TTL: max(leaseTime, leaseIntervals*c.Checkpoint.Interval), Sure: !inBucket(c.Checkpoint.Dir), Force: takeOver}
+	if l.Owner == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			return l, fmt.Errorf("the machine's name, which is to stand in the lease: %w; set checkpoint.owner", err)
+		}
+		l.Owner = name
+	}
+	return l, nil
 }
 
 // job puts the parts together. The caller closes the sinks.
@@ -191,6 +217,10 @@ func (p *plan) job(store pipeline.Store, deps jobDeps, mem memory.Allocator) (pi
 	if err != nil {
 		return pipeline.Job{}, nil, err
 	}
+	lease, err := cfg.lease(deps.takeOver)
+	if err != nil {
+		return pipeline.Job{}, nil, errors.Join(err, closeSinks())
+	}
 	var updates <-chan pipeline.Reference
 	if p.refs != nil {
 		updates = p.refs.updates
@@ -207,6 +237,7 @@ func (p *plan) job(store pipeline.Store, deps jobDeps, mem memory.Allocator) (pi
 		Shards:       cfg.Parallelism.Shards,
 		Decoders:     cfg.Parallelism.Decoders,
 		Checkpoints:  pipeline.NewCheckpoints(store, cfg.Checkpoint.Keep, mem),
+		Lease:        lease,
 		Interval:     cfg.Checkpoint.Interval,
 		StopTimeout:  cfg.StopTimeout,
 		MaxStageRows: 1 << 20,

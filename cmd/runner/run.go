@@ -26,6 +26,7 @@ func cmdRun(ctx context.Context, args []string, out streams) error {
 	file := fs.String("f", "", "job `file`")
 	level := fs.String("log", "info", "log `level`: debug, info, warn, error")
 	stats := fs.Bool("stats", false, "say at the end what the process used")
+	takeOver := fs.Bool("take-over", false, "take the job over from the process that has it, which then stops without publishing")
 	profile := fs.String("cpuprofile", "", "write a CPU profile to `file`")
 	if err := fs.parse(args); err != nil {
 		return err
@@ -54,7 +55,7 @@ func cmdRun(ctx context.Context, args []string, out streams) error {
 	if err != nil {
 		return err
 	}
-	job, closeJob, err := st.build(cfg, jobDeps{log: log.With("job", cfg.Job), registry: registry, references: refs})
+	job, closeJob, err := st.build(cfg, jobDeps{log: log.With("job", cfg.Job), registry: registry, references: refs, takeOver: *takeOver})
 	if err != nil {
 		return err
 	}
