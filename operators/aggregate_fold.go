@@ -95,6 +95,9 @@ func (p *program) update(s *store, rec arrow.RecordBatch, at []int32, ids []uint
 	if len(p.filters) > 0 {
 		x.choose(p.filters, rec, at, ids)
 	}
+	if p.extras {
+		x.touched += len(ids)
+	}
 	for _, a := range p.accs {
 		f.at, f.ids = at, ids
 		if a.filter >= 0 {
@@ -315,6 +318,7 @@ func (f *folding) foldDistinct(a accumulator) {
 // folded into dst: which of the two came first does not matter. src stays as it is; its
 // extras are copied.
 func (p *program) merge(dst, src []uint64, x *extras) {
+	x.touched++
 	for _, a := range p.accs {
 		d, s := a.of(dst), a.of(src)
 		switch a.op {
@@ -364,6 +368,7 @@ func (p *program) drop(row []uint64, x *extras) {
 	if !p.extras {
 		return
 	}
+	x.touched++
 	for _, a := range p.accs {
 		switch {
 		case a.op.list():

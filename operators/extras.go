@@ -23,6 +23,9 @@ type extras struct {
 	dropped   int64 // values that results were made without, beyond a cap
 	fault     error // the first value that a narrow accumulator could not take
 
+	size    int64 // bytes, when they were measured last
+	touched int   // places that were written since, each as often as it was
+
 	// The truth of every filter for the rows of batch, which is kept to know it again, not
 	// to read it; and what each filter lets through of the rows that are being folded.
 	batch  arrow.RecordBatch
@@ -60,9 +63,22 @@ func (x *extras) choose(filters []condition, rec arrow.RecordBatch, at []int32, 
 	}
 }
 
-// bytes returns the memory in use. What was given back is empty and does not count, so that
-// a limit sees what letting rows go has brought.
+// remeasure is how many places there are for each that is written before all are measured
+// again: a limit of memory is looked at after every batch.
+const remeasure = 8
+
+// bytes returns the memory in use, as it was when not yet an eighth of the places had been
+// written.
 func (x *extras) bytes() int64 {
+	if x.touched*remeasure >= len(x.lists.all)+len(x.distincts.all)+len(x.quantiles.all) {
+		x.size, x.touched = x.measure(), 0
+	}
+	return x.size
+}
+
+// measure returns the memory in use. What was given back is empty and does not count, so that
+// a limit sees what letting rows go has brought.
+func (x *extras) measure() int64 {
 	n := int64(cap(x.lists.all))*24 + int64(cap(x.distincts.all))*32 + int64(cap(x.quantiles.all))*8
 	for _, l := range x.lists.all {
 		if len(l) > 0 {
