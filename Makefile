@@ -29,9 +29,7 @@ nightly: test integration
 	TIDEMARK_NIGHTLY=1 $(GO) test -count=1 -timeout 120m -v -run 'TestRandom|TestSimulator|TestOneHash|TestMonth|TestRunSurvives|TestCorrupt|TestCrashStates|TestDiskFaults|TestClockJumps|TestStalledSink' ./pipeline/pipelinetest
 	TIDEMARK_NIGHTLY=1 $(GO) test -count=1 -timeout 60m -v -run TestKilled ./cmd/runner
 	TIDEMARK_NIGHTLY=1 $(GO) test -count=1 -timeout 60m -v -tags crash -run TestCrashPoints ./cmd/runner ./sinks/clickhouse
-	@set -e; grep -rl '^func Fuzz' --include=*_test.go . | xargs -n1 dirname | sort -u | while read dir; do \
-	  for f in $$($(GO) test -list '^Fuzz' $$dir | grep ^Fuzz); do \
-	    echo "== $$f in $$dir"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZ) $$dir; done; done
+	GO='$(GO)' .ci/fuzz $(FUZZ)
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./operators ./schemas ./sources/kafka

@@ -214,6 +214,9 @@ func (w *Window) Restore(p pipeline.Piece, keep func(group uint8) bool) error {
 	flags := p.Rec.Column(2).(*array.Boolean)
 	heads := p.Rec.Column(4).(*array.Int64).Int64Values()
 	if p.ID == markPiece {
+		if p.Rec.NumRows() != 1 {
+			return fmt.Errorf("window state %s: %d rows, want 1", p.ID, p.Rec.NumRows())
+		}
 		w.mark = max(w.mark, due[0])
 		shed := pipeline.MinTicks
 		if flags.Value(0) {

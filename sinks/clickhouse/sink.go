@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	randv2 "math/rand/v2"
 	"strings"
@@ -167,8 +168,14 @@ func (s *Sink) open(raw pipeline.Receipt) (receipt, error) {
 		return r, fmt.Errorf("receipt of job %s table %s, this sink is job %s table %s: the table was renamed with a receipt pending, restore the old name for one start",
 			r.Job, r.Table, s.cfg.Job, s.tableName())
 	}
-	if (r.Object == "") != (len(r.Blocks) == 0) || r.Object != "" && !strings.HasPrefix(r.Object, s.sealedPrefix()) {
-		return r, fmt.Errorf("receipt of epoch %d names object %s with %d blocks", r.Epoch, r.Object, len(r.Blocks))
+	named := r.Object != ""
+	if named == (len(r.Blocks) == 0) || r.Size < 0 || named && !(strings.HasPrefix(r.Object, s.sealedPrefix()) && fs.ValidPath(r.Object)) {
+		return r, fmt.Errorf("receipt of epoch %d names object %s of %d bytes with %d blocks", r.Epoch, r.Object, r.Size, len(r.Blocks))
+	}
+	for n, b := range r.Blocks {
+		if b.Rows < 1 || b.Rows > MaxBlockRows {
+			return r, fmt.Errorf("receipt of epoch %d: block %d has %d rows, want 1 to %d", r.Epoch, n, b.Rows, MaxBlockRows)
+		}
 	}
 	return r, nil
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -180,7 +181,8 @@ func (s *Sink) open(raw pipeline.Receipt) (receipt, error) {
 			r.Job, r.Table, s.cfg.Job, s.cfg.Table)
 	}
 	for _, f := range r.Files {
-		if !strings.HasPrefix(f.Staging, stagingDir+"/") || !strings.HasPrefix(f.Final, folder(s.cfg.Table)+"/") {
+		inside := strings.HasPrefix(f.Staging, stagingDir+"/") && strings.HasPrefix(f.Final, folder(s.cfg.Table)+"/")
+		if !inside || !fs.ValidPath(f.Staging) || !fs.ValidPath(f.Final) {
 			return r, fmt.Errorf("receipt of epoch %d names %s and %s, outside the table", r.Epoch, f.Staging, f.Final)
 		}
 	}
