@@ -149,6 +149,6 @@ func (w *Session) Restore(p pipeline.Piece, keep func(group uint8) bool) error {
 
 // restoreWords reads a row of the program and returns the column that follows.
 func (w *Session) restoreWords(rec arrow.RecordBatch, col, i int, row []uint64) (int, error) {
-	row[rowHead] = uint64(rec.Column(col).(*array.Int64).Value(i))
+	row[rowHead] = uint64(rec.Column(col).(*array.Int64).Value(i)) &^ (headEnds | headFrees) // it is filed by schedule
 	return w.prog.restoreState(rec, col+1, i, row, &w.extras)
 }
