@@ -28,7 +28,7 @@ var compressions = map[string]kafkago.Compression{
 type Config struct {
 	Brokers     []string `yaml:"brokers"`
 	Compression string   `yaml:"compression"` // none, gzip, snappy, lz4 or zstd
-	// BatchBytes bounds keys and values of one batch before compression. A larger record
+	// BatchBytes bounds keys, values and headers of one batch before compression. A larger record
 	// is a batch of its own.
 	BatchBytes int `yaml:"batch_bytes"`
 	// Timeout bounds a call of Produce or CreateTopic with all its retries.
@@ -61,6 +61,7 @@ func (c Config) Validate() error {
 // Record is one record to write. A nil Key or Value is null.
 type Record struct {
 	Key, Value []byte
+	Headers    []kafkago.Header
 	Time       time.Time // zero takes the current time
 	// Partition is where the record goes; -1 takes the murmur2 hash of the key, as Java
 	// producers do, and turns without a key.
@@ -105,19 +106,9 @@ func (p *Producer) Produce(ctx context.Context, topic string, recs []Record) err
 	if err != nil {
 		return err
 	}
-	byPart := map[int][]Record{}
-	for i, r := range recs {
-		to := r.Partition
-		switch {
-		case to < -1 || to >= 0 && !slices.Contains(parts, to):
-			return fmt.Errorf("record %d: topic %s has no partition %d, it has %d", i, topic, to, len(parts))
-		case to >= 0:
-		case r.Key == nil:
-			to = parts[p.turn.Add(1)%uint64(len(parts))]
-		default:
-			to = kafkago.Murmur2Balancer{Consistent: true}.Balance(kafkago.Message{Key: r.Key}, parts...)
-		}
-		byPart[to] = append(byPart[to], r)
+	byPart, err := p.place(topic, parts, recs)
+	if err != nil {
+		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(sendAtOnce)
@@ -136,11 +127,33 @@ func (p *Producer) Produce(ctx context.Context, topic string, recs []Record) err
 	return g.Wait()
 }
 
+// place deals records to partitions, each in their order.
+func (p *Producer) place(topic string, parts []int, recs []Record) (map[int][]Record, error) {
+	byPart := map[int][]Record{}
+	for i, r := range recs {
+		to := r.Partition
+		switch {
+		case to < -1 || to >= 0 && !slices.Contains(parts, to):
+			return nil, fmt.Errorf("record %d: topic %s has no partition %d, it has %d", i, topic, to, len(parts))
+		case to >= 0:
+		case r.Key == nil:
+			to = parts[p.turn.Add(1)%uint64(len(parts))]
+		default:
+			to = kafkago.Murmur2Balancer{Consistent: true}.Balance(kafkago.Message{Key: r.Key}, parts...)
+		}
+		byPart[to] = append(byPart[to], r)
+	}
+	return byPart, nil
+}
+
 // fit returns how many records make the next batch.
 func (p *Producer) fit(rs []Record) int {
 	size := 0
 	for i, r := range rs {
 		size += len(r.Key) + len(r.Value)
+		for _, h := range r.Headers {
+			size += len(h.Key) + len(h.Value)
+		}
 		if size > p.cfg.BatchBytes {
 			return max(1, i)
 		}
@@ -150,23 +163,26 @@ func (p *Producer) fit(rs []Record) int {
 
 func (p *Producer) send(ctx context.Context, topic string, part int, rs []Record) error {
 	now := time.Now()
-	out := make([]kafkago.Record, len(rs))
-	return retry(ctx, func() error {
-		for i, r := range rs { // anew for every try: sending consumes them
-			out[i] = kafkago.Record{Time: r.Time, Key: bytesOf(r.Key), Value: bytesOf(r.Value)}
-			if r.Time.IsZero() {
-				out[i].Time = now
-			}
+	return retry(ctx, func() error { return p.attempt(ctx, topic, part, rs, now) })
+}
+
+// attempt sends one batch once. now is the time of records that have none.
+func (p *Producer) attempt(ctx context.Context, topic string, part int, rs []Record, now time.Time) error {
+	out := make([]kafkago.Record, len(rs)) // anew for every try: sending consumes them
+	for i, r := range rs {
+		out[i] = kafkago.Record{Time: r.Time, Key: bytesOf(r.Key), Value: bytesOf(r.Value), Headers: r.Headers}
+		if r.Time.IsZero() {
+			out[i].Time = now
 		}
-		res, err := p.client.Produce(ctx, &kafkago.ProduceRequest{
-			Topic: topic, Partition: part, RequiredAcks: kafkago.RequireAll,
-			Compression: compressions[p.cfg.Compression], Records: kafkago.NewRecordReader(out...),
-		})
-		if err != nil {
-			return err
-		}
-		return errors.Join(append(recordErrors(res.RecordErrors), res.Error)...)
+	}
+	res, err := p.client.Produce(ctx, &kafkago.ProduceRequest{
+		Topic: topic, Partition: part, RequiredAcks: kafkago.RequireAll,
+		Compression: compressions[p.cfg.Compression], Records: kafkago.NewRecordReader(out...),
 	})
+	if err != nil {
+		return err
+	}
+	return errors.Join(append(recordErrors(res.RecordErrors), res.Error)...)
 }
 
 func recordErrors(m map[int]error) []error {
@@ -190,31 +206,37 @@ func bytesOf(b []byte) kafkago.Bytes {
 // is waited for.
 func (p *Producer) partitions(ctx context.Context, topic string) ([]int, error) {
 	var out []int
-	err := retry(ctx, func() error {
-		m, err := p.client.Metadata(ctx, &kafkago.MetadataRequest{Topics: []string{topic}})
-		if err != nil {
-			return err
-		}
-		t := m.Topics[0]
-		if t.Error != nil {
-			if errors.Is(t.Error, kafkago.UnknownTopicOrPartition) {
-				return fmt.Errorf("%w %q: create it first", ErrUnknownTopic, topic)
-			}
-			return t.Error
-		}
-		out = out[:0]
-		for _, q := range t.Partitions {
-			out = append(out, q.ID)
-		}
-		if len(out) == 0 {
-			return fmt.Errorf("topic %s: %w", topic, kafkago.LeaderNotAvailable)
-		}
-		slices.Sort(out)
-		return nil
+	err := retry(ctx, func() (err error) {
+		out, err = p.lookUp(ctx, topic)
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("partitions of topic %s: %w", topic, err)
 	}
+	return out, nil
+}
+
+// lookUp asks once for the partitions of a topic.
+func (p *Producer) lookUp(ctx context.Context, topic string) ([]int, error) {
+	m, err := p.client.Metadata(ctx, &kafkago.MetadataRequest{Topics: []string{topic}})
+	if err != nil {
+		return nil, err
+	}
+	t := m.Topics[0]
+	if errors.Is(t.Error, kafkago.UnknownTopicOrPartition) {
+		return nil, fmt.Errorf("%w %q: create it first", ErrUnknownTopic, topic)
+	}
+	if t.Error != nil {
+		return nil, t.Error
+	}
+	var out []int
+	for _, q := range t.Partitions {
+		out = append(out, q.ID)
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("topic %s: %w", topic, kafkago.LeaderNotAvailable)
+	}
+	slices.Sort(out)
 	return out, nil
 }
 
