@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"runtime"
 	"slices"
@@ -23,6 +24,7 @@ import (
 	"github.com/tidemark/tidemark/schemas"
 	"github.com/tidemark/tidemark/schemas/ocsf"
 	"github.com/tidemark/tidemark/sinks/clickhouse"
+	topics "github.com/tidemark/tidemark/sinks/kafka"
 	"github.com/tidemark/tidemark/sinks/parquet"
 	"github.com/tidemark/tidemark/sources/kafka"
 )
@@ -290,6 +292,18 @@ type NormalizeConfig struct {
 type SinkConfig struct {
 	Parquet    *ParquetConfig    `yaml:"parquet"`
 	ClickHouse *ClickHouseConfig `yaml:"clickhouse"`
+	Kafka      *KafkaConfig      `yaml:"kafka"`
+}
+
+// kinds is how many sinks an entry names.
+func (c SinkConfig) kinds() int {
+	n := 0
+	for _, there := range []bool{c.Parquet != nil, c.ClickHouse != nil, c.Kafka != nil} {
+		if there {
+			n++
+		}
+	}
+	return n
 }
 
 // ParquetConfig is a folder of Parquet files: results in <table>, late rows in
@@ -316,6 +330,14 @@ func (c *ClickHouseConfig) setDefaults() {
 	c.Config = clickhouse.DefaultConfig()
 	c.TimeColumn = "" // follows from normalize
 }
+
+// KafkaConfig is a topic of results, <topic>, one of late rows, <topic>_late, and one of dead
+// records, <topic>_dead. Without brokers it is on the cluster of the source, and reached as that.
+type KafkaConfig struct {
+	topics.SinkConfig `yaml:",inline"`
+}
+
+func (c *KafkaConfig) setDefaults() { c.SinkConfig = topics.DefaultSinkConfig() }
 
 // CheckpointConfig says where the job keeps its state.
 type CheckpointConfig struct {
@@ -434,6 +456,19 @@ func (c *Config) resolve() {
 				h.OrderBy = sortBy
 			}
 		}
+		if k := s.Kafka; k != nil {
+			k.Job, k.Identity = c.Job, sortBy
+			if k.Brokers == nil && reflect.DeepEqual(k.Connection, topics.DefaultSinkConfig().Connection) {
+				k.Connection = c.Source.Kafka.Connection
+			}
+			switch {
+			case k.Key != nil:
+			case c.Normalize.To == "ocsf":
+				k.Key = sortBy
+			default:
+				k.Key = c.Window.Key
+			}
+		}
 	}
 }
 
@@ -504,15 +539,25 @@ func (c *Config) validate(d *document) {
 	for i, s := range c.Sinks {
 		at := fmt.Sprint(i)
 		switch {
-		case s.Parquet != nil && s.ClickHouse != nil:
+		case s.kinds() > 1:
 			bad("sinks."+at, "two kinds of sink in one entry: make two")
 		case s.Parquet != nil:
 			d.validateStore(s.Parquet.Dir, s.Parquet.S3, "sinks", at, "parquet")
 			d.invalid(s.Parquet.Validate(), "sinks", at, "parquet")
 		case s.ClickHouse != nil:
 			d.invalid(s.ClickHouse.Validate(), "sinks", at, "clickhouse")
+		case s.Kafka != nil:
+			d.invalid(s.Kafka.Validate(), "sinks", at, "kafka")
+			for j, o := range c.Sinks[:i] {
+				if o.Kafka != nil && o.Kafka.Topic == s.Kafka.Topic { // a receipt would be that of either
+					bad("sinks."+at+".kafka.topic", "%q is that of sink %d too: give each a topic of its own", s.Kafka.Topic, j)
+				}
+			}
+			if s.Kafka.Topic == c.Source.Kafka.Topic && s.Kafka.Topic != "" {
+				bad("sinks."+at+".kafka.topic", "%q is the topic that the job reads: it would read its own results", s.Kafka.Topic)
+			}
 		default:
-			bad("sinks."+at, "name a kind of sink: parquet or clickhouse")
+			bad("sinks."+at, "name a kind of sink: parquet, clickhouse or kafka")
 		}
 	}
 	d.validateStore(c.Checkpoint.Dir, c.Checkpoint.S3, "checkpoint")
@@ -616,8 +661,15 @@ func (c *Config) validateRows(d *document, f feed) {
 			d.add(d.node("window", "aggregates", at), "window.aggregates."+at, "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
 		}
 	}
-	if _, err := newPlan(sized, f, fields); err != nil {
+	made, err := newPlan(sized, f, fields)
+	if err != nil {
 		d.invalidWindow(err)
+		return
+	}
+	for i, s := range c.Sinks {
+		if s.Kafka != nil { // sizes do not decide which columns there are
+			d.invalid(topics.CheckColumns(topics.SinkConfig{Key: s.Kafka.Key}, made.results), "sinks", strconv.Itoa(i), "kafka")
+		}
 	}
 }
 

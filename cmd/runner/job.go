@@ -19,6 +19,7 @@ import (
 	"github.com/tidemark/tidemark/schemas"
 	"github.com/tidemark/tidemark/schemas/ocsf"
 	"github.com/tidemark/tidemark/sinks/clickhouse"
+	topics "github.com/tidemark/tidemark/sinks/kafka"
 	"github.com/tidemark/tidemark/sinks/parquet"
 	"github.com/tidemark/tidemark/sources/kafka"
 )
@@ -320,6 +321,11 @@ func (p *plan) sink(sc SinkConfig, port pipeline.Port, store pipeline.Store, log
 		s, err := clickhouse.New(cfg, store, schema, log)
 		return "clickhouse:" + cfg.Database + "." + cfg.Table, s, err
 	}
+	if sc.Kafka != nil {
+		cfg, schema := p.kafka(sc.Kafka.SinkConfig, port)
+		s, err := topics.NewSink(cfg, store, schema, log)
+		return "kafka:" + cfg.Topic, s, err
+	}
 	cfg, schema := sc.Parquet.Config, p.results
 	switch port {
 	case pipeline.Out:
@@ -358,6 +364,22 @@ func (p *plan) clickhouse(cfg clickhouse.Config, port pipeline.Port) (clickhouse
 	case pipeline.Dead:
 		cfg.Table, cfg.Append, cfg.TimeColumn, cfg.LowCardinality = cfg.Table+"_dead", true, "_ingest", nil
 		cfg.OrderBy = []string{"_split", "_offset"}
+		return cfg, pipeline.DeadSchema()
+	}
+	return cfg, p.results
+}
+
+// kafka returns the topic of a port and the columns of its rows. Late rows and dead records are
+// known by their place in the source; additions to a window have nothing that tells them apart.
+func (p *plan) kafka(cfg topics.SinkConfig, port pipeline.Port) (topics.SinkConfig, *arrow.Schema) {
+	switch port {
+	case pipeline.Delta:
+		cfg.Topic, cfg.Identity = cfg.Topic+"_late_delta", nil
+	case pipeline.Late:
+		cfg.Topic, cfg.Key, cfg.Identity = cfg.Topic+"_late", p.cfg.Window.Key, []string{"_split", "_offset"}
+		return cfg, p.late
+	case pipeline.Dead:
+		cfg.Topic, cfg.Key, cfg.Identity = cfg.Topic+"_dead", []string{"_split"}, []string{"_split", "_offset"}
 		return cfg, pipeline.DeadSchema()
 	}
 	return cfg, p.results

@@ -17,6 +17,9 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"go.yaml.in/yaml/v3"
+
+	"github.com/tidemark/tidemark/pipeline"
 	"github.com/tidemark/tidemark/sinks/kafka"
 	source "github.com/tidemark/tidemark/sources/kafka"
 )
@@ -32,6 +35,8 @@ type produceFlags struct {
 	seed                               uint64
 	how                                disorder
 	compression                        string
+	conn                               source.Connection
+	password                           string // where it is
 }
 
 // cmdProduce sends telemetry to a topic.
@@ -40,6 +45,12 @@ func cmdProduce(ctx context.Context, args []string, out streams) error {
 		"sends generated telemetry, or the rows of a CSV or JSONL file, in the order in which disorder makes them arrive; the same seed gives the same records")
 	var p produceFlags
 	fs.StringVar(&p.brokers, "brokers", "127.0.0.1:9092", "brokers, comma separated, `host:port`")
+	p.conn = source.DefaultConnection()
+	fs.BoolVar(&p.conn.TLS.Enabled, "tls", false, "connect with TLS, version 1.2 or later")
+	fs.StringVar(&p.conn.TLS.CAFile, "ca-file", "", "PEM `file` of the certificates to trust, instead of the system's")
+	fs.StringVar(&p.conn.SASL.Mechanism, "sasl-mechanism", "", "log in by `mechanism`: plain, scram-sha-256, scram-sha-512")
+	fs.StringVar(&p.conn.SASL.User, "sasl-user", "", "as this `user`")
+	fs.StringVar(&p.password, "sasl-password", "", "where the password is: `env:NAME` or file:PATH")
 	fs.StringVar(&p.topic, "topic", "", "`topic`, made when it is missing")
 	fs.IntVar(&p.partitions, "partitions", 4, "partitions of a topic that is made")
 	fs.StringVar(&p.feed, "feed", "", "generate this `feed`: ble, pdu, traffic")
@@ -69,16 +80,17 @@ func cmdProduce(ctx context.Context, args []string, out streams) error {
 	if err := p.check(); err != nil {
 		return err
 	}
+	if err := p.connection(); err != nil {
+		return err
+	}
 	next, err := p.events()
 	if err != nil {
 		return err
 	}
-	conn := source.DefaultConnection()
-	conn.Brokers = strings.Split(p.brokers, ",")
-	if err := reach(ctx, conn); err != nil {
+	if err := reach(ctx, p.conn); err != nil {
 		return fmt.Errorf("produce: %w", err)
 	}
-	return p.send(ctx, conn, newTelemetry(p.seed, p.how, next), out)
+	return p.send(ctx, p.conn, newTelemetry(p.seed, p.how, next), out)
 }
 
 func (p *produceFlags) check() error {
@@ -119,6 +131,23 @@ func (p *produceFlags) check() error {
 	cfg := kafka.DefaultConfig()
 	cfg.Brokers, cfg.Compression = strings.Split(p.brokers, ","), p.compression
 	if err := cfg.Validate(); err != nil {
+		return &usageError{"produce: --" + err.Error()}
+	}
+	return nil
+}
+
+// connection completes the connection. The password itself is no argument: others on the machine
+// see those.
+func (p *produceFlags) connection() error {
+	p.conn.Brokers = strings.Split(p.brokers, ",")
+	if p.password != "" {
+		secret, err := resolveSecret(&yaml.Node{Kind: yaml.ScalarNode, Value: "${" + p.password + "}"})
+		if err != nil {
+			return &usageError{"produce: --sasl-password: want env:NAME or file:PATH, readable: " + err.Error()}
+		}
+		p.conn.SASL.Password = pipeline.Secret(secret)
+	}
+	if err := p.conn.Validate(); err != nil {
 		return &usageError{"produce: --" + err.Error()}
 	}
 	return nil

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/tidemark/tidemark/pipeline"
+	topics "github.com/tidemark/tidemark/sinks/kafka"
 )
 
 // cmdRun runs one job.
@@ -156,6 +157,11 @@ func cmdValidate(args []string, stdout io.Writer) error {
 	}
 	fmt.Fprintf(stdout, "%s: job %s is valid: %s from topic %s, %s by %s\n", *file, cfg.Job, cfg.Feed,
 		cfg.Source.Kafka.Topic, cfg.Window.shape(), strings.Join(cfg.Window.Key, ", "))
+	for _, s := range cfg.Sinks {
+		if s.Kafka != nil {
+			fmt.Fprintf(stdout, "%s: topic %s: %s\n", *file, s.Kafka.Topic, topics.Promise)
+		}
+	}
 	return nil
 }
 

@@ -278,13 +278,17 @@ func (c cell) null(row int) bool {
 	return slices.ContainsFunc(c.above, func(a arrow.Array) bool { return a.IsNull(row) })
 }
 
-// plain appends text as it is, all else as JSON, nothing for null.
+// plain appends text as it is, all else as JSON without quotes, nothing for null.
 func (c cell) plain(b []byte, row int) []byte {
 	if c.null(row) {
 		return b
 	}
-	if s, ok := c.arr.(*array.String); ok {
-		return append(b, s.Value(row)...)
+	switch a := c.arr.(type) {
+	case *array.String:
+		return append(b, a.Value(row)...)
+	case *array.Timestamp, *array.Binary:
+		quoted := appendValue(nil, c.field, a, row)
+		return append(b, quoted[1:len(quoted)-1]...)
 	}
 	return appendValue(b, c.field, c.arr, row)
 }

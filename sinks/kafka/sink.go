@@ -53,7 +53,7 @@ func newSink(cfg SinkConfig, store pipeline.Store, schema *arrow.Schema, log *sl
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("kafka sink: %w", err)
 	}
-	if err := checkColumns(cfg, schema); err != nil {
+	if err := CheckColumns(cfg, schema); err != nil {
 		return nil, fmt.Errorf("kafka sink %s: %w", cfg.Topic, err)
 	}
 	p, err := New(cfg.producer(), tr)
@@ -66,8 +66,8 @@ func newSink(cfg SinkConfig, store pipeline.Store, schema *arrow.Schema, log *sl
 		log: log.With("sink", "kafka", "topic", cfg.Topic), run: hex.EncodeToString(run)}, nil
 }
 
-// checkColumns tells whether the rows can be written.
-func checkColumns(cfg SinkConfig, schema *arrow.Schema) error {
+// CheckColumns tells whether rows of a schema can be written.
+func CheckColumns(cfg SinkConfig, schema *arrow.Schema) error {
 	var errs []error
 	for _, f := range schema.Fields() {
 		errs = append(errs, checkJSON(f))
