@@ -45,6 +45,9 @@ type Checkpoint struct {
 	Pieces   []PieceRef
 	// Files are the files that the checkpoint consists of, state included.
 	Files []FileRef
+	// Config is the configuration that the state was made with, as Job.Config; nil when an
+	// older program wrote the checkpoint.
+	Config json.RawMessage
 	// Last says that the job stops with it: its lease ends.
 	Last bool
 }
@@ -87,6 +90,8 @@ type manifest struct {
 	Ingest  int64      `json:"ingest_mark"`
 	Pieces  []PieceRef `json:"pieces"`
 	Files   []FileRef  `json:"files"`
+
+	Config json.RawMessage `json:"config,omitempty"`
 }
 
 const (
@@ -266,7 +271,7 @@ func (c *Checkpoints) read(ctx context.Context, epoch int64, want string) (*Chec
 		return nil, bad(fmt.Errorf("seed: %w", err))
 	}
 	cp := &Checkpoint{Job: m.Job, Lineage: m.Lineage, Epoch: m.Epoch, Seed: seed,
-		Merged: Mark{m.Event, m.Ingest}, Pieces: m.Pieces, Files: m.Files}
+		Merged: Mark{m.Event, m.Ingest}, Pieces: m.Pieces, Files: m.Files, Config: m.Config}
 	for _, f := range m.Files {
 		b, err := c.verified(ctx, f)
 		if err != nil {
@@ -408,7 +413,7 @@ func (c *Checkpoints) Write(ctx context.Context, cp *Checkpoint, prev *Checkpoin
 		cp.Files = append(cp.Files, f)
 	}
 	b, err := json.MarshalIndent(manifest{Format: CheckpointFormat, Job: cp.Job, Lineage: cp.Lineage, Epoch: cp.Epoch,
-		Seed: strconv.FormatUint(cp.Seed, 16), Event: cp.Merged.Event, Ingest: cp.Merged.Ingest, Pieces: cp.Pieces, Files: cp.Files}, "", " ")
+		Seed: strconv.FormatUint(cp.Seed, 16), Event: cp.Merged.Event, Ingest: cp.Merged.Ingest, Pieces: cp.Pieces, Files: cp.Files, Config: cp.Config}, "", " ")
 	if err != nil {
 		return fmt.Errorf("checkpoint %d: manifest: %w", cp.Epoch, err)
 	}

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -48,6 +50,23 @@ type Job struct {
 	// OnCheckpoint, when set, is told of every published checkpoint and of the rows that it
 	// published per output.
 	OnCheckpoint func(Published)
+	// Config is the configuration as JSON, without secrets. Every checkpoint keeps that of the
+	// job that wrote it, and Accept, unless nil, is asked whether this job can go on from it
+	// before anything is done.
+	Config json.RawMessage
+	Accept func(*Checkpoint) error
+	// NewLineage publishes what the last checkpoint has prepared and starts over from where
+	// the source starts, with no state. What is worked out again replaces what was.
+	NewLineage bool
+	// Settings, unless nil, brings what may change while the job runs.
+	Settings <-chan Settings
+}
+
+// Settings are what may change while a job runs, as in Job.
+type Settings struct {
+	Interval, StopTimeout time.Duration
+	Keep                  int // checkpoints
+	Config                json.RawMessage
 }
 
 // Output is one sink of a port.
@@ -161,6 +180,8 @@ type runner struct {
 	decoders []Decoder
 	outs     []Output // of all ports, in their order
 
+	stopTimeout atomic.Int64 // read when the job is asked to stop, in nanoseconds
+
 	ordered chan *decoded
 	work    chan *decoded
 	due     chan struct{}
@@ -185,6 +206,7 @@ type runner struct {
 func Run(ctx context.Context, job Job) error {
 	r := &runner{job: job}
 	r.freed = sync.NewCond(&r.busy)
+	r.stopTimeout.Store(int64(job.StopTimeout))
 	if err := r.prepare(ctx); err != nil {
 		if ctx.Err() != nil {
 			job.Log.Info("stopped before it had begun", "err", err)
@@ -250,7 +272,25 @@ func (r *runner) prepare(ctx context.Context) error {
 			return fmt.Errorf("sweep %s: %w", o.Name, err)
 		}
 	}
+	if r.job.NewLineage && cp != nil {
+		if err := r.startOver(ctx, cp); err != nil {
+			return err
+		}
+	}
 	return r.build(ctx)
+}
+
+// startOver makes a checkpoint with nothing in it, whose receipts are none. From then on the
+// old state is out of use, also for a process that comes after one that died.
+func (r *runner) startOver(ctx context.Context, old *Checkpoint) error {
+	cp := &Checkpoint{Job: r.job.Name, Lineage: r.lineage, Epoch: r.epoch, Seed: r.seed, Merged: Mark{MinTicks, MinTicks}, Config: r.job.Config}
+	if err := r.job.Checkpoints.Write(ctx, cp, nil, nil); err != nil {
+		return err
+	}
+	r.job.Log.Warn("new lineage: the job starts over from where its source starts", "epoch", cp.Epoch, "lineage", cp.Lineage, "before", old.Epoch)
+	r.prev = cp
+	r.epoch++
+	return nil
 }
 
 // claim loads the last checkpoint and takes the job over with it.
@@ -268,8 +308,14 @@ func (r *runner) claim(ctx context.Context) (*Checkpoint, error) {
 				return nil, fmt.Errorf("the checkpoint directory holds job %q, this is %q: give each job a directory of its own", cp.Job, r.job.Name)
 			}
 			r.lineage, r.seed = cp.Lineage, cp.Seed
+			if r.job.Accept != nil && !r.job.NewLineage {
+				if err := r.job.Accept(cp); err != nil {
+					return nil, err
+				}
+			}
 		}
-		if cp != nil && len(skipped) > 0 { // rewound: what is done again is not what was done
+		// What is done again, after a rewind or on request, is not what was done.
+		if cp != nil && (len(skipped) > 0 || r.job.NewLineage) {
 			if err := r.job.Checkpoints.Confirm(ctx, cp); err != nil {
 				return nil, err
 			}
@@ -278,7 +324,7 @@ func (r *runner) claim(ctx context.Context) (*Checkpoint, error) {
 				return nil, err
 			}
 			if r.lineage = max(r.lineage, taken) + 1; r.lineage == 0 {
-				return nil, errors.New("the job was rewound 65,535 times: lineages are used up")
+				return nil, errors.New("the job was rewound or started over 65,535 times: lineages are used up")
 			}
 		}
 		r.epoch, err = r.job.Checkpoints.Take(ctx, lease, cp, r.lineage)
@@ -348,8 +394,8 @@ func (r *runner) run(ctx context.Context, src Source) error {
 	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	stopped := context.AfterFunc(ctx, func() {
-		if r.job.StopTimeout > 0 {
-			time.AfterFunc(r.job.StopTimeout, cancel)
+		if d := time.Duration(r.stopTimeout.Load()); d > 0 {
+			time.AfterFunc(d, cancel)
 		}
 	})
 	defer stopped()
@@ -377,7 +423,7 @@ func (r *runner) run(ctx context.Context, src Source) error {
 		r.job.Metrics.ckptFailed.Inc()
 	}
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		return fmt.Errorf("stop: the last checkpoint was not done within %v; the job goes on from the one before", r.job.StopTimeout)
+		return fmt.Errorf("stop: the last checkpoint was not done within %v; the job goes on from the one before", time.Duration(r.stopTimeout.Load()))
 	}
 	return err
 }
@@ -785,6 +831,11 @@ func (r *runner) coordinate(ctx context.Context, src Source) error {
 			default:
 			}
 			continue
+		case s := <-r.job.Settings:
+			r.job.Interval, r.job.Config = s.Interval, s.Config
+			r.stopTimeout.Store(int64(s.StopTimeout))
+			r.job.Checkpoints.keep = max(1, s.Keep)
+			timer.Reset(r.job.Interval)
 		case c := <-r.cuts:
 			began := time.Now()
 			if err := r.checkpoint(ctx, src, c, began); err != nil {
@@ -824,7 +875,7 @@ func (r *runner) checkpoint(ctx context.Context, src Source, c cut, began time.T
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	cp := &Checkpoint{Job: r.job.Name, Lineage: r.lineage, Epoch: c.epoch, Seed: r.seed, Splits: c.splits, Merged: c.merged, Moves: c.moves, Gaps: c.gaps, Last: c.final}
+	cp := &Checkpoint{Job: r.job.Name, Lineage: r.lineage, Epoch: c.epoch, Seed: r.seed, Splits: c.splits, Merged: c.merged, Moves: c.moves, Gaps: c.gaps, Config: r.job.Config, Last: c.final}
 	rows := map[string]int64{}
 	for i, st := range s.stages {
 		receipt, err := st.st.Prepare(ctx, cp.Merged)

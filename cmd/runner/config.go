@@ -116,6 +116,13 @@ const (
 // Quiet is a duration in ticks, or never.
 type Quiet int64
 
+func (q Quiet) String() string {
+	if q == Quiet(pipeline.MaxTicks) {
+		return "never"
+	}
+	return (time.Duration(q) * time.Microsecond).String()
+}
+
 // UnmarshalYAML implements yaml.Unmarshaler.
 func (q *Quiet) UnmarshalYAML(n *yaml.Node) error {
 	if n.Value == "never" {
@@ -246,6 +253,13 @@ func (c *SessionConfig) setDefaults() {
 
 // Length is a duration in ticks, or none.
 type Length int64
+
+func (l Length) String() string {
+	if l == Length(pipeline.MaxTicks) {
+		return "none"
+	}
+	return (time.Duration(l) * time.Microsecond).String()
+}
 
 // UnmarshalYAML implements yaml.Unmarshaler.
 func (l *Length) UnmarshalYAML(n *yaml.Node) error {
@@ -387,17 +401,27 @@ func DefaultConfig() Config {
 
 // loadConfig reads a job file. The error names every problem with its place.
 func loadConfig(path string) (Config, error) {
+	f, err := loadJobFile(path)
+	return f.cfg, err
+}
+
+func loadJobFile(path string) (jobFile, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return Config{}, fmt.Errorf("job file: %w", err)
+		return jobFile{}, fmt.Errorf("job file: %w", err)
 	}
-	return parseConfig(path, b)
+	return parseJobFile(path, b)
 }
 
 func parseConfig(path string, b []byte) (Config, error) {
+	f, err := parseJobFile(path, b)
+	return f.cfg, err
+}
+
+func parseJobFile(path string, b []byte) (jobFile, error) {
 	d, err := parseYAML(path, b)
 	if err != nil {
-		return Config{}, &configError{[]string{err.Error()}}
+		return jobFile{}, &configError{[]string{err.Error()}}
 	}
 	cfg := DefaultConfig()
 	if n := child(d.root, "feed"); n != nil {
@@ -408,7 +432,7 @@ func parseConfig(path string, b []byte) (Config, error) {
 	d.decode(&cfg)
 	cfg.resolve()
 	cfg.validate(d)
-	return cfg, d.err()
+	return jobFile{d, cfg}, d.err()
 }
 
 // resolve fills in what follows from other settings.

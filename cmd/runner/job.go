@@ -154,6 +154,10 @@ type jobDeps struct {
 	onCheckpoint func(pipeline.Published)
 	references   *references // of the configuration; nil for none
 	takeOver     bool        // the job from whoever runs it
+	// accept, newLineage and settings are as in pipeline.Job.
+	accept     func(*pipeline.Checkpoint) error
+	newLineage bool
+	settings   <-chan pipeline.Settings
 }
 
 // buildJob turns a validated configuration into a job. The caller closes it.
@@ -218,8 +222,9 @@ func (p *plan) job(store pipeline.Store, deps jobDeps, mem memory.Allocator) (pi
 	if err != nil {
 		return pipeline.Job{}, nil, err
 	}
-	lease, err := cfg.lease(deps.takeOver)
-	if err != nil {
+	lease, lerr := cfg.lease(deps.takeOver)
+	config, cerr := canonical(cfg)
+	if err := errors.Join(lerr, cerr); err != nil {
 		return pipeline.Job{}, nil, errors.Join(err, closeSinks())
 	}
 	var updates <-chan pipeline.Reference
@@ -246,6 +251,10 @@ func (p *plan) job(store pipeline.Store, deps jobDeps, mem memory.Allocator) (pi
 		Metrics:      metrics,
 		References:   updates,
 		OnCheckpoint: deps.onCheckpoint,
+		Config:       config,
+		Accept:       deps.accept,
+		NewLineage:   deps.newLineage,
+		Settings:     deps.settings,
 	}, closeSinks, nil
 }
 

@@ -23,9 +23,10 @@ import (
 
 // cmdRun runs one job.
 func cmdRun(ctx context.Context, args []string, out streams) error {
-	fs := newFlags("run", "tidemark run -f examples/ble.yaml", "runs a job until it is stopped; SIGTERM and Ctrl-C stop it gracefully")
+	fs := newFlags("run", "tidemark run -f examples/ble.yaml", "runs a job until it is stopped; SIGTERM and Ctrl-C stop it gracefully, SIGHUP reads the job file again")
 	file := fs.String("f", "", "job `file`")
 	level := fs.String("log", "info", "log `level`: debug, info, warn, error")
+	anew := fs.Bool("new-lineage", false, "start over from source.start with no state; new results replace the old ones. For one start: every start with it starts over")
 	stats := fs.Bool("stats", false, "say at the end what the process used")
 	takeOver := fs.Bool("take-over", false, "take the job over from the process that has it, which then stops without publishing")
 	profile := fs.String("cpuprofile", "", "write a CPU profile to `file`")
@@ -46,17 +47,21 @@ func cmdRun(ctx context.Context, args []string, out streams) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := loadConfig(*file)
+	loaded, err := loadJobFile(*file)
 	if err != nil {
 		return err
 	}
+	cfg := loaded.cfg
 	st := newStatus()
+	reload := newReloader(*file, cfg, st, log.With("job", cfg.Job))
+	defer reload.close()
 	registry := newRegistry()
 	refs, err := openReferences(cfg, log.With("job", cfg.Job), registry)
 	if err != nil {
 		return err
 	}
-	job, closeJob, err := st.build(cfg, jobDeps{log: log.With("job", cfg.Job), registry: registry, references: refs, takeOver: *takeOver})
+	job, closeJob, err := st.build(cfg, jobDeps{log: log.With("job", cfg.Job), registry: registry, references: refs,
+		accept: loaded.accept(log.With("job", cfg.Job)), newLineage: *anew, takeOver: *takeOver, settings: reload.settings})
 	if err != nil {
 		return err
 	}
@@ -83,6 +88,7 @@ func cmdRun(ctx context.Context, args []string, out streams) error {
 	if refs != nil {
 		g.Go(func() error { return refs.watch(done) })
 	}
+	g.Go(func() error { reload.watch(done); return nil })
 	g.Go(func() error { st.progress(done, out.stderr); return nil })
 	if err := g.Wait(); err != nil {
 		return err

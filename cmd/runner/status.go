@@ -82,6 +82,17 @@ func (s *status) build(cfg Config, deps jobDeps) (pipeline.Job, func() error, er
 	return job, closeJob, nil
 }
 
+// setInterval notes that checkpoints of a job come otherwise from now on.
+func (s *status) setInterval(job string, every time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, j := range s.jobs {
+		if j.Job == job {
+			j.Interval = every
+		}
+	}
+}
+
 func (j *jobStatus) take(p pipeline.Published) {
 	now := time.Now()
 	before := j.counts[pipeline.Read]
