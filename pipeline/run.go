@@ -378,6 +378,9 @@ func (r *runner) build(ctx context.Context) error {
 			}
 			return nil
 		})
+		if err != nil && r.prev.Config == nil {
+			return fmt.Errorf("%w; checkpoint %d was written by an older version, which may be the reason: go back to that version, which can read it, or start a new lineage with --new-lineage", err, r.prev.Epoch)
+		}
 		if err != nil {
 			return err
 		}
