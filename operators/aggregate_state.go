@@ -86,6 +86,7 @@ func (p *program) restoreState(rec arrow.RecordBatch, col, i int, row []uint64, 
 		acc := a.of(row)
 		switch {
 		case a.op.list():
+			x.touched++
 			l := rec.Column(col).(*array.List)
 			from, to := l.ValueOffsets(i)
 			for v := l.ListValues().(*array.Int64).Int64Values()[from:to]; len(v) >= 3; v = v[3:] {
@@ -137,13 +138,14 @@ func (x *extras) decode(a accumulator, acc []uint64, b []byte) error {
 	if len(b) == 0 {
 		return nil
 	}
+	x.touched++
 	if a.op == accDistinct {
 		if err := x.distinct(acc).restore(b); err != nil {
 			return fmt.Errorf("distinct sketch: %w", err)
 		}
 		return nil
 	}
-	if err := x.quantile(acc).DecodeAndMergeWith(b); err != nil { // it refuses another accuracy
+	if err := x.decodeQuantile(acc, b); err != nil {
 		return fmt.Errorf("quantile sketch: %w", err)
 	}
 	return nil

@@ -201,7 +201,7 @@ func FuzzSketch(f *testing.F) {
 			}
 			return
 		}
-		if size := x.bytes(); size > 1<<16 {
+		if size := x.measure(); size > 1<<16 {
 			t.Fatalf("%d bytes from %d", size, len(b))
 		}
 		first := x.encode(a, acc[:])

@@ -59,6 +59,33 @@ func (x *extras) mergeQuantile(dst, src []uint64) {
 	}
 }
 
+// decodeQuantile merges the bytes of a sketch into acc. The library believes what it reads, and
+// panics later on bins that no value has.
+func (x *extras) decodeQuantile(acc []uint64, b []byte) error {
+	q := x.quantile(acc)
+	read, err := ddsketch.DecodeDDSketch(b, bins.SparseStoreConstructor, x.mapping) // it refuses another accuracy
+	if err != nil {
+		return err
+	}
+	least, most := x.mapping.Index(x.mapping.MinIndexableValue()), x.mapping.Index(x.mapping.MaxIndexableValue())
+	counted := func(n float64) bool { return n >= 0 && n <= 1<<53 && n == math.Trunc(n) }
+	if !counted(read.GetZeroCount()) || !counted(read.GetCount()) {
+		return fmt.Errorf("%v values, %v of them 0", read.GetCount(), read.GetZeroCount())
+	}
+	for _, s := range []bins.Store{read.GetPositiveValueStore(), read.GetNegativeValueStore()} {
+		s.ForEach(func(bin int, n float64) (stop bool) {
+			if bin < least || bin > most || !counted(n) {
+				err = fmt.Errorf("%v values in bin %d of %d to %d", n, bin, least, most)
+			}
+			return err != nil
+		})
+	}
+	if err != nil {
+		return err
+	}
+	return q.MergeWith(read)
+}
+
 func (x *extras) dropQuantile(acc []uint64) {
 	if acc[0] != 0 {
 		*x.quantiles.at(acc[0]) = nil // its bins are as many as its values spread
