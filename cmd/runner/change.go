@@ -45,7 +45,8 @@ var changeClasses = []struct {
 	{live, "", "stop_timeout"},
 	{live, "checkpoint", "interval keep"},
 
-	{restart, "checkpoint", "dir"},
+	{restart, "checkpoint", "dir owner"},
+	{restart, "checkpoint.s3", "endpoint region path_style attempt_timeout max_attempts"},
 	{restart, "http", "listen token_file"},
 	{restart, "parallelism", "shards decoders"},
 	{restart, "source.kafka", "brokers client_id dial_timeout start start_time on_gap group bounded buffer_bytes fetch_max_bytes " +
@@ -59,6 +60,9 @@ var changeClasses = []struct {
 	{restart, "window", "late_rows late_delay emit_delay"},
 	{restart, "sinks.parquet", "dir table partition_by time_column sort_by codec row_group_rows verify max_stage_rows max_stage_bytes"},
 	{restart, "sinks.parquet.s3", "endpoint region path_style attempt_timeout max_attempts"},
+	{restart, "sinks.kafka", "brokers client_id dial_timeout topic create partitions format key compression batch_bytes attempt_timeout"},
+	{restart, "sinks.kafka.tls", "enabled ca_file cert_file key_file server_name insecure_skip_verify"},
+	{restart, "sinks.kafka.sasl", "mechanism user"},
 	{restart, "sinks.clickhouse", "url database table user ca_file delivery create cluster replicated append partition_by time_column " +
 		"order_by low_cardinality ttl_days commit_every audit_keys audit_every block_rows attempt_timeout dedup_window max_stage_rows " +
 		"max_stage_bytes max_pending_bytes"},
@@ -165,8 +169,11 @@ func settings(cfg Config) []setting {
 
 // name tells the sinks of a job apart.
 func (s SinkConfig) name() string {
-	if s.Parquet != nil {
+	switch {
+	case s.Parquet != nil:
 		return "parquet " + below(s.Parquet.Dir, s.Parquet.Table)
+	case s.Kafka != nil:
+		return "kafka " + s.Kafka.Topic
 	}
 	return "clickhouse " + s.ClickHouse.Database + "." + s.ClickHouse.Table
 }
