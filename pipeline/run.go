@@ -207,12 +207,15 @@ func Run(ctx context.Context, job Job) error {
 	r := &runner{job: job}
 	r.freed = sync.NewCond(&r.busy)
 	r.stopTimeout.Store(int64(job.StopTimeout))
-	if err := r.prepare(ctx); err != nil {
-		if ctx.Err() != nil {
+	begun := func(err error) error {
+		if err != nil && ctx.Err() != nil {
 			job.Log.Info("stopped before it had begun", "err", err)
 			return nil
 		}
 		return err
+	}
+	if err := r.prepare(ctx); err != nil {
+		return begun(err)
 	}
 	from := map[Split]Position{}
 	if r.prev != nil {
@@ -228,7 +231,7 @@ func Run(ctx context.Context, job Job) error {
 	}
 	src, err := job.Open(ctx, from)
 	if err != nil {
-		return err
+		return begun(err)
 	}
 	defer func() {
 		if err := src.Close(); err != nil {
