@@ -93,16 +93,29 @@ func (r *rig) direct(t *testing.T, change func(*clickhouse.Config)) *direct {
 // open makes a sink for d.cfg.
 func (d *direct) open(t *testing.T) *clickhouse.Sink {
 	t.Helper()
-	store, err := pipeline.NewLocalStore(t.TempDir(), pipeline.DefaultFS())
+	s := d.openOn(t, t.TempDir())
+	t.Cleanup(func() { must(t, s.Close()) })
+	return s
+}
+
+// openOn makes a sink whose store is a folder, which may hold what another one has sealed.
+func (d *direct) openOn(t *testing.T, dir string) *clickhouse.Sink {
+	t.Helper()
+	store, err := pipeline.NewLocalStore(dir, pipeline.DefaultFS())
 	must(t, err)
 	s, err := clickhouse.New(d.cfg, store, countSchema, slog.New(slog.DiscardHandler))
 	must(t, err)
-	t.Cleanup(func() { must(t, s.Close()) })
 	return s
 }
 
 // epoch writes, seals and publishes one epoch.
 func (d *direct) epoch(t *testing.T, s *clickhouse.Sink, n, mark int64, rows ...countRow) {
+	t.Helper()
+	must(t, s.Publish(t.Context(), d.seal(t, s, n, mark, rows...)))
+}
+
+// seal writes and seals one epoch.
+func (d *direct) seal(t *testing.T, s *clickhouse.Sink, n, mark int64, rows ...countRow) pipeline.Receipt {
 	t.Helper()
 	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
 	defer mem.AssertSize(t, 0)
@@ -113,7 +126,7 @@ func (d *direct) epoch(t *testing.T, s *clickhouse.Sink, n, mark int64, rows ...
 	must(t, st.Write(t.Context(), pipeline.Result(rec)))
 	receipt, err := st.Prepare(t.Context(), pipeline.Mark{Event: mark})
 	must(t, err)
-	must(t, s.Publish(t.Context(), receipt))
+	return receipt
 }
 
 // query runs a statement in the database of the sink's tables, which $db stands for.

@@ -18,22 +18,30 @@ const (
 	code252      = "code252"              // TOO_MANY_PARTS, the statement does not run
 	stall        = "stall"                // no answer and no statement until the faults are cleared
 	stallAfter   = "stall_after_commit"   // the statement runs, no answer until they are cleared
+	closeMidBody = "close_mid_body"       // the connection is cut in the middle of the data
+	runLate      = "run_late"             // the statement runs half a second after its sender has gone
+	killBefore   = "kill_before"          // the engine dies by SIGKILL, the statement does not run
+	killAfter    = "kill_after_commit"    // the statement runs, then the engine dies by SIGKILL
 	defaultMatch = "INSERT INTO"          // what a fault hits when it does not say
 )
 
-// fault hits the next Left statements whose text contains Match.
+// kinds are all of them.
+var kinds = []string{dropBefore, dropAfter, http500After, code252, stall, stallAfter, closeMidBody, runLate, killBefore, killAfter}
+
+// fault hits Left statements whose text contains Match, after Skip that it lets pass.
 type fault struct {
 	Kind  string `json:"kind"`
 	Match string `json:"match"`
+	Skip  int    `json:"skip"`
 	Left  int    `json:"left"`
 	Hits  int    `json:"hits"`
 }
 
 // faults is the fault control:
 //
-//	POST /?kind=KIND[&n=1][&match=INSERT INTO]   adds a fault
-//	GET /                                        lists them with their hits, as JSON
-//	DELETE /                                     removes them and lets stalled requests go
+//	POST /?kind=KIND[&n=1][&skip=0][&match=INSERT INTO]   adds a fault
+//	GET /                                                 lists them with their hits, as JSON
+//	DELETE /                                              removes them and lets stalled requests go
 //
 // Of several that match the oldest is taken.
 type faults struct {
@@ -49,11 +57,16 @@ func (f *faults) hit(statement string) (kind string, cleared <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, x := range f.list {
-		if x.Left > 0 && strings.Contains(statement, x.Match) {
-			x.Left--
-			x.Hits++
-			return x.Kind, f.cleared
+		if x.Left == 0 || !strings.Contains(statement, x.Match) {
+			continue
 		}
+		if x.Skip > 0 {
+			x.Skip--
+			continue
+		}
+		x.Left--
+		x.Hits++
+		return x.Kind, f.cleared
 	}
 	return "", nil
 }
@@ -67,11 +80,14 @@ func (f *faults) clear() {
 }
 
 func (f *faults) add(x fault) error {
-	if !slices.Contains([]string{dropBefore, dropAfter, http500After, code252, stall, stallAfter}, x.Kind) {
+	if !slices.Contains(kinds, x.Kind) {
 		return fmt.Errorf("fault %q is not known", x.Kind)
 	}
 	if x.Left < 1 {
 		return fmt.Errorf("fault %s: n is %d, want at least 1", x.Kind, x.Left)
+	}
+	if x.Skip < 0 {
+		return fmt.Errorf("fault %s: skip is %d, want at least 0", x.Kind, x.Skip)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -99,6 +115,9 @@ func (f *faults) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		var err error
 		if q.Has("n") {
 			x.Left, err = strconv.Atoi(q.Get("n"))
+		}
+		if err == nil && q.Has("skip") {
+			x.Skip, err = strconv.Atoi(q.Get("skip"))
 		}
 		if err == nil {
 			err = f.add(x)

@@ -7,10 +7,13 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/ClickHouse/ch-go/compress"
 	"github.com/ClickHouse/ch-go/proto"
@@ -78,10 +81,21 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		drop(w)
 		return
+	case closeMidBody:
+		req.body = io.MultiReader(io.LimitReader(req.body, midBody), cut{})
+	case runLate:
+		if err := outlive(req, r); err != nil {
+			s.fail(w, err)
+			return
+		}
+	case killBefore:
+		die()
 	}
 	res, err := s.run(req)
 	switch kind {
-	case dropAfter:
+	case killAfter:
+		die()
+	case dropAfter, closeMidBody, runLate:
 		drop(w)
 		return
 	case http500After:
@@ -104,6 +118,36 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // drop cuts the connection without an answer.
 func drop(http.ResponseWriter) { panic(http.ErrAbortHandler) }
+
+// midBody is where the data of a statement end that is cut in the middle: within the first
+// block of 200 rows.
+const midBody = 1000
+
+// cut is the rest of the data of a sender that has gone.
+type cut struct{}
+
+func (cut) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+// lateBy is by how much a statement outlives its sender: more than it takes to look for its
+// rows and to send them again.
+const lateBy = 500 * time.Millisecond
+
+// outlive takes the whole statement in and waits until its sender has been gone for lateBy.
+func outlive(req *request, r *http.Request) error {
+	data, err := io.ReadAll(req.body)
+	if err != nil && !errors.Is(err, io.EOF) { // which the reader of compressed data wraps
+		return fmt.Errorf("data of the statement: %w", err)
+	}
+	req.body = bytes.NewReader(data)
+	<-r.Context().Done()
+	time.Sleep(lateBy)
+	return nil
+}
+
+// die ends the process as SIGKILL does: nothing is flushed, nobody is told.
+func die() {
+	panic(syscall.Kill(os.Getpid(), syscall.SIGKILL)) // it does not return
+}
 
 func (s *server) fail(w http.ResponseWriter, err error) {
 	var ex *exception

@@ -106,12 +106,18 @@ const (
 	Code252            = "code252"
 	Stall              = "stall"
 	StallAfterCommit   = "stall_after_commit"
+	CloseMidBody       = "close_mid_body"
+	RunLate            = "run_late"
+	KillBefore         = "kill_before"
+	KillAfterCommit    = "kill_after_commit"
 )
 
-// Fault hits the next N statements that contain Match; an empty Match is any INSERT INTO.
+// Fault hits N statements that contain Match after Skip that it lets pass; an empty Match is
+// any INSERT INTO.
 type Fault struct {
 	Kind  string
 	Match string
+	Skip  int
 	N     int
 }
 
@@ -220,7 +226,7 @@ func (c *ClickHouse) do(ctx context.Context, method, to, body string) (string, e
 
 // Inject adds a fault.
 func (c *ClickHouse) Inject(ctx context.Context, f Fault) error {
-	q := url.Values{"kind": {f.Kind}, "n": {fmt.Sprint(f.N)}}
+	q := url.Values{"kind": {f.Kind}, "n": {fmt.Sprint(f.N)}, "skip": {fmt.Sprint(f.Skip)}}
 	if f.Match != "" {
 		q.Set("match", f.Match)
 	}
@@ -232,21 +238,32 @@ func (c *ClickHouse) Inject(ctx context.Context, f Fault) error {
 
 // Hits returns how many statements the faults have hit since ClearFaults.
 func (c *ClickHouse) Hits(ctx context.Context) (int, error) {
+	kinds, err := c.HitsByKind(ctx)
+	n := 0
+	for _, hits := range kinds {
+		n += hits
+	}
+	return n, err
+}
+
+// HitsByKind returns the same for every kind of fault.
+func (c *ClickHouse) HitsByKind(ctx context.Context) (map[string]int, error) {
 	out, err := c.do(ctx, http.MethodGet, c.control(), "")
 	if err != nil {
-		return 0, fmt.Errorf("faults: %w", err)
+		return nil, fmt.Errorf("faults: %w", err)
 	}
 	var list []struct {
-		Hits int `json:"hits"`
+		Kind string `json:"kind"`
+		Hits int    `json:"hits"`
 	}
 	if err := json.Unmarshal([]byte(out), &list); err != nil {
-		return 0, fmt.Errorf("faults: %w", err)
+		return nil, fmt.Errorf("faults: %w", err)
 	}
-	n := 0
+	kinds := map[string]int{}
 	for _, f := range list {
-		n += f.Hits
+		kinds[f.Kind] += f.Hits
 	}
-	return n, nil
+	return kinds, nil
 }
 
 // ClearFaults removes all faults; requests that a stall holds are cut.
@@ -259,6 +276,9 @@ func (c *ClickHouse) control() string { return fmt.Sprintf("http://127.0.0.1:%d"
 
 // Stop ends the engine with SIGTERM.
 func (c *ClickHouse) Stop() error { return c.proc.stop(clickhouseStop) }
+
+// Alive tells whether the engine runs.
+func (c *ClickHouse) Alive() bool { return c.proc.alive() }
 
 // Kill ends the engine with SIGKILL.
 func (c *ClickHouse) Kill() error { return c.proc.kill() }
