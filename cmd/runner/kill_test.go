@@ -18,6 +18,7 @@ import (
 	pq "github.com/parquet-go/parquet-go"
 	"github.com/twmb/franz-go/pkg/kfake"
 
+	"github.com/tidemark/tidemark/operators"
 	"github.com/tidemark/tidemark/pipeline"
 	"github.com/tidemark/tidemark/pipeline/pipelinetest"
 )
@@ -32,6 +33,7 @@ window:
   tumbling: 10s
   lateness: 1s
   trigger: on_close
+  fingerprints: true
   aggregates: [{fn: count, as: count}, {fn: sum, column: rssi_dbm, as: sum}, {fn: min, column: rssi_dbm, as: min}, {fn: max, column: rssi_dbm, as: max}]
 normalize: {to: none}
 sinks: [{parquet: {dir: out, partition_by: hour}}]
@@ -130,10 +132,13 @@ func TestKilled(t *testing.T) {
 	if n := countRows(t, filepath.Join(dir, "out", "kill_late")); n != want.late {
 		t.Errorf("%d late rows, want %d", n, want.late)
 	}
+	if got := killPrint(t, filepath.Join(dir, "out")); got != want.print {
+		t.Errorf("windows and late rows are of rows %+v, the topic has %+v", got, want.print)
+	}
 	t.Logf("%d kills survived: %d windows, %d late rows, nothing missing, nothing twice", kills, len(want.windows), want.late)
 	slices.Sort(recovery)
 	at := func(percent int) float64 { return recovery[(len(recovery)-1)*percent/100].Seconds() }
-	t.Logf("scoreboard: kills=%d recovery_p50_s=%.3f recovery_p95_s=%.3f", kills, at(50), at(95))
+	t.Logf("scoreboard: kills=%d fingerprint_rows=%d recovery_p50_s=%.3f recovery_p95_s=%.3f", kills, want.print.count, at(50), at(95))
 	if at(95) > 3 {
 		t.Errorf("from a start to the first new row: %v, want at most 3 s in 95 of 100 starts", recovery)
 	}
@@ -148,9 +153,15 @@ func publishedFiles(t *testing.T, dir string) []string {
 	return files
 }
 
-// TestKilledNegative: rows that are lost or there twice are seen by the comparison.
+// TestKilledNegative: rows that are lost or there twice are seen by the comparison, and by
+// the fingerprints.
 func TestKilledNegative(t *testing.T) {
-	want := killWant(killInput(2000), 3).windows
+	expect := killWant(killInput(2000), 3)
+	one := printOf(2, 100)
+	if twice := expect.print.add(one); twice == expect.print || twice.add(one) == expect.print || twice.xor == expect.print.xor {
+		t.Error("a row that is there twice does not change the fingerprint")
+	}
+	want := expect.windows
 	for what, got := range map[string][]string{"a row is lost": want[1:], "a row is there twice": append([]string{want[0]}, want...)} {
 		if diffLines(got, want) == "" {
 			t.Errorf("%s: not noticed", what)
@@ -188,6 +199,49 @@ func killCSV(rows []pipelinetest.Row) []byte {
 type killExpect struct {
 	windows []string
 	late    int
+	print   fingerprint // of all rows of the topic
+}
+
+// fingerprint is the number of rows, the sum of their ids modulo 2^64 and their exclusive or.
+type fingerprint struct{ count, sum, xor uint64 }
+
+func (f fingerprint) add(g fingerprint) fingerprint {
+	return fingerprint{f.count + g.count, f.sum + g.sum, f.xor ^ g.xor}
+}
+
+func printOf(split int32, offset int64) fingerprint {
+	id := operators.RowID(split, offset)
+	return fingerprint{1, id, id}
+}
+
+// killPrint adds up the fingerprints of all windows and the ids of all late rows.
+func killPrint(t *testing.T, out string) (f fingerprint) {
+	for _, file := range parquetFiles(t, filepath.Join(out, "kill")) {
+		rows, err := pq.ReadFile[struct {
+			Count int64 `parquet:"_tm_fp_count"`
+			Sum   int64 `parquet:"_tm_fp_sum"`
+			Xor   int64 `parquet:"_tm_fp_xor"`
+		}](file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range rows {
+			f = f.add(fingerprint{uint64(r.Count), uint64(r.Sum), uint64(r.Xor)})
+		}
+	}
+	for _, file := range parquetFiles(t, filepath.Join(out, "kill_late")) {
+		rows, err := pq.ReadFile[struct {
+			Split  int32 `parquet:"_split"`
+			Offset int64 `parquet:"_offset"`
+		}](file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range rows {
+			f = f.add(printOf(r.Split, r.Offset))
+		}
+	}
+	return f
 }
 
 // killWant counts by the oracle. A key's partition is murmur2 of the key, so the rows of a
@@ -195,11 +249,15 @@ type killExpect struct {
 func killWant(rows []pipelinetest.Row, partitions int) killExpect {
 	o := pipelinetest.NewOracle(pipelinetest.OracleSpec{Kind: "hopping", Size: 10_000_000, Slide: 10_000_000, Lateness: 1_000_000,
 		Bound: 2_000_000, QuietAfter: pipeline.MaxTicks, MaxAhead: pipeline.MaxTicks}, partitions)
+	var e killExpect
+	next := make([]int64, partitions)
 	for _, r := range rows {
 		r.Split = murmur2Partition(r.Key, partitions)
 		o.Add(r)
+		e.print = e.print.add(printOf(r.Split, next[r.Split]))
+		next[r.Split]++
 	}
-	e := killExpect{late: len(o.Late)}
+	e.late = len(o.Late)
 	for _, w := range o.Windows() {
 		v := func(fn string) string { return w.Value(fn, "value") }
 		e.windows = append(e.windows, fmt.Sprintf("%s %d %s %s %s %s", w.Key, w.Start, v("count"), v("sum"), v("min"), v("max")))
