@@ -3,7 +3,7 @@
 GO ?= go
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build check test integration nightly bench golden
+.PHONY: build check test integration reliability nightly bench golden
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o tidemark ./cmd/runner
@@ -22,14 +22,14 @@ test: check
 integration:
 	cd integration && $(GO) test -count=1 -timeout 20m ./...
 
-FUZZ ?= 60s
-# The release gate: more seeds, more kills, power losses, ruined files and failing disks, a
-# month of days, every fuzzer for a while. Lines "scoreboard: name=value" hold the figures.
+# What kills, cuts and corrupts, with the numbers of test and integration: RELIABILITY.md.
+reliability:
+	$(GO) run ./benchmarks/scoreboard
+
+# The release gate: more seeds, more kills, power losses, ruined files and failing disks, ten
+# thousand blocks, a month of days, every fuzzer for a while. It writes RELIABILITY.md.
 nightly: test integration
-	TIDEMARK_NIGHTLY=1 $(GO) test -count=1 -timeout 120m -v -run 'TestRandom|TestSimulator|TestOneHash|TestMonth|TestRunSurvives|TestCorrupt|TestCrashStates|TestDiskFaults|TestClockJumps|TestStalledSink' ./pipeline/pipelinetest
-	TIDEMARK_NIGHTLY=1 $(GO) test -count=1 -timeout 60m -v -run TestKilled ./cmd/runner
-	TIDEMARK_NIGHTLY=1 $(GO) test -count=1 -timeout 60m -v -tags crash -run TestCrashPoints ./cmd/runner ./sinks/clickhouse
-	GO='$(GO)' .ci/fuzz $(FUZZ)
+	$(GO) run ./benchmarks/scoreboard -nightly
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./operators ./schemas ./sources/kafka
