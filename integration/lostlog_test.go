@@ -11,6 +11,8 @@ import (
 	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
+
+	sink "github.com/tidemark/tidemark/sinks/kafka"
 )
 
 // ends runs the binary to its end, which must be exit code 1, and returns what it said of it.
@@ -91,4 +93,49 @@ func TestRecreatedJob(t *testing.T) {
 		t.Errorf("%d rows can be seen, %d before", n, seen)
 	}
 	r.physical(t, j)
+}
+
+// TestAbortedJob: a topic holds an aborted transaction between two that were committed and
+// the records of a plain producer. No row of the aborted one is in any result, and every
+// other is.
+func TestAbortedJob(t *testing.T) {
+	r, file := newRig(t), dataFile(t, "indoor-ble/detections.csv")
+	const topic = "ble-aborted"
+	produce := r.produceBLE(file, topic, "--partitions", "1", "--events", "3000")
+	r.tidemark(t, produce...)
+	tx, err := r.kafka.Transactions(t.Context(), topic, 0)
+	must(t, err)
+	for _, x := range []struct {
+		key    string
+		n      int
+		commit bool
+	}{{"kept", 100, true}, {"aborted", 700, false}, {"kept", 200, true}} {
+		must(t, tx.Write(t.Context(), hearings(x.key, x.n)))
+		must(t, tx.End(t.Context(), x.commit))
+	}
+	r.tidemark(t, produce...)
+	j := r.newJob(t, topic, topic, "asset_id", strings.Replace(bleJob(time.Hour, "none"), "  lateness:", "  fingerprints: true\n  lateness:", 1))
+	r.tidemark(t, "run", "-f", j.bounded)
+	want := printOfTopic(t, r, topic)
+	if want.count != 6300 {
+		t.Errorf("a reader of the topic sees %d records, want 6300", want.count)
+	}
+	for _, p := range j.places() {
+		if got := r.printOfJob(t, p, j); got != want {
+			t.Errorf("%s: the job has rows %+v, the topic %+v", p.name, got, want)
+		}
+		sameLines(t, p.name, r.lines(t, p, j.db, "SELECT asset_id, sum(count) FROM (SELECT * FROM %s ORDER BY _tm_ver DESC LIMIT 1 BY asset_id, window_start) WHERE asset_id IN ('kept', 'aborted') GROUP BY asset_id"), []string{"kept\t300"})
+	}
+	r.physical(t, j)
+}
+
+// hearings are records as produce makes them of the BLE file, of a trace of their own.
+func hearings(key string, n int) []sink.Record {
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	var recs []sink.Record
+	for range n {
+		recs = append(recs, sink.Record{Key: []byte(key), Time: at,
+			Value: fmt.Appendf(nil, `{"trace_id": %q, "beacon_mac": "m", "ts": %d, "rssi_dbm": -70, "tx_power_dbm": 0}`, key, at.UnixMilli())})
+	}
+	return recs
 }

@@ -1,19 +1,15 @@
 package peers_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"log/slog"
 	"testing"
 	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol"
 
 	"github.com/tidemark/tidemark/integration/peers"
 	"github.com/tidemark/tidemark/pipeline"
@@ -221,18 +217,17 @@ func TestKafkaRestartResumes(t *testing.T) {
 func TestKafkaTransactions(t *testing.T) {
 	k := kafka(t)
 	p, name := topic(t, k, 1, nil)
-	tx := &transaction{t: t, id: "tidemark-" + name, topic: name,
-		client: &kafkago.Client{Addr: kafkago.TCP(k.Addr()), Transport: &kafkago.Transport{}, Timeout: 10 * time.Second}}
-	tx.init()
+	tx, err := k.Transactions(t.Context(), name, 0)
+	must(t, err)
 	must(t, p.Produce(t.Context(), name, records(0, 0, 2)))
-	tx.write(records(0, 2, 5))
-	tx.end(true)
-	tx.write(records(0, 900, 950))
-	tx.write(records(0, 950, 960))
-	tx.end(false)
+	must(t, tx.Write(t.Context(), records(0, 2, 5)))
+	must(t, tx.End(t.Context(), true))
+	must(t, tx.Write(t.Context(), records(0, 900, 950)))
+	must(t, tx.Write(t.Context(), records(0, 950, 960)))
+	must(t, tx.End(t.Context(), false))
 	must(t, p.Produce(t.Context(), name, records(0, 5, 6)))
-	tx.write(records(0, 6, 7))
-	tx.end(true)
+	must(t, tx.Write(t.Context(), records(0, 6, 7)))
+	must(t, tx.End(t.Context(), true))
 
 	all, err := drain(t.Context(), sourceConfig(k, name), nil)
 	must(t, err)
@@ -242,12 +237,12 @@ func TestKafkaTransactions(t *testing.T) {
 	}
 
 	// A transaction that is open at Open is beyond the bounded end: it is not committed.
-	tx.write(records(0, 7, 9))
+	must(t, tx.Write(t.Context(), records(0, 7, 9)))
 	must(t, p.Produce(t.Context(), name, records(0, 9, 10)))
 	open, err := drain(t.Context(), sourceConfig(k, name), nil)
 	must(t, err)
 	check(t, open, 0, 0, 7)
-	tx.end(true)
+	must(t, tx.End(t.Context(), true))
 	all, err = drain(t.Context(), sourceConfig(k, name), nil)
 	must(t, err)
 	check(t, all, 0, 0, 10)
@@ -300,107 +295,4 @@ func TestKafkaRecreatedTopic(t *testing.T) {
 	if !errors.Is(err, source.ErrReplaced) {
 		t.Errorf("source on a topic that was made anew: %v, want %v", err, source.ErrReplaced)
 	}
-}
-
-// transaction writes with a transactional id, which kafka-go's own producer cannot.
-type transaction struct {
-	t         *testing.T
-	client    *kafkago.Client
-	id, topic string
-	producer  int64
-	epoch     int16
-	seq       int32
-	added     bool
-}
-
-func (x *transaction) init() {
-	x.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-		res, err := x.client.InitProducerID(x.t.Context(), &kafkago.InitProducerIDRequest{TransactionalID: x.id, TransactionTimeoutMs: 60_000, ProducerID: -1, ProducerEpoch: -1})
-		if err == nil {
-			err = res.Error
-		}
-		if err == nil {
-			x.producer, x.epoch = int64(res.Producer.ProducerID), int16(res.Producer.ProducerEpoch)
-			return
-		}
-		if time.Now().After(deadline) { // the coordinator makes its topic on the first request
-			x.t.Fatal(err)
-		}
-	}
-}
-
-// write sends records as one batch of the transaction, which it begins when none is open.
-func (x *transaction) write(recs []sink.Record) {
-	x.t.Helper()
-	if !x.added {
-		res, err := x.client.AddPartitionsToTxn(x.t.Context(), &kafkago.AddPartitionsToTxnRequest{
-			TransactionalID: x.id, ProducerID: int(x.producer), ProducerEpoch: int(x.epoch),
-			Topics: map[string][]kafkago.AddPartitionToTxn{x.topic: {{Partition: 0}}},
-		})
-		must(x.t, err)
-		for _, p := range res.Topics[x.topic] {
-			must(x.t, p.Error)
-		}
-		x.added = true
-	}
-	b := recordBatch(recs, x.producer, x.epoch, x.seq)
-	x.seq += int32(len(recs))
-	res, err := x.client.RawProduce(x.t.Context(), &kafkago.RawProduceRequest{
-		Topic: x.topic, Partition: 0, RequiredAcks: kafkago.RequireAll, TransactionalID: x.id,
-		RawRecords: protocol.RawRecordSet{Reader: bytes.NewReader(append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...))},
-	})
-	must(x.t, err)
-	must(x.t, res.Error)
-}
-
-// end commits or aborts. The markers are written after the answer: the next transaction is
-// begun only when the coordinator has none under way.
-func (x *transaction) end(commit bool) {
-	x.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		res, err := x.client.EndTxn(x.t.Context(), &kafkago.EndTxnRequest{TransactionalID: x.id, ProducerID: int(x.producer), ProducerEpoch: int(x.epoch), Committed: commit})
-		must(x.t, err)
-		if res.Error == nil {
-			break
-		}
-		if !errors.Is(res.Error, kafkago.ConcurrentTransactions) || time.Now().After(deadline) {
-			x.t.Fatal(res.Error)
-		}
-	}
-	x.added = false
-	time.Sleep(300 * time.Millisecond)
-}
-
-// recordBatch encodes a batch of magic 2 without compression, of a transaction.
-func recordBatch(recs []sink.Record, producer int64, epoch int16, seq int32) []byte {
-	base := recs[0].Time.UnixMilli()
-	var body []byte
-	for i, r := range recs {
-		var rec []byte
-		rec = append(rec, 0) // attributes
-		rec = binary.AppendVarint(rec, r.Time.UnixMilli()-base)
-		rec = binary.AppendVarint(rec, int64(i))
-		rec = append(binary.AppendVarint(rec, int64(len(r.Key))), r.Key...)
-		rec = append(binary.AppendVarint(rec, int64(len(r.Value))), r.Value...)
-		rec = binary.AppendVarint(rec, 0) // headers
-		body = append(binary.AppendVarint(body, int64(len(rec))), rec...)
-	}
-	const transactional = 0x10
-	checked := binary.BigEndian.AppendUint16(nil, transactional)
-	checked = binary.BigEndian.AppendUint32(checked, uint32(len(recs)-1))
-	checked = binary.BigEndian.AppendUint64(checked, uint64(base))
-	checked = binary.BigEndian.AppendUint64(checked, uint64(recs[len(recs)-1].Time.UnixMilli()))
-	checked = binary.BigEndian.AppendUint64(checked, uint64(producer))
-	checked = binary.BigEndian.AppendUint16(checked, uint16(epoch))
-	checked = binary.BigEndian.AppendUint32(checked, uint32(seq))
-	checked = binary.BigEndian.AppendUint32(checked, uint32(len(recs)))
-	checked = append(checked, body...)
-
-	b := binary.BigEndian.AppendUint64(nil, 0) // base offset
-	b = binary.BigEndian.AppendUint32(b, uint32(4+1+4+len(checked)))
-	b = binary.BigEndian.AppendUint32(b, 0) // leader epoch
-	b = append(b, 2)                        // magic
-	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(checked, crc32.MakeTable(crc32.Castagnoli)))
-	return append(b, checked...)
 }
