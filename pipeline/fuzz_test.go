@@ -20,6 +20,7 @@ import (
 )
 
 const (
+	fuzzCommit   = "commits/00000000000000000001"
 	fuzzManifest = "checkpoints/00000000000000000001/manifest.json"
 	fuzzSplits   = "checkpoints/00000000000000000001/splits.arrow"
 )
@@ -47,23 +48,24 @@ func object(t testing.TB, s pipeline.Store, name string) []byte {
 	return b
 }
 
-// point lets CURRENT name a manifest, whatever it holds.
+// point lets the newest commit name a manifest, whatever it holds.
 func point(t testing.TB, s pipeline.Store, manifest []byte) {
 	t.Helper()
-	current := fmt.Sprintf(`{"epoch":1,"lineage":2,"manifest_xxh64":"%016x"}`, xxhash.Sum64(manifest))
-	for name, b := range map[string][]byte{fuzzManifest: manifest, "CURRENT": []byte(current)} {
+	text := fmt.Sprintf(`{"epoch":1,"lineage":2,"manifest_xxh64":"%016x","next_epoch":2,"owner":"","until_ms":0`, xxhash.Sum64(manifest))
+	commit := fmt.Sprintf(`%s,"xxh64":"%016x"}`, text, xxhash.Sum64String(text+"}"))
+	for name, b := range map[string][]byte{fuzzManifest: manifest, fuzzCommit: []byte(commit)} {
 		if err := s.Put(context.Background(), name, b); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-// FuzzCheckpoint puts anything in the place of CURRENT and of the manifest, with a checksum
+// FuzzCheckpoint puts anything in the place of the commit and of the manifest, with a checksum
 // that holds where that is asked for: either it is the checkpoint that was written, or one of
 // the same epoch, or it is refused as a checkpoint and not as a store that fails.
 func FuzzCheckpoint(f *testing.F) {
 	whole := fuzzStore(f)
-	current, manifest := object(f, whole, "CURRENT"), object(f, whole, fuzzManifest)
+	current, manifest := object(f, whole, fuzzCommit), object(f, whole, fuzzManifest)
 	f.Add(current, manifest, false)
 	f.Add([]byte("{}"), manifest, false)
 	f.Add(current, manifest[:len(manifest)/2], true)
@@ -72,13 +74,13 @@ func FuzzCheckpoint(f *testing.F) {
 		s := fuzzStore(t)
 		if held {
 			point(t, s, manifest)
-		} else if err := errors.Join(s.Put(t.Context(), fuzzManifest, manifest), s.Put(t.Context(), "CURRENT", current)); err != nil {
+		} else if err := errors.Join(s.Put(t.Context(), fuzzManifest, manifest), s.Put(t.Context(), fuzzCommit, current)); err != nil {
 			t.Fatal(err)
 		}
 		checkpoints := pipeline.NewCheckpoints(s, 1, memory.NewGoAllocator())
 		cp, skipped, err := checkpoints.Load(t.Context())
 		if err != nil {
-			if !errors.Is(err, pipeline.ErrCheckpoint) {
+			if !errors.Is(err, pipeline.ErrCheckpoint) && !errors.Is(err, pipeline.ErrNewer) {
 				t.Fatalf("refused as something else: %v", err)
 			}
 			return
