@@ -290,6 +290,9 @@ func (c *Checkpoints) read(ctx context.Context, epoch int64, want string) (*Chec
 // verified reads a file of a checkpoint. One that is missing or not as it was written wraps
 // ErrCheckpoint; one that cannot be read now does not.
 func (c *Checkpoints) verified(ctx context.Context, f FileRef) ([]byte, error) {
+	if err := CheckObjectName(f.Name); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCheckpoint, err)
+	}
 	b, err := c.store.GetRange(ctx, f.Name, 0, -1)
 	if errors.Is(err, ErrNotExist) {
 		return nil, fmt.Errorf("%w: %w", ErrCheckpoint, err)
