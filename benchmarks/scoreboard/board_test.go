@@ -17,6 +17,7 @@ func printed() map[string]string {
 		"simulated time":                      log("simulated_hours=1234", "negative_controls_failed=1"),
 		"oracle":                              "ok\n",
 		"deaths of the runtime":               log("kills=100"),
+		"two processes":                       log("takeovers=80 fenced=60", "negative_controls_failed=1"),
 		"stalled sink":                        log("stall_s=1 stall_rows_held=10 stall_rows_limit=20 stall_heap_peak_mb=33.5", "negative_controls_failed=1"),
 		"kills":                               log("kills=10 fingerprint_rows=60 recovery_p50_s=0.2 recovery_p95_s=0.4", "negative_controls_failed=2"),
 		"recovery":                            log("recovery_p50_s=1.00 recovery_p95_s=1.25"),
@@ -60,7 +61,7 @@ simulated_hours: 1234
 lost: 0
 duplicated: 0
 wrong: 0
-negative_controls_failed: 22
+negative_controls_failed: 23
 recovery_p95_s: 1.25
 commit: c0ffee
 clickhouse_blocks: 300

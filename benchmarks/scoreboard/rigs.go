@@ -48,6 +48,11 @@ func rigs() []rig {
 			needs: []string{"kills"},
 		},
 		{
+			name: "two processes", proves: "of processes that run one job side by side, each slow at random, one publishes",
+			quick: goTest("60m", "TestTakenOver", "./pipeline/pipelinetest"), seeds: "0 and up",
+			needs: []string{"takeovers", "fenced"}, controls: 1,
+		},
+		{
 			name: "stalled sink", proves: "a sink that does not answer stops the reading, and memory does not grow",
 			quick: goTest("60m", "TestStalledSink", "./pipeline/pipelinetest"), seeds: "none",
 			needs: []string{"stall_heap_peak_mb", "stall_rows_held"}, controls: 1,
