@@ -412,7 +412,7 @@ func (r *runner) run(ctx context.Context, src Source) error {
 		r.busy.Unlock()
 		r.freed.Broadcast()
 	})
-	from := r.prev // the coordinator may have replaced it before read begins
+	from, first := r.prev, r.epoch // the coordinator and the front go on to the next ones
 	g.Go(func() error { return r.read(ctx, gctx, src, from) })
 	for _, dec := range r.decoders {
 		g.Go(func() error { return r.decode(gctx, dec) })
@@ -421,7 +421,6 @@ func (r *runner) run(ctx context.Context, src Source) error {
 	for i := range r.tasks {
 		g.Go(func() error { return r.runShard(gctx, i) })
 	}
-	first := r.epoch // the front goes on to the next ones
 	g.Go(func() error { return r.write(gctx, first) })
 	g.Go(func() error { return r.coordinate(gctx, src) })
 	err := g.Wait()
