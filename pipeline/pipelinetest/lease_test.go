@@ -35,7 +35,8 @@ func takeOver(ctx context.Context, seed uint64, wrong string) (fenced int, err e
 	var all sync.WaitGroup
 	for i := range errs {
 		rng := rand.New(rand.NewPCG(seed, uint64(i)))
-		var mu sync.Mutex
+		pause := time.Duration(rng.IntN(4000)) * time.Microsecond
+		var mu sync.Mutex // guards rng from here on
 		r := diskRun{disk: disk, input: input, batch: 5 + rng.IntN(20), pace: 1 + rng.IntN(3), shards: 1, wrong: wrong,
 			lease: pipeline.Lease{Owner: fmt.Sprint("process ", i), TTL: time.Hour, Force: true}}
 		r.fault = func(pipelinetest.DiskCall) error {
@@ -47,7 +48,7 @@ func takeOver(ctx context.Context, seed uint64, wrong string) (fenced int, err e
 			return nil
 		}
 		all.Go(func() { errs[i] = r.run(ctx) })
-		time.Sleep(time.Duration(rng.IntN(4000)) * time.Microsecond)
+		time.Sleep(pause)
 	}
 	all.Wait()
 	for _, err := range errs {
