@@ -161,7 +161,7 @@ func TestProduceRetriesAndRefuses(t *testing.T) {
 	if err := p.Produce(t.Context(), "a", []Record{{Partition: 3}}); err == nil {
 		t.Error("no error for partition 3 of 1")
 	}
-	p.cfg.Timeout = 300 * time.Millisecond
+	p.cfg.Timeout = 2 * time.Second
 	if err := p.Produce(t.Context(), "b", []Record{{Partition: 0}}); !errors.Is(err, ErrUnknownTopic) {
 		t.Error(err)
 	}
