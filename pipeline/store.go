@@ -88,3 +88,39 @@ func CheckObjectPrefix(prefix string) error {
 	}
 	return nil
 }
+
+// readPiece is how much of an object is read at a time.
+const readPiece = 1 << 20
+
+// ReadObject returns a reader of an object of the given size, a piece at a time, so that its
+// memory is bounded. Reads end with ctx.
+func ReadObject(ctx context.Context, store Store, name string, size int64) io.Reader {
+	return &objectReader{ctx: ctx, store: store, name: name, size: size}
+}
+
+// objectReader reads an object from its start. It lives as long as the call whose context
+// it carries.
+type objectReader struct {
+	ctx    context.Context
+	store  Store
+	name   string
+	size   int64
+	at     int64
+	buffer []byte
+}
+
+func (o *objectReader) Read(p []byte) (int, error) {
+	if len(o.buffer) == 0 {
+		if o.at >= o.size {
+			return 0, io.EOF
+		}
+		b, err := o.store.GetRange(o.ctx, o.name, o.at, min(readPiece, o.size-o.at))
+		if err != nil {
+			return 0, err
+		}
+		o.buffer, o.at = b, o.at+int64(len(b))
+	}
+	n := copy(p, o.buffer)
+	o.buffer = o.buffer[n:]
+	return n, nil
+}

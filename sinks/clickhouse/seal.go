@@ -554,7 +554,7 @@ func adderOf[A interface{ Value(int) T }, T any](add func(T)) func(arrow.Array, 
 
 // readBlocks calls f with each sealed block of an object, in order.
 func (s *Sink) readBlocks(ctx context.Context, r receipt, f func(n int, rec arrow.RecordBatch) error) error {
-	in, err := ipc.NewReader(&objectReader{ctx: ctx, store: s.store, name: r.Object, size: r.Size}, ipc.WithAllocator(s.mem))
+	in, err := ipc.NewReader(pipeline.ReadObject(ctx, s.store, r.Object, r.Size), ipc.WithAllocator(s.mem))
 	if err != nil {
 		return fmt.Errorf("sealed object %s: %w", r.Object, err)
 	}
@@ -582,40 +582,10 @@ func (s *Sink) readBlocks(ctx context.Context, r receipt, f func(n int, rec arro
 	return nil
 }
 
-// readPiece is how much of an object is read at a time.
-const readPiece = 1 << 20
-
-// objectReader reads an object from its start. It lives as long as the call whose context
-// it carries.
-type objectReader struct {
-	ctx    context.Context
-	store  pipeline.Store
-	name   string
-	size   int64
-	at     int64
-	buffer []byte
-}
-
-func (o *objectReader) Read(p []byte) (int, error) {
-	if len(o.buffer) == 0 {
-		if o.at >= o.size {
-			return 0, io.EOF
-		}
-		b, err := o.store.GetRange(o.ctx, o.name, o.at, min(readPiece, o.size-o.at))
-		if err != nil {
-			return 0, err
-		}
-		o.buffer, o.at = b, o.at+int64(len(b))
-	}
-	n := copy(p, o.buffer)
-	o.buffer = o.buffer[n:]
-	return n, nil
-}
-
 // verifyObject checks size and checksum of a sealed object.
 func (s *Sink) verifyObject(ctx context.Context, r receipt) error {
 	h := xxhash.New()
-	if _, err := io.Copy(h, &objectReader{ctx: ctx, store: s.store, name: r.Object, size: r.Size}); err != nil {
+	if _, err := io.Copy(h, pipeline.ReadObject(ctx, s.store, r.Object, r.Size)); err != nil {
 		return err
 	}
 	if got := hashText(h); got != r.XXH64 {

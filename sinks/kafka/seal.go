@@ -354,7 +354,7 @@ func (e *encoder) headers(row int) (revision, final, del string) {
 // verify checks size and checksum of a sealed object.
 func (s *Sink) verify(ctx context.Context, r receipt) error {
 	h := xxhash.New()
-	if _, err := io.Copy(h, &objectReader{ctx: ctx, store: s.store, name: r.Object, size: r.Size}); err != nil {
+	if _, err := io.Copy(h, pipeline.ReadObject(ctx, s.store, r.Object, r.Size)); err != nil {
 		return err
 	}
 	if got := hashText(h); got != r.XXH64 {
@@ -365,7 +365,7 @@ func (s *Sink) verify(ctx context.Context, r receipt) error {
 
 // readSealed calls f with the records of a sealed object, batch by batch in their order.
 func (s *Sink) readSealed(ctx context.Context, r receipt, f func([]Record) error) error {
-	in, err := ipc.NewReader(&objectReader{ctx: ctx, store: s.store, name: r.Object, size: r.Size}, ipc.WithAllocator(s.mem), ipc.WithSchema(sealedSchema))
+	in, err := ipc.NewReader(pipeline.ReadObject(ctx, s.store, r.Object, r.Size), ipc.WithAllocator(s.mem), ipc.WithSchema(sealedSchema))
 	if err != nil {
 		return fmt.Errorf("sealed object %s: %w", r.Object, err)
 	}
@@ -405,34 +405,4 @@ func (r receipt) records(rec arrow.RecordBatch) []Record {
 		out[i].Headers = append(out[i].Headers, kafkago.Header{Key: HeaderLineage, Value: []byte(lineage)}, kafkago.Header{Key: HeaderEpoch, Value: []byte(epoch)})
 	}
 	return out
-}
-
-// readPiece is how much of an object is read at a time.
-const readPiece = 1 << 20
-
-// objectReader reads an object from its start. It lives as long as the call whose context it
-// carries.
-type objectReader struct {
-	ctx    context.Context
-	store  pipeline.Store
-	name   string
-	size   int64
-	at     int64
-	buffer []byte
-}
-
-func (o *objectReader) Read(p []byte) (int, error) {
-	if len(o.buffer) == 0 {
-		if o.at >= o.size {
-			return 0, io.EOF
-		}
-		b, err := o.store.GetRange(o.ctx, o.name, o.at, min(readPiece, o.size-o.at))
-		if err != nil {
-			return 0, err
-		}
-		o.buffer, o.at = b, o.at+int64(len(b))
-	}
-	n := copy(p, o.buffer)
-	o.buffer = o.buffer[n:]
-	return n, nil
 }
