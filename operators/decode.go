@@ -25,6 +25,13 @@ type Rows interface {
 	Fields() []arrow.Field
 }
 
+// Placed are Rows that want to know where a record comes from: its split, its offset, and its
+// broker timestamp in ticks, negative where there is none.
+type Placed interface {
+	Rows
+	AppendAt(payload []byte, split int32, offset, ingest int64) error
+}
+
 // deadReason is what an error of Rows.Append has when it concerns the record only.
 type deadReason interface {
 	error
@@ -141,6 +148,7 @@ func (c DecodeConfig) Validate() error {
 type Decode struct {
 	cfg    DecodeConfig
 	rows   Rows
+	placed Placed // rows, when they are
 	mem    memory.Allocator
 	schema *arrow.Schema
 	dead   *arrow.Schema
@@ -174,6 +182,7 @@ func NewDecode(cfg DecodeConfig, rows Rows, mem memory.Allocator) (*Decode, erro
 		bound: cfg.MissingBound.UnixMicro(), ahead: pipeline.Ticks(cfg.MaxAhead),
 		replace: cfg.Missing == MissingReplace,
 	}
+	d.placed, _ = rows.(Placed)
 	fields := pipeline.RowFields()
 	var errs []error
 	for i, f := range rows.Fields() {
@@ -229,7 +238,12 @@ func (d *Decode) append(w *pipeline.Wire, i int) error {
 		d.refuse(i, ReasonTooLarge, fmt.Sprintf("%d bytes, at most %d are decoded (max_record_bytes)", len(v), d.cfg.MaxRecordBytes))
 		return nil
 	}
-	err := d.rows.Append(v)
+	var err error
+	if d.placed != nil {
+		err = d.placed.AppendAt(v, w.Split, w.Offset[i], w.Ingest[i])
+	} else {
+		err = d.rows.Append(v)
+	}
 	if err == nil {
 		d.took = append(d.took, int32(i))
 		return nil

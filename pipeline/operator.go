@@ -1,6 +1,8 @@
 package pipeline
 
 import (
+	"fmt"
+
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
@@ -15,14 +17,31 @@ const (
 	numPorts
 )
 
-func (p Port) String() string { return [...]string{"out", "late", "delta", "dead"}[p] }
+// MaxSides is the number of Side ports.
+const MaxSides = 64
+
+// Side is the port of the i-th table of an operator whose results have several schemas, from
+// 0. What leaves through it passes by the operators behind.
+func Side(i int) Port {
+	if i < 0 || i >= MaxSides {
+		panic(fmt.Sprintf("pipeline: side %d, want 0 to %d", i, MaxSides-1))
+	}
+	return numPorts + Port(i)
+}
+
+func (p Port) String() string {
+	if p >= numPorts {
+		return fmt.Sprintf("side %d", p-numPorts)
+	}
+	return [...]string{"out", "late", "delta", "dead"}[p]
+}
 
 // Fate says what became of a row.
 type Fate uint8
 
 const (
-	Read Fate = iota
-	Aggregated
+	Read       Fate = iota
+	Aggregated      // a window took it, or it became a result of its own
 	FateLate
 	FateDead
 	Filtered

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -244,7 +245,7 @@ func Run(ctx context.Context, job Job) error {
 // prepare restores the last checkpoint, publishes its receipts once more and builds the
 // parts of the job.
 func (r *runner) prepare(ctx context.Context) error {
-	for p := range numPorts {
+	for _, p := range slices.Sorted(maps.Keys(r.job.Outputs)) {
 		r.outs = append(r.outs, r.job.Outputs[p]...)
 	}
 	byName := map[string]Output{}
@@ -765,7 +766,7 @@ func (r *runner) write(ctx context.Context, first int64) (err error) {
 
 func (r *runner) stageBatch(ctx context.Context, epoch Epoch, stages map[string]*stage, e emission) error {
 	defer e.batch.Release()
-	if m := r.job.Metrics; m != nil && e.port != Out {
+	if m := r.job.Metrics; m != nil && (e.port == Late || e.port == Dead) {
 		m.refused(e.port, e.batch.Rec)
 	}
 	for _, o := range r.job.Outputs[e.port] {
