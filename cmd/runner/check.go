@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tidemark/tidemark/sinks/clickhouse"
+	topics "github.com/tidemark/tidemark/sinks/kafka"
 	"github.com/tidemark/tidemark/sources/kafka"
 )
 
@@ -62,11 +63,38 @@ func planOfFile(file string, f *flags) (*plan, error) {
 func (p *plan) check(ctx context.Context) []clickhouse.Finding {
 	out := []clickhouse.Finding{checkSource(ctx, p.cfg.Source.Kafka), checkStore("checkpoint.dir", p.cfg.Checkpoint.Dir, p.cfg.Checkpoint.S3)}
 	for _, sc := range p.cfg.Sinks {
-		if sc.Parquet != nil {
+		switch {
+		case sc.Parquet != nil:
 			out = append(out, checkStore("parquet.dir", sc.Parquet.Dir, sc.Parquet.S3))
-			continue
+		case sc.Kafka != nil:
+			out = append(out, p.checkTopics(ctx, sc.Kafka.SinkConfig)...)
+		default:
+			out = append(out, p.checkClickHouse(ctx, sc.ClickHouse.Config)...)
 		}
-		out = append(out, p.checkClickHouse(ctx, sc.ClickHouse.Config)...)
+	}
+	return out
+}
+
+// checkTopics looks for the topic of every port.
+func (p *plan) checkTopics(ctx context.Context, cfg topics.SinkConfig) []clickhouse.Finding {
+	var out []clickhouse.Finding
+	for _, port := range p.ports() {
+		topic, schema := p.kafka(cfg, port)
+		s, err := topics.NewSink(topic, nil, schema, slog.New(slog.DiscardHandler))
+		if err != nil {
+			return append(out, clickhouse.Finding{Verdict: clickhouse.Fail, Text: err.Error()})
+		}
+		ictx, cancel := context.WithTimeout(ctx, inspectTimeout)
+		there, err := s.Inspect(ictx)
+		cancel()
+		switch err = errors.Join(err, s.Close()); {
+		case err != nil:
+			out = append(out, clickhouse.Finding{Verdict: clickhouse.Fail, Text: fmt.Sprintf("kafka sink %s: %v", topic.Topic, err)})
+		case there:
+			out = append(out, clickhouse.Finding{Verdict: clickhouse.OK, Text: fmt.Sprintf("kafka: topic %s is there", topic.Topic)})
+		default:
+			out = append(out, clickhouse.Finding{Verdict: clickhouse.OK, Text: fmt.Sprintf("kafka: topic %s is missing; the job will make it", topic.Topic)})
+		}
 	}
 	return out
 }

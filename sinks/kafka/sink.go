@@ -411,6 +411,22 @@ func (s *Sink) Ready(ctx context.Context) error {
 	return nil
 }
 
+// Inspect tells whether the topic is there, and makes nothing. A topic that is missing and may
+// not be made is an error.
+func (s *Sink) Inspect(ctx context.Context) (there bool, err error) {
+	err = s.attempt(ctx, func(ctx context.Context) error {
+		_, err := s.producer.lookUp(ctx, s.cfg.Topic)
+		return err
+	})
+	switch {
+	case !errors.Is(err, ErrUnknownTopic):
+		return err == nil, err
+	case s.cfg.Create == "never":
+		return false, fmt.Errorf("%w, or set create: auto", err)
+	}
+	return false, nil
+}
+
 // Sweep removes what earlier runs of this job and topic sealed: epochs that were published are
 // recorded, so that a receipt of the last checkpoint needs its object no more.
 func (s *Sink) Sweep(ctx context.Context) error {
