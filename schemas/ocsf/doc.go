@@ -1,5 +1,6 @@
-// Package ocsf turns result rows into OCSF events, as columns, and proves that events are
-// OCSF. The first half is Mapper, the second Schema and Validator.
+// Package ocsf turns result rows into OCSF events, as columns, proves that events are OCSF,
+// and turns events into columns. The first part is Mapper, the second Schema and Validator,
+// the third Columns.
 //
 // Mapping. The package holds the classes of window events (5001 Device Inventory Info, 4001
 // Network Activity), the attributes that every window event has, and a Mapper that fills a
@@ -35,4 +36,8 @@
 //   - Names of observables may have indexes (resources[0].uid, resources[].uid) where the
 //     attribute is a list.
 //   - Events nested deeper than 128 are refused like what is no JSON.
+//
+// Columns. What is an event already, made by a mapping file, becomes rows of a declared
+// subset of its class (Columns), and rows become events again (AppendEvent). What no column
+// takes is text in unmapped.
 package ocsf

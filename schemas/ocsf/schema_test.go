@@ -12,6 +12,10 @@ import (
 // samples calls f with every sample event of the shared folder and a validator of its
 // schema, our extension merged in.
 func samples(t *testing.T, f func(t *testing.T, v *ocsf.Validator, event []byte)) {
+	samplesAndSchemas(t, func(t *testing.T, s *ocsf.Schema, event []byte) { f(t, s.Validator(), event) })
+}
+
+func samplesAndSchemas(t *testing.T, f func(t *testing.T, s *ocsf.Schema, event []byte)) {
 	dir := pipelinetest.Shared(t, "ocsf/samples")
 	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
 	if err != nil || len(files) < 60 {
@@ -38,7 +42,7 @@ func samples(t *testing.T, f func(t *testing.T, v *ocsf.Validator, event []byte)
 				of = full
 			}
 			version := ocsf.Version(name[len(name)-len("1.3.0.json") : len(name)-len(".json")])
-			f(t, of[version].Validator(), raw)
+			f(t, of[version], raw)
 		})
 	}
 }

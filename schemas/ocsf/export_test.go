@@ -1,0 +1,130 @@
+package ocsf
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// RandomEvent draws an event of a class and returns it with the paths of its values. All
+// profiles are switched on. Below depth only what is required is there.
+func (s *Schema) RandomEvent(rnd *rand.Rand, class int64, depth int) (event []byte, paths []string) {
+	d := drawing{rnd: rnd, paths: map[string]bool{}}
+	d.object(s.classes[class], "", depth, false)
+	for p := range d.paths {
+		paths = append(paths, p)
+	}
+	slices.Sort(paths)
+	return d.out, paths
+}
+
+// AllProfiles lists the profiles of the schema.
+func (s *Schema) AllProfiles() []string {
+	var out []string
+	for name := range s.profiles {
+		out = append(out, name)
+	}
+	slices.Sort(out)
+	return out
+}
+
+type drawing struct {
+	rnd   *rand.Rand
+	out   []byte
+	paths map[string]bool
+}
+
+// object draws an object; an element of a list has a value at least, so that it has a path.
+func (d *drawing) object(it *item, path string, depth int, element bool) {
+	d.out = append(d.out, '{')
+	first := true
+	order := d.rnd.Perm(len(it.attrs))
+	scalar := slices.IndexFunc(order, func(at int) bool { return it.attrs[at].object == nil })
+	for i, at := range order {
+		a := &it.attrs[at]
+		forced := element && i == max(scalar, 0)
+		if a.requirement != required && !forced && (depth <= 0 || d.rnd.IntN(len(it.attrs)) > 6) {
+			continue
+		}
+		if !first {
+			d.out = append(d.out, ',', ' ')
+		}
+		first = false
+		d.out = append(strconv.AppendQuote(d.out, a.name), ':')
+		d.attr(it, a, path, depth)
+	}
+	d.out = append(d.out, '}')
+}
+
+func (d *drawing) attr(it *item, a *attr, path string, depth int) {
+	if path != "" {
+		path += "."
+	}
+	path += a.name
+	switch {
+	case it.class && a.name == "class_uid":
+		d.out = strconv.AppendInt(d.out, it.uid, 10)
+		return
+	case it.class && a.name == unmappedName:
+		d.out = append(d.out, `{"a":{"b":7,"c":[1,{"d":null}]},"e":"x\"y"}`...)
+		return
+	case a.object == nil || a.object.open():
+		d.paths[path] = true
+	}
+	if !a.array {
+		d.value(it, a, path, depth)
+		return
+	}
+	d.out = append(d.out, '[')
+	n := d.rnd.IntN(4)
+	if a.object != nil && !a.object.open() && n == 0 {
+		n = 1 // without elements there would be no path
+	}
+	for i := range n {
+		if i > 0 {
+			d.out = append(d.out, ',')
+		}
+		d.value(it, a, path, depth)
+	}
+	d.out = append(d.out, ']')
+}
+
+func (d *drawing) value(it *item, a *attr, path string, depth int) {
+	if a.object != nil && !a.object.open() {
+		d.object(a.object, path, depth-1, a.array)
+		return
+	}
+	switch kindOf(it, a) {
+	case ofBool:
+		d.out = strconv.AppendBool(d.out, d.rnd.IntN(2) == 0)
+	case ofInt32:
+		d.out = strconv.AppendInt(d.out, int64(int32(d.rnd.Uint32())), 10)
+	case ofInt64:
+		d.out = strconv.AppendInt(d.out, int64(d.rnd.Uint64())>>d.rnd.IntN(64), 10)
+	case ofFloat:
+		f := math.Float64frombits(d.rnd.Uint64())
+		if math.IsNaN(f) || math.IsInf(f, 0) {
+			f = 0.5
+		}
+		d.out = strconv.AppendFloat(d.out, f, 'e', -1, 64)
+	case ofTime:
+		t := time.UnixMilli(d.rnd.Int64N(4e12)).UTC()
+		d.out = append(t.AppendFormat(append(d.out, '"'), "2006-01-02T15:04:05.999Z07:00"), '"')
+	case ofJSON:
+		d.out = append(d.out, []string{`{"a":[1,2.50,"x"],"b":{"c":null}}`, `"text \u00e9"`, `-1e3`, `[]`, `true`}[d.rnd.IntN(5)]...)
+	default:
+		text := make([]rune, d.rnd.IntN(12))
+		for i := range text {
+			text[i] = []rune("ab\"\\/\n\x00\x7fé€😀\u2028")[d.rnd.IntN(12)]
+		}
+		quoted, err := json.Marshal(string(text))
+		if err != nil {
+			panic(fmt.Sprint(text, err))
+		}
+		d.out = append(d.out, quoted...)
+	}
+}
