@@ -28,7 +28,7 @@ var mayImport = map[string][]string{
 	"schemas":               {},
 	"schemas/ocsf":          {"schemas"},
 	"schemas/ocsf/gen":      {"schemas/ocsf"},
-	"schemas/ocsf/mapping":  {},
+	"schemas/ocsf/mapping":  {"schemas/ocsf"},
 	"schemas/ble":           {"schemas", "schemas/ocsf"},
 	"schemas/pdu":           {"schemas", "schemas/ocsf"},
 	"schemas/traffic":       {"schemas", "schemas/ocsf"},

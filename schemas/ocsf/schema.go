@@ -102,6 +102,7 @@ func (f *flag) UnmarshalJSON(b []byte) error {
 type item struct {
 	name        string
 	uid         int64 // of a class
+	category    int64 // of a class
 	class       bool
 	deprecated  bool
 	attrs       []attr // by name
@@ -136,6 +137,7 @@ type attr struct {
 	profiles    uint64 // any of these switches it on; 0 for always there
 	enum        map[string]enumFacts
 	sibling     int32 // the attribute with the caption, -1 for none
+	captionOf   int32 // the attribute that this is the caption of, -1 for none
 	deprecated  bool
 }
 
@@ -189,6 +191,23 @@ func (s *Schema) Compare(other *Schema) int { return s.version.compare(other.ver
 
 // Classes lists the class_uid of every class, ascending.
 func (s *Schema) Classes() []int64 { return slices.Sorted(maps.Keys(s.classes)) }
+
+// ClassUID returns the class_uid of a class by its name, which may change with versions.
+func (s *Schema) ClassUID(name string) (int64, bool) {
+	c := s.facts.Classes[name]
+	if c == nil {
+		return 0, false
+	}
+	return c.UID, true
+}
+
+// ClassName returns the name of a class, empty for one that is not there.
+func (s *Schema) ClassName(uid int64) string {
+	if c := s.classes[uid]; c != nil {
+		return c.name
+	}
+	return ""
+}
 
 // maxSchemaBytes bounds a compiled export; the largest published one has a few MiB.
 const maxSchemaBytes = 64 << 20
@@ -259,7 +278,7 @@ func link(f *facts) (*Schema, error) {
 		if c == nil {
 			continue
 		}
-		it.uid = c.UID
+		it.uid, it.category = c.UID, c.CategoryUID
 		if other := s.classes[it.uid]; other != nil {
 			l.errorf("class %s: class_uid %d is %s's too", name, it.uid, other.name)
 		}
@@ -329,6 +348,9 @@ func (l *linker) item(it *item, f *itemFacts) {
 		it.attrs[at] = l.attr(it, name, f.Attributes[name])
 	}
 	for i, a := range it.attrs {
+		if a.sibling >= 0 && it.attrs[a.sibling].captionOf < 0 {
+			it.attrs[a.sibling].captionOf = int32(i)
+		}
 		switch a.requirement {
 		case required:
 			it.required = append(it.required, int32(i))
@@ -351,7 +373,7 @@ func (l *linker) item(it *item, f *itemFacts) {
 }
 
 func (l *linker) attr(it *item, name string, f *attrFacts) attr {
-	a := attr{name: name, sibling: -1}
+	a := attr{name: name, sibling: -1, captionOf: -1}
 	if f == nil {
 		l.errorf("%s.%s: null", it.name, name)
 		return a

@@ -638,19 +638,19 @@ func (v *Validator) observables(class *item) {
 		if at < 0 || v.doc.nodes[at].kind != '"' {
 			continue
 		}
-		if name := v.doc.text(&v.doc.nodes[at]); !v.leads(class, name) {
+		if name := v.doc.text(&v.doc.nodes[at]); !class.leads(name, v.profiles) {
 			v.errorAt(fmt.Sprintf("observables[%d].name", i), observableInvalid, "%q is no attribute of %s", clip(name), class.name)
 		}
 	}
 }
 
 // leads follows a path like resources[0].uid or resources[].uid from an item.
-func (v *Validator) leads(it *item, path []byte) bool {
+func (it *item) leads(path []byte, profiles uint64) bool {
 	for {
 		part, rest, more := bytes.Cut(path, []byte{'.'})
 		name, index, indexed := bytes.Cut(part, []byte{'['})
 		at, ok := it.index[string(name)]
-		if !ok || !it.attrs[at].active(v.profiles) || indexed && !(it.attrs[at].array && isIndex(index)) {
+		if !ok || !it.attrs[at].active(profiles) || indexed && !(it.attrs[at].array && isIndex(index)) {
 			return false
 		}
 		if !more {

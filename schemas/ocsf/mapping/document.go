@@ -37,11 +37,20 @@ type span struct{ from, to int32 }
 // node is a value of a document: the literal of a number, or a text without its escapes.
 type node struct {
 	kind  kind
+	used  usage
 	name  span
 	text  span
 	first int32 // child, 0 for none
 	next  int32 // sibling, 0 for none
 }
+
+// usage is what a mapping did with a value; the zero value is nothing.
+type usage uint8
+
+const (
+	usedUp   usage = iota + 1 // with all that is in it
+	usedPart                  // an object or a list, of which some was used
+)
 
 // document is one JSON value as a tree of nodes. Node 0 is the value. Bytes hold what was
 // read, and behind it every text that had escapes or was made by a preprocessor. Half of a

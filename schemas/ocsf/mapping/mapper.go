@@ -4,6 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+
+	"github.com/tidemark/tidemark/schemas/ocsf"
+)
+
+// Mode says what the records are.
+type Mode string
+
+const (
+	Compat  Mode = ""        // what the library makes, bit for bit
+	Conform Mode = "conform" // valid OCSF events
 )
 
 // Preprocessor names what makes an event of something else.
@@ -27,6 +37,18 @@ type Config struct {
 	// UTCDay makes the event day that of the instant when a timestamp has an offset. The
 	// library, and so the default, keeps the day that is written.
 	UTCDay bool
+
+	// Mode is Compat or Conform. What follows is for Conform alone.
+	Mode Mode
+	// Schema is what the events conform to.
+	Schema *ocsf.Schema
+	// Product stands in metadata.product of events whose mapping gives none.
+	Product ocsf.Product
+	// DropRest leaves out what no locator reads. Otherwise it goes to unmapped, unless the
+	// file says rest: drop.
+	DropRest bool
+	// Fixes asks for the list of changes in Mapped.Fixes.
+	Fixes bool
 }
 
 // DefaultConfig is the config of a mapping file: its own source name, envelopes that name
@@ -46,6 +68,12 @@ func (c Config) Validate() error {
 	default:
 		errs = append(errs, fmt.Errorf("preprocessor: %q is unknown; want sysmon, alb or none", c.Preprocessor))
 	}
+	switch {
+	case c.Mode != Compat && c.Mode != Conform:
+		errs = append(errs, fmt.Errorf("mode: %q is unknown; want compat or conform", c.Mode))
+	case c.Mode == Conform && c.Schema == nil:
+		errs = append(errs, errors.New("schema: conform needs one"))
+	}
 	return errors.Join(errs...)
 }
 
@@ -57,6 +85,7 @@ const (
 	NoMatchedValue Reason = "no_matched_value"             // absent or empty
 	NoMapping      Reason = "no_mapping_for_matched_value" // the file has nothing for the value
 	Failed         Reason = "error"                        // what the library ends with an exception
+	NotConform     Reason = "not_conform"                  // of Conform: no valid event can be made of it; Path is the attribute's
 )
 
 // Unmapped is an event that was not mapped: data for a port of its own, not a failure of
@@ -86,6 +115,15 @@ type Mapped struct {
 	// Faults counts attributes that are null because the way to the value goes through
 	// something that is no object.
 	Faults int
+
+	// What follows is of Conform alone, where Record is a valid event.
+	Class  int64 // class_uid
+	Time   int64 // event time, milliseconds
+	Casts  int   // values that changed their form
+	Filled int   // attributes that were derived
+	Moved  int   // values that went to unmapped because they have no place in the class
+	Rest   int   // values that went to unmapped because no locator read them
+	Fixes  []ocsf.Fix
 }
 
 // Mapper maps the events of one stream. It is for one goroutine.
@@ -101,6 +139,8 @@ type Mapper struct {
 	dayText string
 	absent  int
 	faults  int
+
+	conform *conforming // nil in Compat
 }
 
 // NewMapper returns a Mapper, or every problem of cfg.
@@ -108,7 +148,13 @@ func NewMapper(m *Mapping, cfg Config) (*Mapper, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Mapper{m: m, cfg: cfg}, nil
+	out := &Mapper{m: m, cfg: cfg}
+	if cfg.Mode == Compat {
+		return out, nil
+	}
+	var err error
+	out.conform, err = newConforming(m, cfg)
+	return out, err
 }
 
 // Event maps one event, as JSON. The second result is nil if it was mapped.
@@ -211,6 +257,9 @@ const (
 
 // mapped maps the event at the root.
 func (m *Mapper) mapped() (Mapped, *Unmapped) {
+	if m.conform != nil {
+		return m.conformed()
+	}
 	at, cause := m.find(&m.m.timestamp)
 	if cause != "" {
 		return Mapped{}, m.failed(timestampPath, cause)
@@ -222,24 +271,33 @@ func (m *Mapper) mapped() (Mapped, *Unmapped) {
 	if cause != "" {
 		return Mapped{}, m.failed(timestampPath, cause)
 	}
-	at, cause = m.find(&m.m.matched)
-	if cause != "" {
-		return Mapped{}, m.failed(matchedPath, cause)
-	}
-	if m.empty(at, m.m.matched.user) {
-		return Mapped{}, &Unmapped{NoMatchedValue, m.m.file, matchedPath, m.m.matched.text + " is absent or empty"}
-	}
-	key, cause := m.key(at, m.m.matched.user)
-	if cause != "" {
-		return Mapped{}, m.failed(matchedPath, cause)
-	}
-	t := m.m.targets[string(key)]
-	if t == nil || key == nil {
-		return Mapped{}, &Unmapped{NoMapping, m.m.file, "custom_source_events.ocsf_mapping", "nothing for " + m.shown(at)}
+	t, u := m.target()
+	if u != nil {
+		return Mapped{}, u
 	}
 	m.absent, m.faults = 0, 0
 	m.record = m.object(m.record[:0], t.attrs)
-	return Mapped{m.cfg.Source, t.schema, m.dayName(on), m.record, m.absent, m.faults}, nil
+	return Mapped{Source: m.cfg.Source, Schema: t.schema, EventDay: m.dayName(on), Record: m.record, Absent: m.absent, Faults: m.faults}, nil
+}
+
+// target finds what the file has for the matched value.
+func (m *Mapper) target() (*target, *Unmapped) {
+	at, cause := m.find(&m.m.matched)
+	if cause != "" {
+		return nil, m.failed(matchedPath, cause)
+	}
+	if m.empty(at, m.m.matched.user) {
+		return nil, &Unmapped{NoMatchedValue, m.m.file, matchedPath, m.m.matched.text + " is absent or empty"}
+	}
+	key, cause := m.key(at, m.m.matched.user)
+	if cause != "" {
+		return nil, m.failed(matchedPath, cause)
+	}
+	t := m.m.targets[string(key)]
+	if t == nil || key == nil {
+		return nil, &Unmapped{NoMapping, m.m.file, "custom_source_events.ocsf_mapping", "nothing for " + m.shown(at)}
+	}
+	return t, nil
 }
 
 // find returns the node of a locator, -1 when the event does not have it, and a cause

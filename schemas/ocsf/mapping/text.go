@@ -1,6 +1,7 @@
 package mapping
 
 import (
+	"bytes"
 	"math"
 	"strconv"
 	"unicode"
@@ -177,6 +178,78 @@ func (d *document) appendJSON(dst []byte, n int32) []byte {
 		dst = d.appendJSON(dst, c)
 	}
 	return append(dst, '}')
+}
+
+// appendTyped appends node n as JSON with its own type and numbers as they are written. What
+// JSON does not have is made text (NaN) or replaced (half of a surrogate pair).
+func (d *document) appendTyped(dst []byte, n int32) []byte {
+	v := &d.nodes[n]
+	switch v.kind {
+	case integer:
+		return append(dst, d.bytes(v.text)...)
+	case float:
+		if b := d.bytes(v.text); b[len(b)-1] > '9' {
+			return append(append(append(dst, '"'), b...), '"')
+		}
+		return append(dst, d.bytes(v.text)...)
+	case text:
+		start := len(dst)
+		dst = appendQuoted(dst, d.bytes(v.text))
+		return replaceHalves(dst, start)
+	case list:
+		dst = append(dst, '[')
+		for c := v.first; c != 0; c = d.nodes[c].next {
+			if c != v.first {
+				dst = append(dst, ',')
+			}
+			dst = d.appendTyped(dst, c)
+		}
+		return append(dst, ']')
+	case object:
+		dst = append(dst, '{')
+		for i, c := range d.members(n) {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			start := len(dst)
+			dst = appendQuoted(dst, d.bytes(d.nodes[c].name))
+			dst = append(replaceHalves(dst, start), ':')
+			dst = d.appendTyped(dst, c)
+		}
+		return append(dst, '}')
+	}
+	return d.appendJSON(dst, n)
+}
+
+// replaceHalves replaces the escapes \ud800 to \udfff in dst[start:], which appendQuoted
+// writes for halves of surrogate pairs only.
+func replaceHalves(dst []byte, start int) []byte {
+	for i := start; i+5 < len(dst); i++ {
+		if dst[i] != '\\' {
+			continue
+		}
+		if dst[i+1] == 'u' && dst[i+2] == 'd' && dst[i+3] >= '8' {
+			copy(dst[i+2:], "fffd")
+		}
+		i++
+	}
+	return dst
+}
+
+// appendWhole appends s, with U+FFFD for halves of surrogate pairs.
+func appendWhole(dst, s []byte) []byte {
+	for len(s) > 0 {
+		half := bytes.IndexByte(s, 0xed)
+		if half < 0 || len(s) < half+3 || s[half+1] < 0xa0 {
+			if half < 0 {
+				return append(dst, s...)
+			}
+			dst, s = append(dst, s[:half+1]...), s[half+1:]
+			continue
+		}
+		dst, s = append(append(dst, s[:half]...), "\ufffd"...), s[half+3:]
+	}
+	return dst
 }
 
 // appendQuoted appends s as a JSON string. Half of a surrogate pair, which UTF-8 does not

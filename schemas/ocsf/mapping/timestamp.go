@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/tidemark/tidemark/schemas/ocsf"
 )
 
 // epoch is the format of timestamps that count seconds since 1970.
@@ -382,6 +384,41 @@ func (l *layout) date(s []byte, utc bool) (day, string) {
 	}
 	return on, ""
 }
+
+// instant reads a text as a point in time, UTC where it has no offset. A format without a
+// year gives none.
+func (l *layout) instant(s []byte) (ocsf.Instant, bool) {
+	if l.epoch {
+		return ocsf.Instant{}, false // ParseInstant takes it, and other units as well
+	}
+	m := matching{s: s}
+	if l.cause != "" || !l.match(&m, 0, 0) {
+		return ocsf.Instant{}, false
+	}
+	v, cause := l.parsed(&m)
+	if cause != "" || v.year < 0 && v.isoYear < 0 {
+		return ocsf.Instant{}, false
+	}
+	on, cause := v.on()
+	if cause != "" {
+		return ocsf.Instant{}, false
+	}
+	t := time.Date(on.year, time.Month(on.month), on.day, v.hour, v.minute, v.second, v.micros*1000, time.UTC).Add(-v.offset)
+	millis := t.UnixMicro() / 1000
+	if t.UnixMicro() < millis*1000 {
+		millis--
+	}
+	return ocsf.Instant{Millis: millis, Offset: int(v.offset / time.Minute), Zoned: v.zoned || l.endsInZ()}, true
+}
+
+// endsInZ tells whether the pattern says UTC with a letter of its own.
+func (l *layout) endsInZ() bool {
+	n := len(l.items)
+	return n > 0 && l.items[n-1].directive == 0 && l.items[n-1].char == 'Z'
+}
+
+// dayOfMillis returns the UTC day of a time.
+func dayOfMillis(ms int64) day { return dayOf(time.UnixMilli(ms).UTC()) }
 
 // clip quotes s, cut when it is long.
 func clip(s []byte) string {

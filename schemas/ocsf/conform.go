@@ -1,0 +1,630 @@
+package ocsf
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"math/bits"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Conformer makes valid events of records that have roughly the shape of a class: it casts
+// values to the types of the schema, derives what the schema can derive, and moves to
+// unmapped, under its dotted path and as text, whatever has no place. Nothing is lost but
+// nulls, and what the class and the schema decide (class_uid, class_name, category_uid,
+// category_name, type_uid, type_name, metadata.version). A record that cannot be saved is a
+// ConformError. The same record gives the same bytes. It is used by one goroutine.
+//
+// What it does that is not plain from the schema:
+//
+//   - Numbers in text are base 10, 010 is ten. A number with a fraction is no integer.
+//   - A text beside which an id is due gives the id, by caption in any case of letters; one
+//     that is no caption is kept beside 99. A caption that contradicts its id is moved.
+//   - An id that is required and absent is 0, Unknown.
+//   - A text where an object is due becomes its name, if it is then valid. An actor without
+//     any other member is the program of that name (app_name, before 1.3.0 invoked_by).
+//   - A text where a list is due is split at commas; one value is a list of one.
+//   - A profile is named when an attribute needs it, and not when what it requires is
+//     absent.
+type Conformer struct {
+	schema   *Schema
+	cfg      ConformConfig
+	classes  map[int64]*classPlan
+	profiles []string // by bit
+
+	doc   document
+	slots []int32 // for the objects that are open: the node of each attribute, and written
+	path  []byte
+	out   []byte
+	on    uint64 // profiles
+	plan  *classPlan
+	at    *Origin
+	time  Instant
+	own   int   // of moved: those of the record's unmapped
+	kind  int64 // activity_id
+	// What goes to unmapped; the texts are in JSON form already.
+	moved []movedValue
+	text  []byte
+	named []byte // profiles of the record that are not on, with commas
+	keys  map[string]int
+	rep   ConformReport
+}
+
+// ConformConfig is what the records do not say.
+type ConformConfig struct {
+	// Product stands in metadata.product of events that have none. Without a name there is
+	// no such rule.
+	Product Product
+	// Time reads timestamps before ParseInstant does; nil for none.
+	Time func(text []byte) (Instant, bool)
+	// Fixes asks for a list of what was changed.
+	Fixes bool
+}
+
+// Product is what reported an event.
+type Product struct{ Name, Vendor, Version string }
+
+// Unknown is a time that an Origin does not know.
+const Unknown = math.MinInt64
+
+// Origin is what is known of a record beside its content. What is empty is left out.
+type Origin struct {
+	UID         []byte // metadata.uid of records that have none
+	Logged      int64  // metadata.logged_time in milliseconds, or Unknown
+	LogName     string
+	LogProvider string
+	Sequence    int64 // metadata.sequence, left out when negative
+	// Time is the event time of records that have none, with its text. Unknown for none.
+	Time     Instant
+	TimeText []byte
+	// Rest are values of the source that the record lacks: they go to unmapped.
+	Rest []Field
+	// Observables are attributes that observables are made of, from Schema.Observable.
+	Observables []Observable
+}
+
+// Field is a value under a dotted path.
+type Field struct{ Path, Text []byte }
+
+// ConformReport is what was done to a record.
+type ConformReport struct {
+	Class  int64
+	Time   int64 // event time in milliseconds
+	Casts  int   // values that changed their form
+	Filled int   // attributes that were derived
+	Moved  int   // values that went to unmapped because they have no place
+	Rest   int   // values of the source that went to unmapped because the record lacks them
+	// Fixes has one element for each cast, filled and moved value, if it was asked for.
+	Fixes []Fix
+}
+
+// Fix is one change of a record.
+type Fix struct {
+	Path string `json:"path"`
+	What string `json:"what"`
+	From string `json:"from,omitempty"` // the value before
+}
+
+func (f Fix) String() string {
+	if f.From == "" {
+		return f.Path + ": " + f.What
+	}
+	return f.Path + ": " + f.What + ", from " + f.From
+}
+
+// ConformError says why no event can be made of a record.
+type ConformError struct {
+	Path  string
+	Cause string
+
+	profiles uint64 // that would make it valid if they were off
+}
+
+func (e *ConformError) Error() string {
+	if e.Path == "" {
+		return e.Cause
+	}
+	return e.Path + ": " + e.Cause
+}
+
+// movedValue is a member of unmapped; the spans are of Conformer.text, in JSON form.
+type movedValue struct{ path, value [2]int32 }
+
+// classPlan is what is looked up once for a class.
+type classPlan struct {
+	class    *item
+	metadata *item
+	// The attributes that the conformer knows by name, -1 where there is none.
+	categoryUID, categoryName, classUID, className, typeUID, typeName int32
+	activityID, time, timezone, meta, unmapped, observables           int32
+	head                                                              []int32 // what comes first
+	profiled                                                          []int32 // required by a profile
+}
+
+// written marks the slot of an attribute that the event has.
+const written = -1
+
+// NewConformer returns a Conformer for the classes of a schema.
+func NewConformer(s *Schema, cfg ConformConfig) (*Conformer, error) {
+	if s == nil {
+		return nil, errors.New("conform: no schema")
+	}
+	if cfg.Product.Name == "" && cfg.Product != (Product{}) {
+		return nil, errors.New("conform: product: a vendor or version without a name")
+	}
+	return &Conformer{schema: s, cfg: cfg, classes: map[int64]*classPlan{},
+		profiles: slices.Sorted(maps.Keys(s.profiles)), keys: map[string]int{}}, nil
+}
+
+// Conform appends the event that the record, a JSON object, makes in a class (0 for the one
+// that class_uid of the record names). The report is valid until the next call. An error
+// leaves dst as it was: a *ConformError, or ErrNotJSON.
+func (c *Conformer) Conform(dst []byte, class int64, record []byte, at Origin) ([]byte, ConformReport, error) {
+	if err := c.doc.parse(record); err != nil {
+		return dst, ConformReport{}, err
+	}
+	if class == 0 {
+		class = c.namedClass()
+	}
+	if c.plan = c.planOf(class); c.plan == nil {
+		return dst, ConformReport{}, &ConformError{Path: "class_uid", Cause: c.noClass(class)}
+	}
+	c.at, c.slots, c.path = &at, c.slots[:0], c.path[:0]
+	c.useProfiles()
+	for {
+		c.rep = ConformReport{Class: class, Rest: len(at.Rest), Fixes: c.rep.Fixes[:0]}
+		c.moved, c.text, c.slots, c.path = c.moved[:0], c.text[:0], c.slots[:0], c.path[:0]
+		c.out = dst
+		err := c.event()
+		if err == nil {
+			c.rep.Time = c.time.Millis
+			return c.out, c.rep, nil
+		}
+		// What a profile requires may be there and not be valid: then the event has to do
+		// without the profile.
+		off := err.profiles & c.on
+		if off == 0 {
+			return dst, ConformReport{}, err
+		}
+		c.switchOff(off)
+	}
+}
+
+func (c *Conformer) namedClass() int64 {
+	if n := c.doc.member(0, "class_uid"); n >= 0 {
+		if uid, ok := parseInt(c.doc.text(&c.doc.nodes[n])); ok {
+			return uid
+		}
+	}
+	return 0
+}
+
+func (c *Conformer) noClass(class int64) string {
+	if class == 0 {
+		return "neither the mapping nor the record says which class it is"
+	}
+	return fmt.Sprintf("OCSF %s has no class %d", c.schema.facts.Version, class)
+}
+
+// planOf returns nil for a class that the schema does not have.
+func (c *Conformer) planOf(class int64) *classPlan {
+	if p := c.classes[class]; p != nil {
+		return p
+	}
+	it := c.schema.classes[class]
+	if it == nil {
+		return nil
+	}
+	at := func(name string) int32 {
+		if i, ok := it.index[name]; ok {
+			return i
+		}
+		return -1
+	}
+	p := &classPlan{class: it, categoryUID: at("category_uid"), categoryName: at("category_name"), classUID: at("class_uid"), className: at("class_name"),
+		typeUID: at("type_uid"), typeName: at("type_name"), activityID: at("activity_id"), time: at("time"), timezone: at("timezone_offset"),
+		meta: at("metadata"), unmapped: at("unmapped"), observables: at("observables")}
+	for _, i := range []int32{p.activityID, p.typeUID, at("severity_id"), p.time, p.timezone, p.meta} {
+		if i >= 0 {
+			p.head = append(p.head, i)
+		}
+	}
+	if p.meta >= 0 {
+		p.metadata = it.attrs[p.meta].object
+	}
+	for _, i := range it.required {
+		if it.attrs[i].profiles != 0 {
+			p.profiled = append(p.profiled, i)
+		}
+	}
+	c.classes[class] = p
+	return p
+}
+
+// useProfiles switches on the profiles that the record names and those that its attributes
+// need, but none that requires what the record lacks.
+func (c *Conformer) useProfiles() {
+	c.on, c.named = 0, c.named[:0]
+	list := c.doc.member(c.doc.member(0, "metadata"), "profiles")
+	if list >= 0 {
+		if c.doc.nodes[list].kind == '[' {
+			for e := c.doc.nodes[list].first; e != 0; e = c.doc.nodes[e].next {
+				c.useProfile(c.doc.text(&c.doc.nodes[e]))
+			}
+		} else if c.doc.nodes[list].kind == '"' {
+			for name := range bytes.SplitSeq(c.doc.text(&c.doc.nodes[list]), []byte{','}) {
+				c.useProfile(bytes.TrimSpace(name))
+			}
+		}
+	}
+	c.resolve(c.plan.class, 0)
+	for _, at := range c.plan.profiled {
+		a := &c.plan.class.attrs[at]
+		if a.active(c.on) && !a.fillable() && !c.has(at) {
+			c.switchOff(a.profiles & c.on)
+		}
+	}
+}
+
+func (c *Conformer) useProfile(name []byte) {
+	bit, ok := c.schema.profiles[string(name)]
+	if c.on |= bit; !ok && len(name) > 0 {
+		c.dropProfile(name)
+	}
+}
+
+func (c *Conformer) dropProfile(name []byte) {
+	if len(c.named) > 0 {
+		c.named = append(c.named, ',')
+	}
+	c.named = append(c.named, name...)
+}
+
+// switchOff switches profiles off and keeps their names.
+func (c *Conformer) switchOff(off uint64) {
+	c.on &^= off
+	for ; off != 0; off &= off - 1 {
+		c.dropProfile([]byte(c.profiles[bits.TrailingZeros64(off)]))
+	}
+}
+
+// has tells whether the record has a value for an attribute of the class.
+func (c *Conformer) has(at int32) bool {
+	for n := c.doc.nodes[0].first; n != 0; n = c.doc.nodes[n].next {
+		if c.doc.nodes[n].attr == at && c.doc.nodes[n].kind != 'n' {
+			return true
+		}
+	}
+	return false
+}
+
+// fillable tells whether the attribute can be 0, Unknown.
+func (a *attr) fillable() bool {
+	_, ok := a.enum["0"]
+	return ok && !a.array && a.typ != nil && (a.typ.primitive == integer || a.typ.primitive == long)
+}
+
+// resolve finds the attributes of the members of object n and of the objects in it, and
+// switches on the profiles that they need.
+func (c *Conformer) resolve(it *item, n int32) {
+	if it.open() {
+		return
+	}
+	nodes := c.doc.nodes
+	for m := nodes[n].first; m != 0; m = nodes[m].next {
+		at, ok := it.index[string(c.doc.name(&nodes[m]))]
+		if !ok || nodes[m].kind == 'n' {
+			continue
+		}
+		nodes[m].attr = at
+		a := &it.attrs[at]
+		if !a.active(c.on) {
+			c.on |= a.profiles & -a.profiles
+		}
+		switch {
+		case a.object == nil:
+		case nodes[m].kind == '{':
+			c.resolve(a.object, m)
+		case nodes[m].kind == '[':
+			for e := nodes[m].first; e != 0; e = nodes[e].next {
+				if nodes[e].kind == '{' {
+					c.resolve(a.object, e)
+				}
+			}
+		}
+	}
+}
+
+// event writes the event.
+func (c *Conformer) event() *ConformError {
+	p, it := c.plan, c.plan.class
+	c.ownUnmapped()
+	base := c.open(it, 0)
+	c.out = append(c.out, '{')
+	c.decided(base, p.categoryUID, p.categoryName, it.category)
+	c.decided(base, p.classUID, p.className, it.uid)
+	if c.findTime(base); c.time.Millis == Unknown {
+		return c.missing(p.time)
+	}
+	for _, at := range p.head {
+		switch at {
+		case p.typeUID:
+			c.typeUID(base)
+		case p.meta:
+			if err := c.metadata(base); err != nil {
+				return err
+			}
+		case p.timezone:
+			c.timezone(base)
+		case p.time:
+			c.member(at)
+			c.out = strconv.AppendInt(c.out, c.time.Millis, 10)
+			c.slots[base+int(at)] = written
+		default:
+			c.attribute(it, at, base)
+			c.fill(it, at, base)
+		}
+	}
+	c.members(it, 0, base)
+	for _, at := range it.required {
+		c.fill(it, at, base)
+		if it.attrs[at].active(c.on) && c.slots[base+int(at)] != written {
+			return c.missing(at)
+		}
+	}
+	if cause := c.broken(it, base); cause != "" {
+		e := &ConformError{Cause: it.name + " " + cause}
+		e.because(c, "")
+		return e
+	}
+	c.addObservables(base)
+	if err := c.unmapped(); err != nil {
+		return err
+	}
+	c.out = append(c.out, '}')
+	return nil
+}
+
+// missing is the error of a required attribute of the class.
+func (c *Conformer) missing(at int32) *ConformError {
+	a := &c.plan.class.attrs[at]
+	e := &ConformError{Path: a.name, Cause: c.plan.class.name + " requires it, and the record does not give it", profiles: a.profiles}
+	e.because(c, a.name)
+	return e
+}
+
+// because adds what of the attribute was there and had no place.
+func (e *ConformError) because(c *Conformer, path string) {
+	var there []string
+	for _, m := range c.moved[c.own:] {
+		if p := string(c.text[m.path[0]:m.path[1]]); p == path || strings.HasPrefix(p, path+".") || strings.HasPrefix(p, path+"[") {
+			there = append(there, fmt.Sprintf("%s is %q", p, clip(c.text[m.value[0]:m.value[1]])))
+		}
+	}
+	if len(there) > 0 {
+		e.Cause += "; what it gives is not valid there: " + strings.Join(there, ", ")
+	}
+}
+
+// decided writes an id of the class and its caption, whatever the record says.
+func (c *Conformer) decided(base int, id, name int32, uid int64) {
+	if id < 0 {
+		return
+	}
+	a := &c.plan.class.attrs[id]
+	c.settled(base, id, strconv.FormatInt(uid, 10))
+	if e, ok := a.enum[strconv.FormatInt(uid, 10)]; ok && name >= 0 {
+		c.settled(base, name, e.Caption)
+	}
+}
+
+// settled writes a value of the class that the record does not decide.
+func (c *Conformer) settled(base int, at int32, value string) {
+	a := &c.plan.class.attrs[at]
+	n := c.slots[base+int(at)]
+	was := c.enter(a.name)
+	if n <= 0 {
+		c.filled()
+	} else if got := c.doc.text(&c.doc.nodes[n]); string(got) != value {
+		c.cast(n, "the class decides it")
+	}
+	c.leave(was)
+	c.slots[base+int(at)] = written
+	c.member(at)
+	if a.typ.primitive == text {
+		c.out = appendQuoted(c.out, []byte(value))
+		return
+	}
+	c.out = append(c.out, value...)
+}
+
+// typeUID writes type_uid and type_name behind activity_id.
+func (c *Conformer) typeUID(base int) {
+	p := c.plan
+	if p.activityID < 0 || c.slots[base+int(p.activityID)] != written {
+		return
+	}
+	c.decided(base, p.typeUID, p.typeName, p.class.uid*100+c.kind)
+}
+
+// findTime finds the time of the event in the record, or else takes that of its origin.
+func (c *Conformer) findTime(base int) {
+	c.time = c.at.Time
+	if n := c.slots[base+int(c.plan.time)]; n > 0 {
+		was := c.enter("time")
+		if t, ok := c.instant(n); ok {
+			c.time = t
+		} else {
+			c.move(n, "no time")
+			c.slots[base+int(c.plan.time)] = 0
+		}
+		c.leave(was)
+	}
+}
+
+func (c *Conformer) timezone(base int) {
+	slot := &c.slots[base+int(c.plan.timezone)]
+	c.attribute(c.plan.class, c.plan.timezone, base)
+	if *slot == written || !c.time.Zoned {
+		return
+	}
+	c.member(c.plan.timezone)
+	c.out = strconv.AppendInt(c.out, int64(c.time.Offset), 10)
+	*slot = written
+}
+
+// metadata writes the metadata of the record, with what the origin and the schema know.
+func (c *Conformer) metadata(base int) *ConformError {
+	n := max(c.slots[base+int(c.plan.meta)], 0)
+	c.member(c.plan.meta)
+	was := c.enter("metadata")
+	defer c.leave(was)
+	if n > 0 && c.doc.nodes[n].kind != '{' {
+		c.move(n, "want an object")
+		n = 0
+	}
+	it := c.plan.metadata
+	own := c.openEmpty(it)
+	if n > 0 {
+		c.slots = c.slots[:own]
+		own = c.open(it, n)
+	}
+	c.out = append(c.out, '{')
+	c.version(it, own)
+	c.profileNames(it, own)
+	if n > 0 {
+		c.members(it, n, own)
+	}
+	c.product(it, own)
+	c.fromOrigin(it, own)
+	for _, at := range it.required {
+		c.fill(it, at, own)
+		if it.attrs[at].active(c.on) && c.slots[own+int(at)] != written {
+			e := &ConformError{Path: "metadata." + it.attrs[at].name, Cause: "metadata requires it, and neither the record nor the config gives it", profiles: it.attrs[at].profiles}
+			e.because(c, e.Path)
+			return e
+		}
+	}
+	if cause := c.broken(it, own); cause != "" {
+		return &ConformError{Path: "metadata", Cause: cause}
+	}
+	c.out = append(c.out, '}')
+	c.slots = c.slots[:own]
+	c.slots[base+int(c.plan.meta)] = written
+	return nil
+}
+
+func (c *Conformer) version(it *item, base int) {
+	at, ok := it.index["version"]
+	if !ok {
+		return
+	}
+	was := c.enter("version")
+	if n := c.slots[base+int(at)]; n <= 0 {
+		c.filled()
+	} else if string(c.doc.text(&c.doc.nodes[n])) != c.schema.facts.Version {
+		c.cast(n, "the version of the schema")
+	}
+	c.leave(was)
+	c.name("version")
+	c.out = append(append(append(c.out, '"'), c.schema.facts.Version...), '"')
+	c.slots[base+int(at)] = written
+}
+
+// profileNames writes metadata.profiles.
+func (c *Conformer) profileNames(it *item, base int) {
+	at, ok := it.index["profiles"]
+	if !ok {
+		return
+	}
+	n := c.slots[base+int(at)]
+	c.slots[base+int(at)] = 0
+	was := c.enter("profiles")
+	defer c.leave(was)
+	if n > 0 && c.doc.nodes[n].kind != '[' {
+		c.cast(n, "list of profiles")
+	}
+	if len(c.named) > 0 {
+		c.moveText(c.named, "no profile that the event can have")
+	}
+	if c.on == 0 {
+		return
+	}
+	c.name("profiles")
+	c.out = append(c.out, '[')
+	for on := c.on; on != 0; on &= on - 1 {
+		c.comma()
+		c.out = appendQuoted(c.out, []byte(c.profiles[bits.TrailingZeros64(on)]))
+	}
+	c.out = append(c.out, ']')
+	c.slots[base+int(at)] = written
+}
+
+// product writes the product of the config if the record has none.
+func (c *Conformer) product(it *item, base int) {
+	at, ok := it.index["product"]
+	if !ok || c.slots[base+int(at)] == written || c.cfg.Product.Name == "" {
+		return
+	}
+	was := c.enter("product")
+	c.filled()
+	c.leave(was)
+	c.name("product")
+	c.out = append(append(c.out, `{"name":`...), appendQuoted(nil, []byte(c.cfg.Product.Name))...)
+	for _, m := range [...]struct{ name, value string }{{"vendor_name", c.cfg.Product.Vendor}, {"version", c.cfg.Product.Version}} {
+		if m.value != "" {
+			c.name(m.name)
+			c.out = appendQuoted(c.out, []byte(m.value))
+		}
+	}
+	c.out = append(c.out, '}')
+	c.slots[base+int(at)] = written
+}
+
+// fromOrigin writes what the origin knows and the record does not say.
+func (c *Conformer) fromOrigin(it *item, base int) {
+	at := c.at
+	c.originText(it, base, "uid", at.UID)
+	c.originText(it, base, "log_name", []byte(at.LogName))
+	c.originText(it, base, "log_provider", []byte(at.LogProvider))
+	c.originText(it, base, "original_time", c.timeText())
+	if at.Logged != Unknown {
+		c.originNumber(it, base, "logged_time", at.Logged)
+	}
+	if at.Sequence >= 0 {
+		c.originNumber(it, base, "sequence", at.Sequence)
+	}
+}
+
+// timeText is the text of the event's time, if it had another form.
+func (c *Conformer) timeText() []byte {
+	for n := c.doc.nodes[0].first; n != 0; n = c.doc.nodes[n].next {
+		if c.doc.nodes[n].attr == c.plan.time {
+			if t := c.doc.text(&c.doc.nodes[n]); c.doc.nodes[n].kind == '"' || string(t) != strconv.FormatInt(c.time.Millis, 10) {
+				return t
+			}
+			return nil
+		}
+	}
+	return c.at.TimeText
+}
+
+func (c *Conformer) originText(it *item, base int, name string, value []byte) {
+	if at, ok := it.index[name]; ok && len(value) > 0 && c.slots[base+int(at)] == 0 {
+		c.name(name)
+		c.out = appendQuoted(c.out, value)
+		c.slots[base+int(at)] = written
+	}
+}
+
+func (c *Conformer) originNumber(it *item, base int, name string, value int64) {
+	if at, ok := it.index[name]; ok && c.slots[base+int(at)] == 0 {
+		c.name(name)
+		c.out = strconv.AppendInt(c.out, value, 10)
+		c.slots[base+int(at)] = written
+	}
+}

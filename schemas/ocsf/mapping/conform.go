@@ -1,0 +1,256 @@
+package mapping
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/tidemark/tidemark/schemas/ocsf"
+)
+
+// conforming is what a Mapper has for Conform.
+type conforming struct {
+	conformer *ocsf.Conformer
+	classes   map[*target]int64 // 0 where the events say it
+	origin    ocsf.Origin
+
+	rest  []span // path and text of each value that no locator read
+	text  []byte // of them
+	path  []byte
+	time  []byte // text of the timestamp
+	event []byte
+}
+
+// newConforming finds the classes of the targets in the schema. The error has every problem.
+func newConforming(m *Mapping, cfg Config) (*conforming, error) {
+	c := &conforming{classes: map[*target]int64{}, origin: ocsf.Origin{Logged: ocsf.Unknown, Time: ocsf.Instant{Millis: ocsf.Unknown}}}
+	var errs []error
+	for _, value := range slices.Sorted(maps.Keys(m.targets)) {
+		uid, err := m.targets[value].class(cfg.Schema)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: custom_source_events.ocsf_mapping.%s: %w", m.file, value, err))
+		}
+		c.classes[m.targets[value]] = uid
+	}
+	conformer, err := ocsf.NewConformer(cfg.Schema, ocsf.ConformConfig{Product: cfg.Product, Time: m.layout.instant, Fixes: cfg.Fixes})
+	c.conformer = conformer
+	return c, errors.Join(append(errs, err)...)
+}
+
+// class returns the class_uid of a target, 0 if it depends on the event. The number in the
+// tree decides: names of classes change between versions.
+func (t *target) class(s *ocsf.Schema) (int64, error) {
+	named, known := s.ClassUID(t.schema)
+	for i := range t.attrs {
+		a := &t.attrs[i]
+		if string(a.name) != `"class_uid":` {
+			continue
+		}
+		if a.kind != literal {
+			return 0, nil
+		}
+		uid, err := strconv.ParseInt(string(a.literal), 10, 64)
+		switch {
+		case err != nil:
+			return 0, fmt.Errorf("schema_mapping.class_uid: %s is no number of a class", a.literal)
+		case s.ClassName(uid) == "":
+			return 0, fmt.Errorf("schema_mapping.class_uid: OCSF %s has no class %d", s.Version(), uid)
+		case known && named != uid:
+			return 0, fmt.Errorf("schema is %s, which is class %d, but schema_mapping.class_uid is %d, which is %s: correct one of them", t.schema, named, uid, s.ClassName(uid))
+		}
+		return uid, nil
+	}
+	if !known {
+		return 0, fmt.Errorf("schema: OCSF %s has no class %s: correct the name, or say schema_mapping.class_uid", s.Version(), t.schema)
+	}
+	return named, nil
+}
+
+// SetOrigin says where the events that follow come from; for Conform. What is not known of
+// an event must be said again: nothing is kept from the one before.
+func (m *Mapper) SetOrigin(at ocsf.Origin) {
+	if m.conform != nil {
+		m.conform.origin = at
+	}
+}
+
+// conformed maps the event at the root to a valid event.
+func (m *Mapper) conformed() (Mapped, *Unmapped) {
+	c := m.conform
+	t, u := m.target()
+	if u != nil {
+		return Mapped{}, u
+	}
+	at := c.origin
+	at.Time, at.TimeText = m.eventTime()
+	m.absent, m.faults = 0, 0
+	m.record = m.typedObject(m.record[:0], t.attrs)
+	if !m.cfg.DropRest {
+		at.Rest = m.leftovers()
+	}
+	event, rep, err := c.conformer.Conform(c.event[:0], c.classes[t], m.record, at)
+	if err != nil {
+		return Mapped{}, m.notConform(err)
+	}
+	c.event = event
+	return Mapped{Source: m.cfg.Source, Schema: t.schema, EventDay: m.dayName(dayOfMillis(rep.Time)), Record: event, Absent: m.absent, Faults: m.faults,
+		Class: rep.Class, Time: rep.Time, Casts: rep.Casts, Filled: rep.Filled, Moved: rep.Moved, Rest: rep.Rest, Fixes: rep.Fixes}, nil
+}
+
+func (m *Mapper) notConform(err error) *Unmapped {
+	u := &Unmapped{Reason: NotConform, File: m.m.file, Cause: err.Error()}
+	var refused *ocsf.ConformError
+	if errors.As(err, &refused) {
+		u.Path, u.Cause = refused.Path, refused.Cause
+	}
+	return u
+}
+
+// eventTime reads the timestamp of the file, for records that have no time.
+func (m *Mapper) eventTime() (ocsf.Instant, []byte) {
+	none := ocsf.Instant{Millis: ocsf.Unknown}
+	n, _ := m.locate(&m.m.timestamp)
+	if n < 0 || m.doc.nodes[n].kind == list || m.doc.nodes[n].kind == object {
+		return none, nil
+	}
+	c := m.conform
+	c.time = m.doc.appendText(c.time[:0], n)
+	if t, ok := m.m.layout.instant(c.time); ok {
+		return t, c.time
+	}
+	if t, ok := ocsf.ParseInstant(c.time); ok {
+		return t, c.time
+	}
+	return none, nil
+}
+
+// locate is find for Conform: a way through what is no object finds nothing.
+func (m *Mapper) locate(l *locator) (n int32, fault bool) {
+	n, cause := m.find(l)
+	if n >= 0 && m.doc.nodes[n].kind == null {
+		n = -1
+	}
+	return n, cause != ""
+}
+
+// typedObject appends an object with the attributes, where located values have the type
+// that they have in the event. Absent ones are null.
+func (m *Mapper) typedObject(dst []byte, attrs []attribute) []byte {
+	dst = append(dst, '{')
+	for i := range attrs {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, attrs[i].name...)
+		dst = m.typed(dst, &attrs[i])
+	}
+	return append(dst, '}')
+}
+
+func (m *Mapper) typed(dst []byte, a *attribute) []byte {
+	switch a.kind {
+	case nested:
+		return m.typedObject(dst, a.attrs)
+	case locate:
+		n, fault := m.locate(&a.locator)
+		if n >= 0 {
+			m.doc.nodes[n].used = usedUp
+			return m.doc.appendTyped(dst, n)
+		}
+		m.missed(fault)
+		return append(dst, "null"...)
+	case enum:
+		return append(dst, m.typedChoice(a)...)
+	}
+	return append(dst, a.literal...)
+}
+
+func (m *Mapper) missed(fault bool) {
+	if fault {
+		m.faults++
+	} else {
+		m.absent++
+	}
+}
+
+// typedChoice returns the value of an enum. Only a value that is a key is used: one that
+// leads to other is kept as a leftover.
+func (m *Mapper) typedChoice(a *attribute) []byte {
+	n, fault := m.locate(&a.locator)
+	if n < 0 {
+		m.missed(fault)
+		return a.other
+	}
+	if k := m.doc.nodes[n].kind; k == list || k == object {
+		m.faults++
+		return a.other
+	}
+	m.scratch = m.doc.appendText(m.scratch[:0], n)
+	if v, ok := a.values[string(m.scratch)]; ok {
+		m.doc.nodes[n].used = usedUp
+		return v
+	}
+	return a.other
+}
+
+// leftovers are the values of the event that nothing used.
+func (m *Mapper) leftovers() []ocsf.Field {
+	c := m.conform
+	c.rest, c.text, c.path = c.rest[:0], c.text[:0], c.path[:0]
+	m.leftover(m.root)
+	fields := c.origin.Rest[:len(c.origin.Rest):len(c.origin.Rest)]
+	for i := 0; i < len(c.rest); i += 2 {
+		path, text := c.rest[i], c.rest[i+1]
+		fields = append(fields, ocsf.Field{Path: c.text[path.from:path.to], Text: c.text[text.from:text.to]})
+	}
+	return fields
+}
+
+// leftover adds what is unused of node n: the members of an object one by one, a list
+// whole if nothing of it was used.
+func (m *Mapper) leftover(n int32) {
+	v := &m.doc.nodes[n]
+	if v.used == usedUp || v.kind == null {
+		return
+	}
+	if v.first == 0 || v.kind == list && v.used == 0 {
+		m.addLeftover(n)
+		return
+	}
+	i := 0
+	for child := v.first; child != 0; child = m.doc.nodes[child].next {
+		was := len(m.conform.path)
+		m.enter(v.kind, child, i)
+		m.leftover(child)
+		m.conform.path = m.conform.path[:was]
+		i++
+	}
+}
+
+// enter appends a member or element i to the path.
+func (m *Mapper) enter(of kind, child int32, i int) {
+	c := m.conform
+	if of == list {
+		c.path = append(strconv.AppendInt(append(c.path, '['), int64(i), 10), ']')
+		return
+	}
+	if len(c.path) > 0 {
+		c.path = append(c.path, '.')
+	}
+	c.path = appendWhole(c.path, m.doc.bytes(m.doc.nodes[child].name))
+}
+
+func (m *Mapper) addLeftover(n int32) {
+	c := m.conform
+	start := int32(len(c.text))
+	c.text = append(c.text, c.path...)
+	middle := int32(len(c.text))
+	if m.doc.nodes[n].kind == text {
+		c.text = appendWhole(c.text, m.doc.bytes(m.doc.nodes[n].text))
+	} else {
+		c.text = m.doc.appendTyped(c.text, n)
+	}
+	c.rest = append(c.rest, span{start, middle}, span{middle, int32(len(c.text))})
+}
