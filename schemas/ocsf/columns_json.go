@@ -94,24 +94,3 @@ func appendValue(dst []byte, f arrow.Field, arr arrow.Array, i int) []byte {
 	}
 	panic(fmt.Sprintf("ocsf: column %s of type %s is no attribute", f.Name, f.Type))
 }
-
-// appendQuoted appends UTF-8 as a JSON string.
-func appendQuoted[T string | []byte](dst []byte, s T) []byte {
-	const hex = "0123456789abcdef"
-	dst = append(dst, '"')
-	done := 0
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		if c >= ' ' && c != '"' && c != '\\' {
-			continue
-		}
-		dst = append(dst, s[done:i]...)
-		if c >= ' ' {
-			dst = append(dst, '\\', c)
-		} else {
-			dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
-		}
-		done = i + 1
-	}
-	return append(append(dst, s[done:]...), '"')
-}

@@ -436,7 +436,7 @@ func (c *Conformer) settled(base int, at int32, value string) {
 	c.slots[base+int(at)] = written
 	c.member(at)
 	if a.typ.primitive == text {
-		c.out = appendQuoted(c.out, []byte(value))
+		c.out = appendQuoted(c.out, value)
 		return
 	}
 	c.out = append(c.out, value...)
@@ -574,11 +574,11 @@ func (c *Conformer) product(it *item, base int) {
 	c.filled()
 	c.leave(was)
 	c.name("product")
-	c.out = append(append(c.out, `{"name":`...), appendQuoted(nil, []byte(c.cfg.Product.Name))...)
+	c.out = append(append(c.out, `{"name":`...), appendQuoted(nil, c.cfg.Product.Name)...)
 	for _, m := range [...]struct{ name, value string }{{"vendor_name", c.cfg.Product.Vendor}, {"version", c.cfg.Product.Version}} {
 		if m.value != "" {
 			c.name(m.name)
-			c.out = appendQuoted(c.out, []byte(m.value))
+			c.out = appendQuoted(c.out, m.value)
 		}
 	}
 	c.out = append(c.out, '}')

@@ -36,7 +36,7 @@ func (s *Schema) Observable(class int64, name string, typeID int64) (Observable,
 	if typeID == 0 || !ok {
 		return o, fmt.Errorf("%s is %s, of which OCSF %s has no type of observables: say type_id", name, a.typ.name, s.facts.Version)
 	}
-	o.typ = string(appendQuoted([]byte(`"type_id":`+key+`,"type":`), []byte(e.Caption)))
+	o.typ = string(appendQuoted([]byte(`"type_id":`+key+`,"type":`), e.Caption))
 	return o, nil
 }
 
@@ -165,7 +165,7 @@ func (c *Conformer) observable(o *Observable, n int32) {
 	}
 	c.comma()
 	c.out = append(c.out, `{"name":`...)
-	c.out = append(appendQuoted(c.out, []byte(o.name)), ',')
+	c.out = append(appendQuoted(c.out, o.name), ',')
 	c.out = append(append(c.out, o.typ...), `,"value":"`...)
 	c.out = append(append(c.out, c.doc.b[v.text[0]:v.text[1]]...), `"}`...)
 }

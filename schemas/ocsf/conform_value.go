@@ -181,7 +181,7 @@ func (c *Conformer) writePair(it *item, at int32, base int, key string, word int
 		c.filled()
 	}
 	c.name(s.name)
-	c.out = appendQuoted(c.out, []byte(caption))
+	c.out = appendQuoted(c.out, caption)
 	*slot = written
 }
 
@@ -534,7 +534,7 @@ func (c *Conformer) scalar(a *attr, n int32) bool {
 func equalJSON(b []byte, want any) bool {
 	switch want := want.(type) {
 	case string:
-		return string(b) == string(appendQuoted(nil, []byte(want)))
+		return string(b) == string(appendQuoted(nil, want))
 	case bool:
 		return string(b) == strconv.FormatBool(want)
 	case float64:
@@ -577,7 +577,7 @@ func (c *Conformer) enumText(a *attr, n int32) bool {
 		}
 		c.cast(n, "the spelling of the schema")
 	}
-	c.out = appendQuoted(c.out, []byte(key))
+	c.out = appendQuoted(c.out, key)
 	return true
 }
 
@@ -759,16 +759,17 @@ func (c *Conformer) name(name string) {
 func (c *Conformer) member(at int32) { c.name(c.plan.class.attrs[at].name) }
 
 // appendQuoted appends a text as JSON.
-func appendQuoted(dst, s []byte) []byte {
+func appendQuoted[T string | []byte](dst []byte, s T) []byte {
 	dst = append(dst, '"')
 	return append(appendEscaped(dst, s), '"')
 }
 
 // appendEscaped appends a text as it stands between quotes.
-func appendEscaped(dst, s []byte) []byte {
+func appendEscaped[T string | []byte](dst []byte, s T) []byte {
 	const digits = "0123456789abcdef"
 	done := 0
-	for i, b := range s {
+	for i := range len(s) {
+		b := s[i]
 		if b >= ' ' && b != '"' && b != '\\' {
 			continue
 		}
