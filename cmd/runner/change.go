@@ -67,7 +67,8 @@ var changeClasses = []struct {
 		"order_by low_cardinality ttl_days commit_every audit_keys audit_every block_rows attempt_timeout dedup_window max_stage_rows " +
 		"max_stage_bytes max_pending_bytes"},
 
-	{newLineage, "", "job feed format fields filter reference"},
+	{restart, "mapping", "file mode input preprocessor source source_field utc_day on_invalid schemas columns"},
+	{newLineage, "", "job feed format fields filter reference rows"},
 	{newLineage, "source.kafka", "topic"},
 	{newLineage, "event_time", "scope max_offline"},
 	{newLineage, "dedupe", "columns"},

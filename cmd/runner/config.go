@@ -23,6 +23,7 @@ import (
 	"github.com/tidemark/tidemark/pipeline"
 	"github.com/tidemark/tidemark/schemas"
 	"github.com/tidemark/tidemark/schemas/ocsf"
+	"github.com/tidemark/tidemark/schemas/ocsf/mapping"
 	"github.com/tidemark/tidemark/sinks/clickhouse"
 	topics "github.com/tidemark/tidemark/sinks/kafka"
 	"github.com/tidemark/tidemark/sinks/parquet"
@@ -31,10 +32,12 @@ import (
 
 // Config is a job file.
 type Config struct {
-	Job       string              `yaml:"job"`
-	Feed      string              `yaml:"feed"`   // ble, pdu or traffic
-	Format    string              `yaml:"format"` // json
-	Source    SourceConfig        `yaml:"source"`
+	Job    string       `yaml:"job"`
+	Feed   string       `yaml:"feed"`   // ble, pdu, traffic, or mapping
+	Format string       `yaml:"format"` // json
+	Source SourceConfig `yaml:"source"`
+	// Mapping says how records of feed mapping become OCSF events. Such a job has no window.
+	Mapping   *MappingConfig      `yaml:"mapping"`
 	Fields    map[string]FieldMap `yaml:"fields"`
 	EventTime EventTimeConfig     `yaml:"event_time"`
 	Limits    LimitsConfig        `yaml:"limits"`
@@ -44,7 +47,9 @@ type Config struct {
 	// Filter keeps the rows for which it is true, for example rssi_dbm >= -90.
 	Filter string `yaml:"filter"`
 	// Dedupe lets the first of equal rows through.
-	Dedupe      *DedupeConfig     `yaml:"dedupe"`
+	Dedupe *DedupeConfig `yaml:"dedupe"`
+	// Rows makes a result of every row, in place of a window.
+	Rows        bool              `yaml:"rows"`
 	Window      WindowConfig      `yaml:"window"`
 	State       StateConfig       `yaml:"state"`
 	Normalize   NormalizeConfig   `yaml:"normalize"`
@@ -54,6 +59,17 @@ type Config struct {
 	Parallelism ParallelismConfig `yaml:"parallelism"`
 	// StopTimeout bounds the last checkpoint after a stop was asked for.
 	StopTimeout time.Duration `yaml:"stop_timeout"`
+}
+
+// windowless tells whether every row is a result of its own.
+func (c *Config) windowless() bool { return c.Rows || c.Mapping != nil }
+
+// keyColumns are those that rows are dealt to shards by.
+func (c *Config) keyColumns() []string {
+	if c.windowless() { // nothing is kept by key: all shards have as much to do
+		return []string{"_offset"}
+	}
+	return c.Window.Key
 }
 
 // SourceConfig names the source; there is one kind.
@@ -460,7 +476,12 @@ func (c *Config) resolve() {
 	case w.Global: // window_start is null
 		sortBy = slices.Clone(c.Window.Key)
 	}
-	if c.Normalize.To == "ocsf" {
+	switch {
+	case c.Mapping != nil && c.Mapping.Mode == mapping.Conform:
+		sortBy, timeColumn = []string{"time", "metadata.uid"}, "time"
+	case c.Mapping != nil, c.Rows && c.Normalize.To == "none":
+		sortBy, timeColumn = []string{"_split", "_offset"}, "time"
+	case c.Normalize.To == "ocsf":
 		sortBy, timeColumn = []string{"metadata.uid"}, "time"
 	}
 	for _, s := range c.Sinks {
@@ -487,6 +508,8 @@ func (c *Config) resolve() {
 			}
 			switch {
 			case k.Key != nil:
+			case c.Mapping != nil:
+				k.Key = sortBy[1:]
 			case c.Normalize.To == "ocsf":
 				k.Key = sortBy
 			default:
@@ -609,33 +632,29 @@ func (c *Config) validate(d *document) {
 	if c.StopTimeout < 0 {
 		bad("stop_timeout", "%v: must not be negative", c.StopTimeout)
 	}
-	if err != nil {
-		return // what follows needs the feed
+	switch {
+	case err != nil: // what follows needs the feed
+	case c.Mapping != nil || c.Feed == feedMapping:
+		c.validateMapping(d)
+	default:
+		c.validateRows(d, f)
 	}
-	c.validateRows(d, f)
 }
 
 // validateRows checks what depends on the columns of the feed, by building it.
 func (c *Config) validateRows(d *document, f feed) {
-	c.validateShape(d)
+	sized := *c
+	if c.windowless() {
+		c.validateWindowless(d)
+	} else {
+		c.validateShape(d)
+		sized = c.sized(d)
+	}
+	sized.Source.Kafka.Topic = cmp.Or(c.Source.Kafka.Topic, "topic")
 	fields, err := schemas.Override(f.fields(), c.fieldMaps())
 	d.invalid(err, "fields")
 	d.invalid(c.decodeConfig(f).Validate(), "event_time")
 	d.invalid(c.jsonLimits().Validate(), "limits")
-	sized := *c // the columns can be checked whatever the sizes are
-	if w := &sized.Window; !w.Global && w.Session == nil && w.Hopping == nil && w.Cumulate == nil && w.Tumbling <= 0 {
-		w.Tumbling, w.Offset = time.Hour, 0
-	}
-	d.invalidWindow(sized.validateWindow())
-	sized.State = StateConfig{}
-	sized.Window = WindowConfig{ID: c.Window.ID, Tumbling: time.Hour, Trigger: operators.OnMark, Key: c.Window.Key, Aggregates: c.Window.Aggregates}
-	if t := c.Window.Then; t != nil && len(t.Aggregates) > 0 {
-		sized.Window.Trigger, sized.Window.Then = operators.OnClose, &ThenConfig{Tumbling: time.Hour, Aggregates: t.Aggregates}
-	}
-	if s := c.Window.Session; s != nil {
-		sized.Window.Session = &SessionConfig{Gap: time.Hour, GapColumn: s.GapColumn, Touch: operators.TouchSplit, MaxLength: Length(pipeline.MaxTicks)}
-	}
-	sized.Source.Kafka.Topic, sized.Window.ID = cmp.Or(c.Source.Kafka.Topic, "topic"), cmp.Or(c.Window.ID, "window")
 	if err != nil || c.decodeConfig(f).Validate() != nil || c.jsonLimits().Validate() != nil || c.Normalize.Version.Validate() != nil {
 		return
 	}
@@ -656,7 +675,7 @@ func (c *Config) validateRows(d *document, f feed) {
 			ok = false
 		}
 	}
-	for _, k := range c.Window.Key {
+	for _, k := range c.keyColumns() {
 		if !dec.Schema().HasField(k) && rows.HasField(k) {
 			d.add(d.node("window", "key"), "window.key", "%s comes from a reference table: rows are dealt to shards by their key before they get it; take columns of the feed", k)
 			ok = false
@@ -670,7 +689,7 @@ func (c *Config) validateRows(d *document, f feed) {
 			d.add(d.node("filter"), "filter", "%s", strings.TrimPrefix(err.Error(), "filter "))
 		}
 	}
-	if dd := c.Dedupe; dd != nil {
+	if dd := c.Dedupe; dd != nil && !c.windowless() {
 		_, err := operators.NewDedupe(c.dedupeConfig(0), rows, memory.DefaultAllocator)
 		d.invalid(err, "dedupe")
 		for _, k := range c.Window.Key {
@@ -679,10 +698,12 @@ func (c *Config) validateRows(d *document, f feed) {
 			}
 		}
 	}
-	for i, a := range c.Window.Aggregates {
-		at := strconv.Itoa(i)
-		if err := operators.Aggregate(a).Validate(rows); err != nil {
-			d.add(d.node("window", "aggregates", at), "window.aggregates."+at, "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
+	if !c.windowless() {
+		for i, a := range c.Window.Aggregates {
+			at := strconv.Itoa(i)
+			if err := operators.Aggregate(a).Validate(rows); err != nil {
+				d.add(d.node("window", "aggregates", at), "window.aggregates."+at, "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
+			}
 		}
 	}
 	made, err := newPlan(sized, f, fields)
@@ -694,6 +715,37 @@ func (c *Config) validateRows(d *document, f feed) {
 		if s.Kafka != nil { // sizes do not decide which columns there are
 			d.invalid(topics.CheckColumns(topics.SinkConfig{Key: s.Kafka.Key}, made.results), "sinks", strconv.Itoa(i), "kafka")
 		}
+	}
+}
+
+// sized returns the configuration with windows of some size, whose columns can be checked
+// whatever is wrong with theirs, which it adds.
+func (c *Config) sized(d *document) Config {
+	sized := *c
+	if w := &sized.Window; !w.Global && w.Session == nil && w.Hopping == nil && w.Cumulate == nil && w.Tumbling <= 0 {
+		w.Tumbling, w.Offset = time.Hour, 0
+	}
+	d.invalidWindow(sized.validateWindow())
+	sized.State = StateConfig{}
+	sized.Window = WindowConfig{ID: cmp.Or(c.Window.ID, "window"), Tumbling: time.Hour, Trigger: operators.OnMark, Key: c.Window.Key, Aggregates: c.Window.Aggregates}
+	if t := c.Window.Then; t != nil && len(t.Aggregates) > 0 {
+		sized.Window.Trigger, sized.Window.Then = operators.OnClose, &ThenConfig{Tumbling: time.Hour, Aggregates: t.Aggregates}
+	}
+	if s := c.Window.Session; s != nil {
+		sized.Window.Session = &SessionConfig{Gap: time.Hour, GapColumn: s.GapColumn, Touch: operators.TouchSplit, MaxLength: Length(pipeline.MaxTicks)}
+	}
+	return sized
+}
+
+// validateWindowless checks that a job without a window has nothing that needs one.
+func (c *Config) validateWindowless(d *document) {
+	for _, section := range []string{"window", "dedupe", "state"} {
+		if n := child(d.root, section); n != nil {
+			d.add(n, section, "every row is a result of its own here, and no window keeps it: take %s out, or what makes the job so (rows, mapping)", section)
+		}
+	}
+	if c.EventTime.Scope == ScopeKey {
+		d.add(d.node("event_time", "scope"), "event_time.scope", "clocks by key decide when windows end, and the job has none")
 	}
 }
 
@@ -793,6 +845,9 @@ func (c *Config) fieldMaps() map[string]schemas.FieldMap {
 }
 
 func (c *Config) decodeConfig(f feed) operators.DecodeConfig {
+	if c.Mapping != nil { // an event has its own time, however old, or is none
+		c.EventTime.Missing, c.EventTime.MissingBound = operators.MissingDead, time.UnixMicro(pipeline.MinEventTime).UTC()
+	}
 	return operators.DecodeConfig{Time: f.time, Missing: c.EventTime.Missing, MissingBound: c.EventTime.MissingBound,
 		Future: c.EventTime.Future, MaxAhead: c.EventTime.MaxAhead, MaxRecordBytes: c.Limits.MaxRecordBytes, RawLimit: c.Limits.RawBytes}
 }
@@ -963,6 +1018,9 @@ func (c *Config) horizon() int64 {
 // complete says by how much the mark is past a time column of the results at most when a row
 // comes out, negative when nobody knows, and the grid on which its values lie.
 func (c *Config) complete(column string) (after, step, offset int64) {
+	if c.windowless() { // a row comes out however late it is
+		return -1, 0, 0
+	}
 	last := c.Window.last()
 	shape := c.resultShape()
 	events := c.Normalize.To == "ocsf"
@@ -1000,6 +1058,17 @@ func (c *Config) complete(column string) (after, step, offset int64) {
 		after = pipeline.AddTicks(after, pipeline.Ticks(c.EventTime.MaxOffline))
 	}
 	return pipeline.AddTicks(after, pipeline.Ticks(c.Window.Lateness)), step, offset
+}
+
+// work says what becomes of rows, in words.
+func (c *Config) work() string {
+	switch {
+	case c.Mapping != nil:
+		return fmt.Sprintf("events by %s (%s)", c.Mapping.File, c.Mapping.Mode)
+	case c.Rows:
+		return "every row by itself"
+	}
+	return fmt.Sprintf("%s by %s", c.Window.shape(), strings.Join(c.Window.Key, ", "))
 }
 
 // shape says how the windows lie, in words.

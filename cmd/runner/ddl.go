@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
@@ -62,24 +63,33 @@ const quorumAdvice = `-- One replica that has acknowledged a block and is then l
 -- ALTER USER <user> SETTINGS insert_quorum = 'auto', insert_quorum_parallel = 1;
 `
 
-// lowCardinality are the texts of an event that have few values: constants, and the names of
-// enums.
-var lowCardinality = []string{"activity_name", "category_name", "class_name", "type_name", "severity", "status",
-	"metadata.version", "metadata.product.name", "metadata.product.vendor_name", "metadata.product.version", "metadata.product.feature.name",
-	"metadata.log_name", "metadata.log_provider", "device.type", "connection_info.direction", "traffic.timespan.type"}
+// lowCardinality are the texts of an event that are much the same in all events of a job, beside
+// the captions of enums.
+var lowCardinality = []string{"metadata.version", "metadata.product.name", "metadata.product.vendor_name", "metadata.product.version",
+	"metadata.product.feature.name", "metadata.log_name", "metadata.log_provider"}
 
-// fewValues names the columns of lowCardinality that the events of a job have.
+// fewValues names the texts of events that have few values: captions, and lowCardinality.
 func fewValues(fields []arrow.Field, prefix string) []string {
 	var out []string
 	for _, f := range fields {
 		name := prefix + f.Name
 		if s, ok := f.Type.(*arrow.StructType); ok {
 			out = append(out, fewValues(s.Fields(), name+".")...)
-		} else if f.Type.ID() == arrow.STRING && slices.Contains(lowCardinality, name) {
+		} else if f.Type.ID() == arrow.STRING && (isCaption(f.Name, fields) || slices.Contains(lowCardinality, name)) {
 			out = append(out, name)
 		}
 	}
 	return out
+}
+
+// isCaption tells whether a text stands beside the number that it is the caption of: severity
+// beside severity_id, class_name beside class_uid.
+func isCaption(name string, fields []arrow.Field) bool {
+	base := strings.TrimSuffix(name, "_name")
+	return slices.ContainsFunc(fields, func(f arrow.Field) bool {
+		number := f.Type.ID() == arrow.INT32 || f.Type.ID() == arrow.INT64
+		return number && (f.Name == base+"_id" || f.Name == base+"_uid")
+	})
 }
 
 // additions says which columns of the results have a part of every late addition: counts

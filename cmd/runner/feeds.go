@@ -22,8 +22,13 @@ type feed struct {
 	mapper     func(ocsf.WindowConfig, *arrow.Schema) (*ocsf.Mapper, error)
 }
 
+// feedMapping is the feed whose records a mapping file describes.
+const feedMapping = "mapping"
+
 func feedOf(name string) (feed, error) {
 	switch name {
+	case feedMapping:
+		return feed{fields: func() []schemas.Field { return nil }, time: colEventTime}, nil
 	case "ble":
 		return feed{ble.Fields, ble.EventTime, []string{"asset_id"}, []AggregateConfig{
 			{Fn: "count", As: "count"},
@@ -55,5 +60,5 @@ func feedOf(name string) (feed, error) {
 			{Fn: "sum", Column: "requests", As: "requests"},
 		}, traffic.NewWindowMapper}, nil
 	}
-	return feed{}, fmt.Errorf("%q: known are ble, pdu, traffic", name)
+	return feed{}, fmt.Errorf("%q: known are ble, pdu, traffic, mapping", name)
 }

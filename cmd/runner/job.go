@@ -18,6 +18,7 @@ import (
 	"github.com/tidemark/tidemark/pipeline"
 	"github.com/tidemark/tidemark/schemas"
 	"github.com/tidemark/tidemark/schemas/ocsf"
+	"github.com/tidemark/tidemark/schemas/ocsf/mapping"
 	"github.com/tidemark/tidemark/sinks/clickhouse"
 	topics "github.com/tidemark/tidemark/sinks/kafka"
 	"github.com/tidemark/tidemark/sinks/parquet"
@@ -40,26 +41,41 @@ type plan struct {
 	late      *arrow.Schema
 	mapper    func() (*ocsf.Mapper, error) // of described; nil: results as they are
 	refs      *references                  // nil: none
+	events    *events                      // of a mapping file; nil: none
 }
 
 // newPlan checks everything that depends on columns.
 func newPlan(cfg Config, f feed, fields []schemas.Field) (*plan, error) {
 	p := &plan{cfg: cfg, feed: f, fields: fields}
+	if cfg.Mapping != nil {
+		var err error
+		if p.events, err = newEvents(cfg); err != nil {
+			return nil, err
+		}
+	}
 	dec, err := p.decoder(memory.DefaultAllocator)
 	if err != nil {
 		return nil, err
 	}
 	p.decoded = dec.Schema()
+	if p.events != nil {
+		p.rows, p.results = p.decoded, p.decoded // of compat; others have a table per class
+		return p, nil
+	}
 	bad := func(i int, e error) { err = errors.Join(err, fmt.Errorf("reference %d: %w", i, e)) }
 	p.rows = enrichRows(cfg.Reference, onRows, p.decoded, bad)
 	if err != nil {
 		return nil, err
 	}
-	w, err := cfg.newKeyed(0, p.rows, memory.DefaultAllocator)
-	if err != nil {
-		return nil, err
+	if cfg.Rows {
+		p.folded = p.rows
+	} else {
+		w, err := cfg.newKeyed(0, p.rows, memory.DefaultAllocator)
+		if err != nil {
+			return nil, err
+		}
+		p.folded = w.Schema()
 	}
-	p.folded = w.Schema()
 	p.described, p.late = enrichRows(cfg.Reference, onResults, p.folded, bad), operators.LateSchema(p.rows)
 	if err != nil {
 		return nil, err
@@ -101,6 +117,13 @@ func planOf(cfg Config) (*plan, error) {
 }
 
 func (p *plan) decoder(mem memory.Allocator) (*operators.Decode, error) {
+	if p.events != nil {
+		rows, err := p.events.rows(mem)
+		if err != nil {
+			return nil, err
+		}
+		return operators.NewDecode(p.cfg.decodeConfig(p.feed), rows, mem)
+	}
 	rows, err := schemas.NewDecoder(p.fields, p.cfg.jsonLimits())
 	if err != nil {
 		return nil, err
@@ -110,6 +133,9 @@ func (p *plan) decoder(mem memory.Allocator) (*operators.Decode, error) {
 
 // chain builds the operators of one shard.
 func (p *plan) chain(seed uint64, mem memory.Allocator) ([]pipeline.Operator, error) {
+	if p.events != nil {
+		return p.events.chain(p.decoded, mem)
+	}
 	chain, err := p.refs.enrich(onRows, p.decoded, mem)
 	if err != nil {
 		return nil, err
@@ -128,15 +154,19 @@ func (p *plan) chain(seed uint64, mem memory.Allocator) ([]pipeline.Operator, er
 		}
 		chain = append(chain, d)
 	}
-	w, err := p.cfg.newKeyed(seed, p.rows, mem)
-	if err != nil {
-		return nil, err
+	if p.cfg.Rows {
+		chain = append(chain, operators.NewEach(mem))
+	} else {
+		w, err := p.cfg.newKeyed(seed, p.rows, mem)
+		if err != nil {
+			return nil, err
+		}
+		described, err := p.refs.enrich(onResults, w.Schema(), mem)
+		if err != nil {
+			return nil, err
+		}
+		chain = append(append(chain, w), described...)
 	}
-	described, err := p.refs.enrich(onResults, w.Schema(), mem)
-	if err != nil {
-		return nil, err
-	}
-	chain = append(append(chain, w), described...)
 	if p.mapper == nil {
 		return chain, nil
 	}
@@ -214,6 +244,14 @@ func (p *plan) job(store pipeline.Store, deps jobDeps, mem memory.Allocator) (pi
 	if err != nil {
 		return pipeline.Job{}, nil, err
 	}
+	if p.events != nil {
+		if p.events.metrics, err = newEventMetrics(deps.registry, cfg.Job); err != nil {
+			return pipeline.Job{}, nil, err
+		}
+		if p.events.cfg.Mode == mapping.Compat {
+			deps.log.Warn("mode compat keeps events as the mapping file makes them: they are not checked, and most mapping files make none that are valid OCSF; mode conform does")
+		}
+	}
 	outputs, closeSinks, err := p.outputs(store, deps.log, metrics)
 	if err != nil {
 		return pipeline.Job{}, nil, err
@@ -235,7 +273,7 @@ func (p *plan) job(store pipeline.Store, deps jobDeps, mem memory.Allocator) (pi
 		Name:       cfg.Job,
 		Open:       whenReady(outputs, open),
 		NewDecoder: func() (pipeline.Decoder, error) { return p.decoder(mem) },
-		KeyColumns: cfg.Window.Key,
+		KeyColumns: cfg.keyColumns(),
 		NewChain:   func(seed uint64) ([]pipeline.Operator, error) { return p.chain(seed, mem) },
 		Outputs:    outputs,
 		Front: pipeline.FrontConfig{Bound: pipeline.Ticks(cfg.EventTime.MaxDisorder), QuietAfter: int64(cfg.EventTime.QuietAfter), OnAllQuiet: cfg.EventTime.OnAllQuiet,
@@ -316,6 +354,16 @@ func (p *plan) outputs(checkpoints pipeline.Store, log *slog.Logger, metrics *pi
 
 // ports are those by which rows leave the job.
 func (p *plan) ports() []pipeline.Port {
+	switch {
+	case p.events != nil && len(p.events.classes) > 0:
+		ports := []pipeline.Port{pipeline.Dead}
+		for i := range p.events.classes {
+			ports = append(ports, pipeline.Side(i))
+		}
+		return ports
+	case p.cfg.windowless(): // nothing can be late
+		return []pipeline.Port{pipeline.Out, pipeline.Dead}
+	}
 	ports := []pipeline.Port{pipeline.Out, pipeline.Late, pipeline.Dead}
 	if p.cfg.Window.Trigger == operators.OnIngest {
 		ports = append(ports, pipeline.Delta)
@@ -336,6 +384,9 @@ func (p *plan) sink(sc SinkConfig, port pipeline.Port, store pipeline.Store, log
 		return "kafka:" + cfg.Topic, s, err
 	}
 	cfg, schema := sc.Parquet.Config, p.results
+	if class, ok := p.events.class(port); ok {
+		cfg.Table, schema = cfg.Table+"_"+class.name, class.schema
+	}
 	switch port {
 	case pipeline.Out:
 		cfg.CompleteAfter, _, _ = p.cfg.complete(cfg.TimeColumn)
@@ -353,6 +404,13 @@ func (p *plan) sink(sc SinkConfig, port pipeline.Port, store pipeline.Store, log
 // clickhouse returns the table of a port and its columns. Late rows and dead records have
 // no revisions: their tables only grow, so that upsert means nothing to them.
 func (p *plan) clickhouse(cfg clickhouse.Config, port pipeline.Port) (clickhouse.Config, *arrow.Schema) {
+	if class, ok := p.events.class(port); ok {
+		cfg.Table += "_" + class.name
+		if cfg.LowCardinality == nil {
+			cfg.LowCardinality = fewValues(class.schema.Fields(), "")
+		}
+		return cfg, class.schema
+	}
 	if port != pipeline.Out && cfg.Delivery == clickhouse.Upsert {
 		cfg.Delivery = cfg.Strongest()
 	}
@@ -361,6 +419,9 @@ func (p *plan) clickhouse(cfg clickhouse.Config, port pipeline.Port) (clickhouse
 	}
 	switch port {
 	case pipeline.Out:
+		if p.cfg.windowless() {
+			break
+		}
 		cfg.CompleteAfter, cfg.CompleteStep, cfg.CompleteOffset = p.cfg.complete(cfg.TimeColumn)
 		cfg.LateDelta = slices.Contains(p.ports(), pipeline.Delta)
 		cfg.Additions = p.additions()
@@ -381,6 +442,10 @@ func (p *plan) clickhouse(cfg clickhouse.Config, port pipeline.Port) (clickhouse
 // kafka returns the topic of a port and the columns of its rows. Late rows and dead records are
 // known by their place in the source; additions to a window have nothing that tells them apart.
 func (p *plan) kafka(cfg topics.SinkConfig, port pipeline.Port) (topics.SinkConfig, *arrow.Schema) {
+	if class, ok := p.events.class(port); ok {
+		cfg.Topic += "_" + class.name
+		return cfg, class.schema
+	}
 	switch port {
 	case pipeline.Delta:
 		cfg.Topic, cfg.Identity = cfg.Topic+"_late_delta", nil

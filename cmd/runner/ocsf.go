@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"os"
 	"slices"
@@ -116,36 +115,9 @@ func openInput(name string) (io.ReadCloser, error) {
 
 // validator has the schemas that the flags name, the highest version first.
 func (v *validateFlags) validator() (*ocsf.Validator, error) {
-	var schemas []*ocsf.Schema
-	var extensions []fs.FS
-	for _, name := range v.schemas {
-		if name == "tidemark" {
-			extensions = append(extensions, ocsf.Tidemark())
-			continue
-		}
-		file, err := os.Open(name)
-		if err != nil {
-			return nil, fmt.Errorf("--schema: %w", err)
-		}
-		defer file.Close()
-		if info, err := file.Stat(); err == nil && info.IsDir() {
-			extensions = append(extensions, os.DirFS(name))
-			continue
-		}
-		s, err := ocsf.ReadSchema(file)
-		if err != nil {
-			return nil, fmt.Errorf("--schema %s: %w", name, err)
-		}
-		schemas = append(schemas, s)
-	}
-	if len(schemas) == 0 {
-		for _, version := range ocsf.Versions() {
-			s, err := ocsf.NewSchema(version)
-			if err != nil {
-				return nil, err
-			}
-			schemas = append(schemas, s)
-		}
+	schemas, err := loadSchemas(v.schemas)
+	if err != nil {
+		return nil, fmt.Errorf("--schema: %w", err)
 	}
 	var there []string
 	for _, s := range schemas {
@@ -154,14 +126,6 @@ func (v *validateFlags) validator() (*ocsf.Validator, error) {
 	if v.version != "" {
 		if schemas = slices.DeleteFunc(schemas, func(s *ocsf.Schema) bool { return string(s.Version()) != v.version }); len(schemas) == 0 {
 			return nil, fmt.Errorf("--version %s: there is %s; name another compiled schema with --schema", v.version, strings.Join(there, ", "))
-		}
-	}
-	for i := range schemas {
-		for _, e := range extensions {
-			var err error
-			if schemas[i], err = schemas[i].Merge(e); err != nil {
-				return nil, fmt.Errorf("--schema: %w", err)
-			}
 		}
 	}
 	slices.SortStableFunc(schemas, func(a, b *ocsf.Schema) int { return b.Compare(a) })

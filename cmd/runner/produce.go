@@ -27,6 +27,7 @@ import (
 // produceFlags are the flags of produce.
 type produceFlags struct {
 	brokers, topic, feed, csv, jsonl   string
+	lines                              string
 	key, timeColumn, layout, zone, fix string
 	partitions, devices, limit         int
 	rate                               float64
@@ -56,6 +57,7 @@ func cmdProduce(ctx context.Context, args []string, out streams) error {
 	fs.StringVar(&p.feed, "feed", "", "generate this `feed`: ble, pdu, traffic")
 	fs.StringVar(&p.csv, "csv", "", "send the rows of a CSV `file` with a header; each becomes a JSON object by column")
 	fs.StringVar(&p.jsonl, "jsonl", "", "send the lines of a `file` of JSON objects")
+	fs.StringVar(&p.lines, "lines", "", "send every line of a `file` as it is, without its line end, one behind the other")
 	fs.StringVar(&p.key, "key", "", "`column` that is the record's key (csv, jsonl)")
 	fs.StringVar(&p.timeColumn, "time", "", "`column` with the event time (csv, jsonl): Unix ms, or text in --layout; it is sent as ts, Unix ms, beside the columns")
 	fs.StringVar(&p.layout, "layout", "", "Go time `layout` of that column, for example \"2006-01-02 15:04:05\"")
@@ -95,17 +97,19 @@ func cmdProduce(ctx context.Context, args []string, out streams) error {
 
 func (p *produceFlags) check() error {
 	kinds := 0
-	for _, s := range []string{p.feed, p.csv, p.jsonl} {
+	for _, s := range []string{p.feed, p.csv, p.jsonl, p.lines} {
 		if s != "" {
 			kinds++
 		}
 	}
 	switch {
 	case kinds != 1:
-		return &usageError{"produce: give one of --feed, --csv, --jsonl"}
+		return &usageError{"produce: give one of --feed, --csv, --jsonl, --lines"}
 	case p.topic == "":
 		return &usageError{"produce: --topic is missing"}
-	case p.feed == "" && p.timeColumn == "":
+	case p.lines != "" && (p.timeColumn != "" || p.key != "" || p.how != disorder{LateBy: p.how.LateBy}):
+		return &usageError{"produce: lines are not looked into, so that --time, --key and disorder have nothing to go by"}
+	case p.feed == "" && p.lines == "" && p.timeColumn == "":
 		return &usageError{"produce: --time names no column: without event time there is no order of arrival"}
 	case p.fix != "" && p.fix != "midnight-end":
 		return &usageError{fmt.Sprintf("produce: --fix %q: want midnight-end", p.fix)}
@@ -203,7 +207,7 @@ func (p *produceFlags) file() ([]message, error) {
 	if err != nil {
 		return nil, &usageError{fmt.Sprintf("produce: --zone %q: %v", p.zone, err)}
 	}
-	name := p.csv + p.jsonl
+	name := p.csv + p.jsonl + p.lines
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("produce: %w", err)
@@ -215,6 +219,9 @@ func (p *produceFlags) file() ([]message, error) {
 	}
 	if info.Size() > maxFileBytes {
 		return nil, fmt.Errorf("produce: %s has %d bytes, at most %d are read at once: split it", name, info.Size(), maxFileBytes)
+	}
+	if p.lines != "" {
+		return lineMessages(f)
 	}
 	rows := jsonlRows(f)
 	if p.csv != "" {
@@ -372,9 +379,27 @@ func jsonValue(v string) json.RawMessage {
 	return b
 }
 
+// maxLineBytes bounds a line of a file.
+const maxLineBytes = 16 << 20
+
+// lineMessages makes a message of every line that is not blank. All are of now: what their
+// time is nobody has looked.
+func lineMessages(r io.Reader) ([]message, error) {
+	s := bufio.NewScanner(r)
+	s.Buffer(nil, maxLineBytes)
+	now := time.Now()
+	var out []message
+	for s.Scan() {
+		if len(bytes.TrimSpace(s.Bytes())) > 0 {
+			out = append(out, message{Event: now, Value: bytes.Clone(s.Bytes())})
+		}
+	}
+	return out, s.Err()
+}
+
 func jsonlRows(r io.Reader) func() (row, error) {
 	s := bufio.NewScanner(r)
-	s.Buffer(nil, 16<<20)
+	s.Buffer(nil, maxLineBytes)
 	return func() (row, error) {
 		for s.Scan() {
 			if len(bytes.TrimSpace(s.Bytes())) == 0 {

@@ -165,6 +165,22 @@ func TestProduceFiles(t *testing.T) {
 	}
 }
 
+// Lines are sent as they are, in their order.
+func TestProduceLines(t *testing.T) {
+	broker := newBroker(t)
+	const text = "https 2026-03-01 \"GET / HTTP/1.1\"\n\n{\"no\": json\r\nlast"
+	var got []string
+	for _, r := range mustProduce(t, broker, "lines", "--partitions", "1", "--lines", writeFile(t, "in.log", text)) {
+		if age := time.Since(r.ingest); age < -time.Minute || age > time.Minute {
+			t.Errorf("a line is of %s, want now", r.ingest)
+		}
+		got = append(got, r.key+"|"+r.value)
+	}
+	if want := []string{`|https 2026-03-01 "GET / HTTP/1.1"`, `|{"no": json`, "|last"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 // TestProduceBadFiles: a file with a mistake sends nothing; the message names file, row and
 // column.
 func TestProduceBadFiles(t *testing.T) {
@@ -211,8 +227,10 @@ func TestProduceUsage(t *testing.T) {
 		want string
 	}{
 		{[]string{"--feed", "ble"}, "--topic is missing"},
-		{[]string{"--topic", "t"}, "give one of --feed, --csv, --jsonl"},
-		{[]string{"--topic", "t", "--feed", "ble", "--csv", "x"}, "give one of --feed, --csv, --jsonl"},
+		{[]string{"--topic", "t"}, "give one of --feed, --csv, --jsonl, --lines"},
+		{[]string{"--topic", "t", "--lines", "x", "--key", "k"}, "lines are not looked into"},
+		{[]string{"--topic", "t", "--lines", "x", "--late", "0.1"}, "lines are not looked into"},
+		{[]string{"--topic", "t", "--feed", "ble", "--csv", "x"}, "give one of --feed, --csv, --jsonl, --lines"},
 		{[]string{"--topic", "t", "--csv", "x"}, "--time names no column"},
 		{[]string{"--topic", "t", "--feed", "weather"}, `feed "weather": known are ble, pdu, traffic`},
 		{[]string{"--topic", "t", "--feed", "ble", "--late", "1.1"}, "--late 1.1: want a share from 0 to 1"},

@@ -161,8 +161,7 @@ func cmdValidate(args []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "%s: job %s is valid: %s from topic %s, %s by %s\n", *file, cfg.Job, cfg.Feed,
-		cfg.Source.Kafka.Topic, cfg.Window.shape(), strings.Join(cfg.Window.Key, ", "))
+	fmt.Fprintf(stdout, "%s: job %s is valid: %s from topic %s, %s\n", *file, cfg.Job, cfg.Feed, cfg.Source.Kafka.Topic, cfg.work())
 	for _, s := range cfg.Sinks {
 		if s.Kafka != nil {
 			fmt.Fprintf(stdout, "%s: topic %s: %s\n", *file, s.Kafka.Topic, topics.Promise)

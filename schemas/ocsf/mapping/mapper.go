@@ -12,7 +12,7 @@ import (
 type Mode string
 
 const (
-	Compat  Mode = ""        // what the library makes, bit for bit
+	Compat  Mode = "compat"  // what the library makes, bit for bit
 	Conform Mode = "conform" // valid OCSF events
 )
 
@@ -54,7 +54,7 @@ type Config struct {
 // DefaultConfig is the config of a mapping file: its own source name, envelopes that name
 // it as source, no preprocessor.
 func DefaultConfig(m *Mapping) Config {
-	return Config{Source: m.source, SourceField: "source"}
+	return Config{Source: m.source, SourceField: "source", Mode: Compat}
 }
 
 // Validate returns every problem.

@@ -121,7 +121,7 @@ func TestCompileRefuses(t *testing.T) {
 }
 
 func TestConfigRefuses(t *testing.T) {
-	err := mapping.Config{Preprocessor: "nfw"}.Validate()
+	err := mapping.Config{Preprocessor: "nfw", Mode: mapping.Compat}.Validate()
 	const want = "source: must not be empty\npreprocessor: \"nfw\" is unknown; want sysmon, alb or none"
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
@@ -247,7 +247,7 @@ func FuzzMapper(f *testing.F) {
 			}
 		}
 		for _, pre := range []mapping.Preprocessor{mapping.None, mapping.Sysmon, mapping.ALB} {
-			mapper, err := mapping.NewMapper(m, mapping.Config{Source: "f", Preprocessor: pre})
+			mapper, err := mapping.NewMapper(m, mapping.Config{Source: "f", Preprocessor: pre, Mode: mapping.Compat})
 			if err != nil {
 				t.Fatal(err)
 			}
