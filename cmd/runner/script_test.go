@@ -44,6 +44,7 @@ var updateScripts = flag.Bool("update", false, "write what cmp found into testda
 //	damage [all] DIR                        turns a bit in the newest checkpoint, or in all
 //	rows TABLE COLUMN...                    prints a table of Parquet files, sorted
 //	unique TABLE N COLUMN...                wants N rows, none twice
+//	current [-kept] TABLE ID,... COLUMN...  prints the rows that are valid; -kept is for tables without _tm_del
 //
 // The condition [mount] tells whether tmpfs can be used.
 func TestScript(t *testing.T) {
@@ -373,20 +374,26 @@ func cmdUnique(ts *testscript.TestScript, neg bool, args []string) {
 // cmdCurrent prints the rows of a table that are valid: of those that agree in the ID columns
 // the one with the largest _tm_ver, unless it says _tm_del.
 func cmdCurrent(ts *testscript.TestScript, neg bool, args []string) {
-	want(ts, neg, len(args) > 2, "current TABLE ID,... COLUMN...")
+	deleted := []string{"_tm_del"}
+	if len(args) > 0 && args[0] == "-kept" {
+		args, deleted = args[1:], nil
+	}
+	want(ts, neg, len(args) > 2, "current [-kept] TABLE ID,... COLUMN...")
 	ids := strings.Split(args[1], ",")
-	lines, err := tableRows(ts.MkAbs(args[0]), slices.Concat(ids, []string{"_tm_ver", "_tm_del"}, args[2:]))
+	lines, err := tableRows(ts.MkAbs(args[0]), slices.Concat(ids, []string{"_tm_ver"}, deleted, args[2:]))
 	ts.Check(err)
 	valid, versions := map[string]string{}, map[string]int{}
 	for _, l := range lines {
 		cells := strings.Split(l, " | ")
-		id, version, deleted, rest := strings.Join(cells[:len(ids)], " | "), number(ts, cells[len(ids)]), cells[len(ids)+1] == "true", cells[len(ids)+2:]
+		id, version, rest := strings.Join(cells[:len(ids)], " | "), number(ts, cells[len(ids)]), cells[len(ids)+1:]
+		gone := deleted != nil && rest[0] == "true"
+		rest = rest[len(deleted):]
 		if version < versions[id] {
 			continue
 		}
 		versions[id] = version
 		delete(valid, id)
-		if !deleted {
+		if !gone {
 			valid[id] = strings.Join(rest, " | ")
 		}
 	}
