@@ -10,6 +10,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/cespare/xxhash/v2"
+
+	"github.com/tidemark/tidemark/pipeline"
 )
 
 // This file compares a table with what tm_commits says was written.
@@ -226,7 +228,7 @@ func keyHash(cfg Config, cols []column) (expr string, ok bool) {
 		c := columnNamed(cols, k)
 		part := "toString(" + quoted(k) + ")"
 		switch {
-		case c.field.Type.ID() == arrow.TIMESTAMP:
+		case arrow.TypeEqual(c.field.Type, pipeline.Timestamp):
 			part = "toString(toUnixTimestamp64Micro(" + quoted(k) + "))"
 		case c.scale != 0 || !slices.Contains(hashed, c.field.Type.ID()):
 			return "", false

@@ -3,7 +3,6 @@ package clickhouse
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -140,7 +139,7 @@ func (c *column) setType(cfg Config) error {
 	case *arrow.ListType:
 		inner, _, err := flatType(t.ElemField())
 		if err != nil || len(c.path) > 1 {
-			if err := checkJSON(t, 0); err != nil {
+			if err := pipeline.CheckJSON(c.field); err != nil {
 				return err
 			}
 			c.shape, c.sealed = jsonText, arrow.BinaryTypes.String
@@ -193,16 +192,9 @@ func flatType(f arrow.Field) (typ string, scale int, err error) {
 	case arrow.INT32:
 		return "Int32", 0, nil
 	case arrow.INT64:
-		text, ok := f.Metadata.GetValue(pipeline.ScaleKey)
-		if !ok {
-			return "Int64", 0, nil
-		}
-		scale, err := strconv.Atoi(text)
-		if err != nil || scale < 0 || scale > 18 {
-			return "", 0, fmt.Errorf("metadata %s %q: want 0 to 18", pipeline.ScaleKey, text)
-		}
-		if scale == 0 {
-			return "Int64", 0, nil
+		scale, err := pipeline.ScaleOf(f)
+		if err != nil || scale == 0 {
+			return "Int64", 0, err
 		}
 		return fmt.Sprintf("Decimal(18, %d)", scale), scale, nil
 	case arrow.UINT8:
@@ -220,10 +212,13 @@ func flatType(f arrow.Field) (typ string, scale int, err error) {
 	case arrow.BOOL:
 		return "Bool", 0, nil
 	case arrow.TIMESTAMP:
-		if f.Type.(*arrow.TimestampType).Unit != arrow.Microsecond {
-			return "", 0, fmt.Errorf("type %s, want timestamp[us]", f.Type)
+		switch f.Type.(*arrow.TimestampType).Unit {
+		case arrow.Microsecond:
+			return "DateTime64(6, 'UTC')", 0, nil
+		case arrow.Millisecond:
+			return "DateTime64(3, 'UTC')", 0, nil
 		}
-		return "DateTime64(6, 'UTC')", 0, nil
+		return "", 0, fmt.Errorf("type %s, want timestamp[us] or timestamp[ms]", f.Type)
 	case arrow.STRING, arrow.BINARY:
 		return "String", 0, nil
 	}

@@ -183,7 +183,7 @@ func TestColumnRefusals(t *testing.T) {
 		{"without fields", []arrow.Field{{Name: "s", Type: arrow.StructOf()}}, nil},
 		{"timestamp[us]", []arrow.Field{{Name: "s", Type: arrow.FixedWidthTypes.Timestamp_s}}, nil},
 		{"map<string, string>", []arrow.Field{{Name: "s", Type: arrow.MapOf(p.Int64, p.Int64)}}, nil},
-		{"no ClickHouse column", []arrow.Field{{Name: "s", Type: arrow.ListOf(arrow.FixedWidthTypes.Date32)}}, nil},
+		{"no JSON here", []arrow.Field{{Name: "s", Type: arrow.ListOf(arrow.FixedWidthTypes.Date32)}}, nil},
 	} {
 		cfg := testConfig()
 		cfg.OrderBy = []string{"time"}

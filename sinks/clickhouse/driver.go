@@ -230,8 +230,9 @@ func flatValues(arr arrow.Array, nullable bool, scale int) (any, error) {
 		return valuesOf(a.Float64Values(), a, nullable), nil
 	case *array.Timestamp:
 		out := make([]time.Time, a.Len())
+		unit := a.DataType().(*arrow.TimestampType).Unit
 		for i, v := range a.TimestampValues() {
-			out[i] = time.UnixMicro(int64(v)).UTC()
+			out[i] = v.ToTime(unit)
 		}
 		return valuesOf(out, a, nullable), nil
 	case *array.Boolean:

@@ -458,7 +458,7 @@ func (c *column) adder(b array.Builder) (func(arr arrow.Array, i int) error, err
 		sb := b.(*array.StringBuilder)
 		var buf []byte
 		return func(arr arrow.Array, i int) error {
-			buf = appendJSON(buf[:0], c.field, arr, i)
+			buf = pipeline.AppendJSON(buf[:0], c.field, arr, i)
 			sb.Append(string(buf))
 			return nil
 		}, nil
@@ -533,10 +533,11 @@ func (c *column) adder(b array.Builder) (func(arr arrow.Array, i int) error, err
 	case *array.BinaryBuilder:
 		return adderOf[*array.Binary](b.Append), nil
 	case *array.TimestampBuilder:
+		unit := b.Type().(*arrow.TimestampType).Unit
 		return func(arr arrow.Array, i int) error {
 			t := arr.(*array.Timestamp).Value(i)
-			if int64(t) < minTime64 || int64(t) > maxTime64 {
-				return fmt.Errorf("time %s is outside 1900 to 2262, which DateTime64 can hold: lower max_ahead, or set its policy to dead", time.UnixMicro(int64(t)).UTC().Format(time.RFC3339))
+			if at := t.ToTime(unit); at.Before(time.UnixMicro(minTime64)) || at.After(time.UnixMicro(maxTime64)) {
+				return fmt.Errorf("time %s is outside 1900 to 2262, which DateTime64 can hold: lower max_ahead, or set its policy to dead", at.Format(time.RFC3339))
 			}
 			b.Append(t)
 			return nil

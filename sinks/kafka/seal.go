@@ -287,10 +287,10 @@ func (c cell) plain(b []byte, row int) []byte {
 	case *array.String:
 		return append(b, a.Value(row)...)
 	case *array.Timestamp, *array.Binary:
-		quoted := appendValue(nil, c.field, a, row)
+		quoted := pipeline.AppendJSON(nil, c.field, a, row)
 		return append(b, quoted[1:len(quoted)-1]...)
 	}
-	return appendValue(b, c.field, c.arr, row)
+	return pipeline.AppendJSON(b, c.field, c.arr, row)
 }
 
 // key returns the record's key; nil, which is null, for one column without a value.
@@ -310,7 +310,7 @@ func (e *encoder) key(row int) []byte {
 			b = append(b, "null"...)
 			continue
 		}
-		b = appendValue(b, c.field, c.arr, row)
+		b = pipeline.AppendJSON(b, c.field, c.arr, row)
 	}
 	return append(b, ']')
 }
@@ -331,7 +331,7 @@ func (e *encoder) identity(row int) string {
 func (e *encoder) value(row int) []byte {
 	e.buf = append(e.buf[:0], '{')
 	for _, i := range e.members {
-		e.buf = appendMember(e.buf, 1, e.fields[i], e.rec.Column(i), row)
+		e.buf = pipeline.AppendJSONMember(e.buf, 1, e.fields[i], e.rec.Column(i), row)
 	}
 	e.buf = append(e.buf, '}')
 	return e.buf

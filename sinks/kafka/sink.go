@@ -70,7 +70,9 @@ func newSink(cfg SinkConfig, store pipeline.Store, schema *arrow.Schema, log *sl
 func CheckColumns(cfg SinkConfig, schema *arrow.Schema) error {
 	var errs []error
 	for _, f := range schema.Fields() {
-		errs = append(errs, checkJSON(f))
+		if err := pipeline.CheckJSON(f); err != nil {
+			errs = append(errs, fmt.Errorf("field %s: %w", f.Name, err))
+		}
 	}
 	for name, id := range map[string]arrow.Type{colRevision: arrow.INT32, colFinal: arrow.BOOL, colDeleted: arrow.BOOL} {
 		if at := schema.FieldIndices(name); len(at) > 0 && schema.Field(at[0]).Type.ID() != id {

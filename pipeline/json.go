@@ -1,74 +1,89 @@
-package kafka
+package pipeline
 
 import (
+	"bytes"
 	"encoding/base64"
 	"fmt"
 	"math"
 	"strconv"
-	"time"
 	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-
-	"github.com/tidemark/tidemark/pipeline"
 )
 
-// checkJSON tells whether a field can become JSON.
-func checkJSON(f arrow.Field) error {
-	var err error
+// ScaleOf reads the scale of a fixed point column, 0 for one of whole numbers.
+func ScaleOf(f arrow.Field) (int, error) {
+	text, ok := f.Metadata.GetValue(ScaleKey)
+	if !ok {
+		return 0, nil
+	}
+	scale, err := strconv.Atoi(text)
+	if err != nil || scale < 0 || scale > 18 {
+		return 0, fmt.Errorf("metadata %s %q: want 0 to 18", ScaleKey, text)
+	}
+	return scale, nil
+}
+
+// maxJSONDepth bounds the nesting of what becomes JSON.
+const maxJSONDepth = 32
+
+// CheckJSON tells whether the values of a field can become JSON. Errors do not name the field
+// itself.
+func CheckJSON(f arrow.Field) error { return checkJSON(f, 0) }
+
+func checkJSON(f arrow.Field, depth int) error {
+	if depth > maxJSONDepth {
+		return fmt.Errorf("nested more than %d levels deep", maxJSONDepth)
+	}
 	switch t := f.Type.(type) {
 	case *arrow.StructType:
 		for _, c := range t.Fields() {
-			if err = checkJSON(c); err != nil {
-				break
+			if err := checkJSON(c, depth+1); err != nil {
+				return fmt.Errorf("field %s: %w", c.Name, err)
 			}
 		}
+		return nil
 	case *arrow.ListType:
-		err = checkJSON(t.ElemField())
+		return checkJSON(t.ElemField(), depth+1)
 	case *arrow.MapType:
 		if t.KeyType().ID() != arrow.STRING {
-			return fmt.Errorf("field %s: keys of type %s, want text", f.Name, t.KeyType())
+			return fmt.Errorf("keys of type %s, want text", t.KeyType())
 		}
-		err = checkJSON(t.ItemField())
+		return checkJSON(t.ItemField(), depth+1)
 	case *arrow.TimestampType:
-		if t.Unit != arrow.Microsecond {
-			return fmt.Errorf("field %s: type %s, want timestamp[us]", f.Name, t)
+		if t.Unit != arrow.Microsecond && t.Unit != arrow.Millisecond {
+			return fmt.Errorf("type %s, want timestamp[us] or timestamp[ms]", t)
 		}
+		return nil
+	case *arrow.Int64Type:
+		_, err := ScaleOf(f)
+		return err
 	case *arrow.Int8Type, *arrow.Int16Type, *arrow.Int32Type, *arrow.Uint8Type, *arrow.Uint16Type, *arrow.Uint32Type, *arrow.Uint64Type,
 		*arrow.Float32Type, *arrow.Float64Type, *arrow.BooleanType, *arrow.StringType, *arrow.BinaryType:
-	case *arrow.Int64Type:
-		if text, ok := f.Metadata.GetValue(pipeline.ScaleKey); ok {
-			if scale, serr := strconv.Atoi(text); serr != nil || scale < 0 || scale > 18 {
-				return fmt.Errorf("field %s: metadata %s %q: want 0 to 18", f.Name, pipeline.ScaleKey, text)
-			}
-		}
-	default:
-		return fmt.Errorf("field %s: type %s has no JSON here: convert it before the sink", f.Name, f.Type)
+		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("field %s: %w", f.Name, err)
-	}
-	return nil
+	return fmt.Errorf("type %s has no JSON here: convert it before the sink", f.Type)
 }
 
-// appendMember appends a member of an object, and nothing for null. open is the length of b
+// AppendJSONMember appends a member of an object, and nothing for null. open is the length of b
 // behind the brace of the object.
-func appendMember(b []byte, open int, f arrow.Field, arr arrow.Array, i int) []byte {
+func AppendJSONMember(b []byte, open int, f arrow.Field, arr arrow.Array, i int) []byte {
 	if arr.IsNull(i) {
 		return b
 	}
 	if len(b) > open {
 		b = append(b, ',')
 	}
-	return appendValue(append(appendText(b, f.Name), ':'), f, arr, i)
+	return AppendJSON(append(appendText(b, f.Name), ':'), f, arr, i)
 }
 
-// appendValue appends a value that checkJSON has let through. Null members of objects are left
-// out, fixed point numbers have their decimal point, times are RFC 3339 in UTC, bytes are
-// base64, and what JSON cannot hold (NaN, infinity) is null. The same value always gives the
-// same text.
-func appendValue(b []byte, f arrow.Field, arr arrow.Array, i int) []byte {
+// AppendJSON appends the value at row i of a field that CheckJSON has let through. Null members
+// of objects and maps are left out, fixed point numbers have their decimal point, floating ones
+// a fraction or an exponent always (24.0: the validator of OCSF takes 24 for an integer), times
+// are RFC 3339 in UTC, bytes are base64, and what JSON cannot hold (NaN, infinity) is null. The
+// same value always gives the same text.
+func AppendJSON(b []byte, f arrow.Field, arr arrow.Array, i int) []byte {
 	if arr.IsNull(i) {
 		return append(b, "null"...)
 	}
@@ -77,7 +92,7 @@ func appendValue(b []byte, f arrow.Field, arr arrow.Array, i int) []byte {
 		b = append(b, '{')
 		open := len(b)
 		for k, c := range f.Type.(*arrow.StructType).Fields() {
-			b = appendMember(b, open, c, a.Field(k), i)
+			b = AppendJSONMember(b, open, c, a.Field(k), i)
 		}
 		return append(b, '}')
 	case *array.Map: // before List, which it holds
@@ -87,7 +102,7 @@ func appendValue(b []byte, f arrow.Field, arr arrow.Array, i int) []byte {
 		from, to := a.ValueOffsets(i)
 		for j := int(from); j < int(to); j++ {
 			item.Name = a.Keys().(*array.String).Value(j)
-			b = appendMember(b, open, item, a.Items(), j)
+			b = AppendJSONMember(b, open, item, a.Items(), j)
 		}
 		return append(b, '}')
 	case *array.List:
@@ -98,7 +113,7 @@ func appendValue(b []byte, f arrow.Field, arr arrow.Array, i int) []byte {
 			if j > from {
 				b = append(b, ',')
 			}
-			b = appendValue(b, elem, a.ListValues(), int(j))
+			b = AppendJSON(b, elem, a.ListValues(), int(j))
 		}
 		return append(b, ']')
 	case *array.Int8:
@@ -125,8 +140,8 @@ func appendValue(b []byte, f arrow.Field, arr arrow.Array, i int) []byte {
 		return strconv.AppendBool(b, a.Value(i))
 	case *array.Timestamp:
 		b = append(b, '"')
-		b = time.UnixMicro(int64(a.Value(i))).UTC().AppendFormat(b, "2006-01-02T15:04:05.999999Z")
-		return append(b, '"')
+		at := a.Value(i).ToTime(f.Type.(*arrow.TimestampType).Unit)
+		return append(at.AppendFormat(b, "2006-01-02T15:04:05.999999Z"), '"')
 	case *array.String:
 		return appendText(b, a.Value(i))
 	case *array.Binary:
@@ -134,13 +149,12 @@ func appendValue(b []byte, f arrow.Field, arr arrow.Array, i int) []byte {
 		b = base64.StdEncoding.AppendEncode(b, a.Value(i))
 		return append(b, '"')
 	}
-	panic(fmt.Sprintf("type %s passed checkJSON", arr.DataType()))
+	panic(fmt.Sprintf("type %s passed CheckJSON", arr.DataType()))
 }
 
 // appendFixed appends v times 10 to the minus scale of its field.
 func appendFixed(b []byte, v int64, f arrow.Field) []byte {
-	text, _ := f.Metadata.GetValue(pipeline.ScaleKey)
-	scale, _ := strconv.Atoi(text) // none is 0; checkJSON has seen the rest
+	scale, _ := ScaleOf(f) // CheckJSON has seen it
 	if scale == 0 {
 		return strconv.AppendInt(b, v, 10)
 	}
@@ -158,7 +172,12 @@ func appendFloat(b []byte, v float64, bits int) []byte {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
 		return append(b, "null"...)
 	}
-	return strconv.AppendFloat(b, v, 'g', -1, bits)
+	from := len(b)
+	b = strconv.AppendFloat(b, v, 'g', -1, bits)
+	if !bytes.ContainsAny(b[from:], ".e") {
+		b = append(b, ".0"...)
+	}
+	return b
 }
 
 func appendText(b []byte, s string) []byte {
