@@ -427,11 +427,7 @@ func (c *Conformer) settled(base int, at int32, value string) {
 	a := &c.plan.class.attrs[at]
 	n := c.slots[base+int(at)]
 	was := c.enter(a.name)
-	if n <= 0 {
-		c.filled()
-	} else if got := c.doc.text(&c.doc.nodes[n]); string(got) != value {
-		c.cast(n, "the class decides it")
-	}
+	c.replaced(n, value, "what the class decides")
 	c.leave(was)
 	c.slots[base+int(at)] = written
 	c.member(at)
@@ -440,6 +436,18 @@ func (c *Conformer) settled(base int, at int32, value string) {
 		return
 	}
 	c.out = append(c.out, value...)
+}
+
+// replaced notes what becomes of a value that the record does not decide.
+func (c *Conformer) replaced(n int32, value, what string) {
+	switch {
+	case n <= 0:
+		c.filled()
+	case c.doc.nodes[n].kind == '{' || c.doc.nodes[n].kind == '[':
+		c.move(n, "replaced by "+value)
+	case string(c.doc.text(&c.doc.nodes[n])) != value:
+		c.cast(n, what)
+	}
 }
 
 // typeUID writes type_uid and type_name behind activity_id.
@@ -524,11 +532,7 @@ func (c *Conformer) version(it *item, base int) {
 		return
 	}
 	was := c.enter("version")
-	if n := c.slots[base+int(at)]; n <= 0 {
-		c.filled()
-	} else if string(c.doc.text(&c.doc.nodes[n])) != c.schema.facts.Version {
-		c.cast(n, "the version of the schema")
-	}
+	c.replaced(c.slots[base+int(at)], c.schema.facts.Version, "the version of the schema")
 	c.leave(was)
 	c.name("version")
 	c.out = append(append(append(c.out, '"'), c.schema.facts.Version...), '"')

@@ -126,7 +126,9 @@ func (c *Conformer) ownObservables(a *attr, n int32) {
 		was := c.enterElement(i)
 		i++
 		name := c.doc.member(e, "name")
-		if name >= 0 && c.doc.nodes[name].kind == '"' && !c.plan.class.leads(c.doc.text(&c.doc.nodes[name]), c.on) {
+		if c.doc.nodes[e].kind != '{' {
+			c.move(e, "want an object")
+		} else if name >= 0 && c.doc.nodes[name].kind != 'n' && !c.plan.class.leads(c.doc.text(&c.doc.nodes[name]), c.on) {
 			c.move(e, "its name is no attribute")
 		} else {
 			start := len(c.out)

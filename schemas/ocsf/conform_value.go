@@ -275,7 +275,7 @@ func (c *Conformer) enumKey(a *attr, n int32) (key string, ok bool) {
 	if _, ok = a.enum[key]; !ok {
 		return "", false
 	}
-	if v.kind == '"' {
+	if v.kind == '"' || string(b) != key {
 		c.cast(n, "id")
 	}
 	return key, true
