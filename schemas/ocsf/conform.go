@@ -78,7 +78,8 @@ type Origin struct {
 	LogName     string
 	LogProvider string
 	Sequence    int64 // metadata.sequence, left out when negative
-	// Time is the event time of records that have none, with its text. Unknown for none.
+	// Time is the event time of records that have none or the same, with its text. Unknown
+	// for none.
 	Time     Instant
 	TimeText []byte
 	// Rest are values of the source that the record lacks: they go to unmapped.
@@ -465,7 +466,9 @@ func (c *Conformer) findTime(base int) {
 	if n := c.slots[base+int(c.plan.time)]; n > 0 {
 		was := c.enter("time")
 		if t, ok := c.instant(n); ok {
-			c.time = t
+			if c.time = t; t.Millis == c.at.Time.Millis {
+				c.time = c.at.Time
+			}
 		} else {
 			c.move(n, "no time")
 			c.slots[base+int(c.plan.time)] = 0
@@ -611,10 +614,13 @@ func (c *Conformer) timeText() []byte {
 			if t := c.doc.text(&c.doc.nodes[n]); c.doc.nodes[n].kind == '"' || string(t) != strconv.FormatInt(c.time.Millis, 10) {
 				return t
 			}
-			return nil
+			break
 		}
 	}
-	return c.at.TimeText
+	if c.time == c.at.Time {
+		return c.at.TimeText
+	}
+	return nil
 }
 
 func (c *Conformer) originText(it *item, base int, name string, value []byte) {

@@ -37,6 +37,9 @@ func (m *Mapping) Classes(s *ocsf.Schema) ([]Class, error) {
 		}
 		paths[uid] = appendPaths(paths[uid], "", t.attrs)
 		profiles[uid] = append(profiles[uid], t.profiles()...)
+		if len(t.observables) > 0 {
+			paths[uid] = append(paths[uid], "observables.name", "observables.type_id", "observables.value")
+		}
 	}
 	var out []Class
 	for _, uid := range slices.Sorted(maps.Keys(paths)) {
@@ -51,14 +54,29 @@ func (m *Mapping) Classes(s *ocsf.Schema) ([]Class, error) {
 func appendPaths(paths []string, path string, attrs []attribute) []string {
 	for i := range attrs {
 		a := &attrs[i]
-		name := path + a.text()
-		if a.kind == nested {
-			paths = appendPaths(paths, name+".", a.attrs)
-		} else {
-			paths = appendLiteralPaths(append(paths, name), name, a.literal)
-		}
+		paths = appendNodePaths(paths, path+a.text(), a)
 	}
 	return paths
+}
+
+// appendNodePaths appends the paths that a node of a tree can fill.
+func appendNodePaths(paths []string, path string, a *attribute) []string {
+	switch a.kind {
+	case nested:
+		return appendPaths(paths, path+".", a.attrs)
+	case listed, firstOf, each:
+		for i := range a.attrs {
+			paths = appendNodePaths(paths, path, &a.attrs[i])
+		}
+	case enum:
+		for _, v := range a.values {
+			paths = appendLiteralPaths(paths, path, v)
+		}
+		paths = appendLiteralPaths(append(paths, path), path, a.other)
+	default:
+		paths = appendLiteralPaths(append(paths, path), path, a.literal)
+	}
+	return appendLiteralPaths(paths, path, a.def)
 }
 
 // appendLiteralPaths appends the paths inside a value that is copied.

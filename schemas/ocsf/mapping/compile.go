@@ -14,12 +14,30 @@ type Mapping struct {
 	layout    layout
 	matched   locator
 	targets   map[string]*target
+
+	// What follows is of files for Conform alone.
+	conditional []*target // those with a condition, in the order of the file
+	matches     bool      // there is a matched_field
+	native      string    // where the first key of such files is, empty for none
 }
 
 // target is what becomes of the events with one matched value.
 type target struct {
 	schema string
 	attrs  []attribute
+
+	// What follows is of files for Conform alone.
+	value       string
+	when        condition
+	drop        bool // what no locator reads
+	observables []observableRule
+}
+
+// observableRule is an attribute that becomes an observable, its type 0 for the usual one.
+type observableRule struct {
+	path   string // of the rule in the file
+	name   string
+	typeID int64
 }
 
 // attribute is one member of the record. Literals are JSON texts already.
@@ -30,7 +48,11 @@ type attribute struct {
 	locator locator
 	values  map[string][]byte
 	other   []byte
-	attrs   []attribute
+	attrs   []attribute // of nested, listed, firstOf, and each: what is made of an element
+	cast    castKind
+	layout  *layout // of castTime
+	when    condition
+	def     []byte // instead of null, nil for none
 }
 
 type attributeKind uint8
@@ -40,6 +62,10 @@ const (
 	locate
 	enum
 	nested
+	// Of files for Conform alone.
+	listed  // a list with locators in it
+	firstOf // the first of attrs that is there
+	each    // a list of what is made of every element
 )
 
 // locator is a path to a value of an event.
@@ -49,6 +75,7 @@ type locator struct {
 	user  bool // one part, of the event itself, and the value keeps its type
 	never bool // no locator: finds nothing
 	fails bool // $.UserDefined without a name
+	local bool // @: of the element that each is at
 }
 
 // SourceName returns the source_name of the file, empty when it has none.
@@ -83,6 +110,9 @@ func CompileLenient(file string, text []byte) (*Mapping, error) {
 type compiler struct {
 	document
 	file   string
+	native bool   // keys of files for Conform are known
+	key    string // where the first of them is
+	each   int    // how many are open
 	fatal  []error
 	doubts []error
 }
@@ -116,12 +146,17 @@ func (c *compiler) compile(b []byte) *Mapping {
 		return nil
 	}
 	c.only(root, events, "source_name", "matched_field", "timestamp", "ocsf_mapping")
+	if m.matches = !c.native || c.member(root, "matched_field") >= 0; !m.matches {
+		m.matched = locator{never: true}
+	}
 	if n := c.member(root, "source_name"); n >= 0 && c.nodes[n].kind == text {
 		m.source = c.text(n)
 	} else {
 		c.doubt(events+".source_name", "want a text")
 	}
-	m.matched = c.locator(c.due(root, "matched_field", events+".matched_field", text), events+".matched_field")
+	if m.matches {
+		m.matched = c.locator(c.due(root, "matched_field", events+".matched_field", text), events+".matched_field")
+	}
 	if n := c.due(root, "timestamp", events+".timestamp", object); n >= 0 {
 		path := events + ".timestamp"
 		c.only(n, path, "field", "format")
@@ -144,8 +179,12 @@ func (c *compiler) compile(b []byte) *Mapping {
 			c.fail(path, "want an object")
 			continue
 		}
-		c.only(n, path, "schema", "schema_mapping")
-		t := &target{}
+		t := &target{value: value}
+		if c.native {
+			c.nativeTarget(n, path, t, m)
+		} else {
+			c.only(n, path, "schema", "schema_mapping")
+		}
 		if s := c.due(n, "schema", path+".schema", text); s >= 0 {
 			t.schema = c.text(s)
 		}
@@ -154,6 +193,7 @@ func (c *compiler) compile(b []byte) *Mapping {
 		}
 		m.targets[value] = t
 	}
+	m.native = c.key
 	return m
 }
 
@@ -200,9 +240,14 @@ func (c *compiler) twice(of int32, path string) {
 
 func (c *compiler) text(n int32) string { return string(c.bytes(c.nodes[n].text)) }
 
-// isLocator tells whether node n is text that the library takes for a locator.
+// isLocator tells whether node n is text that the library takes for a locator, or in a file
+// for Conform one that begins at an element.
 func (c *compiler) isLocator(n int32) bool {
-	return c.nodes[n].kind == text && strings.HasPrefix(c.text(n), "$.")
+	if c.nodes[n].kind != text {
+		return false
+	}
+	s := c.text(n)
+	return strings.HasPrefix(s, "$.") || c.native && (s == "@" || strings.HasPrefix(s, "@."))
 }
 
 // locator reads the text of node n.
@@ -211,6 +256,13 @@ func (c *compiler) locator(n int32, path string) locator {
 		return locator{never: true}
 	}
 	l := locator{text: c.text(n)}
+	if c.native {
+		l, err := c.locatorOf(l.text)
+		if err != nil {
+			c.doubt(path, "%v", err)
+		}
+		return l
+	}
 	if !c.isLocator(n) {
 		c.doubt(path, "%q is no locator ($.name): it finds nothing", l.text)
 		l.never = true
@@ -259,9 +311,18 @@ func (c *compiler) attribute(n int32, path string) (attribute, bool) {
 		c.only(n, path, "enum")
 		return c.enum(c.member(n, "enum"), path+".enum")
 	case c.nodes[n].kind == object:
+		if key := c.ruleKey(n); key != "" && c.native {
+			return c.rule(n, path), true
+		} else if key != "" {
+			c.doubt(path, "%q is a key of the mode conform; with compat it would be an attribute", key)
+		} else if c.native {
+			c.misspelt(n, path)
+		}
 		return attribute{kind: nested, attrs: c.attributes(n, path)}, true
 	case c.isLocator(n):
 		return attribute{kind: locate, locator: c.locator(n, path)}, true
+	case c.native && c.nodes[n].kind == list && c.resolves(n):
+		return c.list(n, path), true
 	}
 	c.noLocators(n, path)
 	return attribute{literal: c.appendJSON(nil, n)}, true

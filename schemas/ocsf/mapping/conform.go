@@ -15,17 +15,25 @@ type conforming struct {
 	conformer *ocsf.Conformer
 	classes   map[*target]int64 // 0 where the events say it
 	origin    ocsf.Origin
+	element   int32 // that each is at
+
+	observables map[*target][]ocsf.Observable
 
 	rest  []span // path and text of each value that no locator read
 	text  []byte // of them
 	path  []byte
-	time  []byte // text of the timestamp
+
+	// The time of the event, its text, and the attribute that is the time of the record.
+	seen   ocsf.Instant
+	time   []byte
+	timeOf *attribute
+
 	event []byte
 }
 
 // newConforming finds the classes of the targets in the schema. The error has every problem.
 func newConforming(m *Mapping, cfg Config) (*conforming, error) {
-	c := &conforming{classes: map[*target]int64{}, origin: ocsf.Origin{Logged: ocsf.Unknown, Time: ocsf.Instant{Millis: ocsf.Unknown}}}
+	c := &conforming{classes: map[*target]int64{}, observables: map[*target][]ocsf.Observable{}, origin: ocsf.Origin{Logged: ocsf.Unknown, Time: ocsf.Instant{Millis: ocsf.Unknown}}}
 	var errs []error
 	for _, value := range slices.Sorted(maps.Keys(m.targets)) {
 		uid, err := m.targets[value].class(cfg.Schema)
@@ -33,6 +41,13 @@ func newConforming(m *Mapping, cfg Config) (*conforming, error) {
 			errs = append(errs, fmt.Errorf("%s: custom_source_events.ocsf_mapping.%s: %w", m.file, value, err))
 		}
 		c.classes[m.targets[value]] = uid
+		for _, rule := range m.targets[value].observables {
+			o, err := cfg.Schema.Observable(uid, rule.name, rule.typeID)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: %s: %w", m.file, rule.path, err))
+			}
+			c.observables[m.targets[value]] = append(c.observables[m.targets[value]], o)
+		}
 	}
 	conformer, err := ocsf.NewConformer(cfg.Schema, ocsf.ConformConfig{Product: cfg.Product, Time: m.layout.instant, Fixes: cfg.Fixes})
 	c.conformer = conformer
@@ -79,15 +94,18 @@ func (m *Mapper) SetOrigin(at ocsf.Origin) {
 // conformed maps the event at the root to a valid event.
 func (m *Mapper) conformed() (Mapped, *Unmapped) {
 	c := m.conform
-	t, u := m.target()
+	t, u := m.conditional()
 	if u != nil {
 		return Mapped{}, u
 	}
 	at := c.origin
-	at.Time, at.TimeText = m.eventTime()
+	at.Observables = c.observables[t]
+	c.timeOf = t.timeOf()
+	m.eventTime()
 	m.absent, m.faults = 0, 0
-	m.record = m.typedObject(m.record[:0], t.attrs)
-	if !m.cfg.DropRest {
+	m.record = m.madeObject(m.record[:0], t.attrs)
+	at.Time, at.TimeText = c.seen, c.time
+	if !m.cfg.DropRest && !t.drop {
 		at.Rest = m.leftovers()
 	}
 	event, rep, err := c.conformer.Conform(c.event[:0], c.classes[t], m.record, at)
@@ -99,6 +117,24 @@ func (m *Mapper) conformed() (Mapped, *Unmapped) {
 		Class: rep.Class, Time: rep.Time, Casts: rep.Casts, Filled: rep.Filled, Moved: rep.Moved, Rest: rep.Rest, Fixes: rep.Fixes}, nil
 }
 
+// conditional finds what the file has for the event: the first target whose condition holds,
+// else the one of the matched value.
+func (m *Mapper) conditional() (*target, *Unmapped) {
+	for _, t := range m.m.conditional {
+		if m.holds(&t.when) {
+			return t, nil
+		}
+	}
+	if !m.m.matches {
+		return nil, &Unmapped{NoMapping, m.m.file, "custom_source_events.ocsf_mapping", "no when holds"}
+	}
+	t, u := m.target()
+	if u == nil && t.when.op != always {
+		return nil, &Unmapped{NoMapping, m.m.file, "custom_source_events.ocsf_mapping." + t.value, "its when does not hold"}
+	}
+	return t, u
+}
+
 func (m *Mapper) notConform(err error) *Unmapped {
 	u := &Unmapped{Reason: NotConform, File: m.m.file, Cause: err.Error()}
 	var refused *ocsf.ConformError
@@ -108,22 +144,32 @@ func (m *Mapper) notConform(err error) *Unmapped {
 	return u
 }
 
-// eventTime reads the timestamp of the file, for records that have no time.
-func (m *Mapper) eventTime() (ocsf.Instant, []byte) {
-	none := ocsf.Instant{Millis: ocsf.Unknown}
+// timeOf is the attribute time of a tree, nil for none.
+func (t *target) timeOf() *attribute {
+	for i := range t.attrs {
+		if string(t.attrs[i].name) == `"time":` {
+			return &t.attrs[i]
+		}
+	}
+	return nil
+}
+
+// eventTime reads the timestamp of the file.
+func (m *Mapper) eventTime() {
+	c := m.conform
+	c.seen, c.time = ocsf.Instant{Millis: ocsf.Unknown}, c.time[:0]
 	n, _ := m.locate(&m.m.timestamp)
 	if n < 0 || m.doc.nodes[n].kind == list || m.doc.nodes[n].kind == object {
-		return none, nil
+		return
 	}
-	c := m.conform
-	c.time = m.doc.appendText(c.time[:0], n)
-	if t, ok := m.m.layout.instant(c.time); ok {
-		return t, c.time
+	c.time = m.doc.appendText(c.time, n)
+	t, ok := m.m.layout.instant(c.time)
+	if !ok {
+		t, ok = ocsf.ParseInstant(c.time)
 	}
-	if t, ok := ocsf.ParseInstant(c.time); ok {
-		return t, c.time
+	if ok {
+		c.seen = t
 	}
-	return none, nil
 }
 
 // locate is find for Conform: a way through what is no object finds nothing.
@@ -135,36 +181,18 @@ func (m *Mapper) locate(l *locator) (n int32, fault bool) {
 	return n, cause != ""
 }
 
-// typedObject appends an object with the attributes, where located values have the type
-// that they have in the event. Absent ones are null.
-func (m *Mapper) typedObject(dst []byte, attrs []attribute) []byte {
+// madeObject appends an object with the attributes, where located values have the type that
+// they have in the event. Absent ones are null.
+func (m *Mapper) madeObject(dst []byte, attrs []attribute) []byte {
 	dst = append(dst, '{')
 	for i := range attrs {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
 		dst = append(dst, attrs[i].name...)
-		dst = m.typed(dst, &attrs[i])
+		dst = m.made(dst, &attrs[i])
 	}
 	return append(dst, '}')
-}
-
-func (m *Mapper) typed(dst []byte, a *attribute) []byte {
-	switch a.kind {
-	case nested:
-		return m.typedObject(dst, a.attrs)
-	case locate:
-		n, fault := m.locate(&a.locator)
-		if n >= 0 {
-			m.doc.nodes[n].used = usedUp
-			return m.doc.appendTyped(dst, n)
-		}
-		m.missed(fault)
-		return append(dst, "null"...)
-	case enum:
-		return append(dst, m.typedChoice(a)...)
-	}
-	return append(dst, a.literal...)
 }
 
 func (m *Mapper) missed(fault bool) {
@@ -175,9 +203,9 @@ func (m *Mapper) missed(fault bool) {
 	}
 }
 
-// typedChoice returns the value of an enum. Only a value that is a key is used: one that
+// chosen returns the value of an enum. Only a value that is a key is used: one that
 // leads to other is kept as a leftover.
-func (m *Mapper) typedChoice(a *attribute) []byte {
+func (m *Mapper) chosen(a *attribute) []byte {
 	n, fault := m.locate(&a.locator)
 	if n < 0 {
 		m.missed(fault)

@@ -150,6 +150,9 @@ func NewMapper(m *Mapping, cfg Config) (*Mapper, error) {
 	}
 	out := &Mapper{m: m, cfg: cfg}
 	if cfg.Mode == Compat {
+		if m.native != "" {
+			return nil, fmt.Errorf("%s: %s: a key of the mode conform: set the mode, or take the key out", m.file, m.native)
+		}
 		return out, nil
 	}
 	var err error
@@ -319,6 +322,9 @@ func (m *Mapper) find(l *locator) (int32, string) {
 		return n, ""
 	}
 	n := m.root
+	if l.local {
+		n = m.conform.element
+	}
 	for _, part := range l.parts {
 		if m.doc.nodes[n].kind != object {
 			return -1, l.text + ": what has " + part + " is no object"
