@@ -609,18 +609,21 @@ func (c *Conformer) fromOrigin(it *item, base int) {
 
 // timeText is the text of the event's time, if it had another form.
 func (c *Conformer) timeText() []byte {
+	var is [20]byte
+	millis := strconv.AppendInt(is[:0], c.time.Millis, 10)
 	for n := c.doc.nodes[0].first; n != 0; n = c.doc.nodes[n].next {
-		if c.doc.nodes[n].attr == c.plan.time {
-			if t := c.doc.text(&c.doc.nodes[n]); c.doc.nodes[n].kind == '"' || string(t) != strconv.FormatInt(c.time.Millis, 10) {
-				return t
-			}
-			break
+		if c.doc.nodes[n].attr != c.plan.time {
+			continue
 		}
+		if t := c.doc.text(&c.doc.nodes[n]); c.doc.nodes[n].kind == '"' || !bytes.Equal(t, millis) {
+			return t
+		}
+		break
 	}
-	if c.time == c.at.Time {
-		return c.at.TimeText
+	if c.time != c.at.Time || bytes.Equal(c.at.TimeText, millis) {
+		return nil
 	}
-	return nil
+	return c.at.TimeText
 }
 
 func (c *Conformer) originText(it *item, base int, name string, value []byte) {

@@ -275,9 +275,12 @@ func (m *Mapper) addLeftover(n int32) {
 	start := int32(len(c.text))
 	c.text = append(c.text, c.path...)
 	middle := int32(len(c.text))
-	if m.doc.nodes[n].kind == text {
-		c.text = appendWhole(c.text, m.doc.bytes(m.doc.nodes[n].text))
-	} else {
+	switch v := &m.doc.nodes[n]; v.kind {
+	case text:
+		c.text = appendWhole(c.text, m.doc.bytes(v.text))
+	case integer, float:
+		c.text = append(c.text, m.doc.bytes(v.text)...)
+	default:
 		c.text = m.doc.appendTyped(c.text, n)
 	}
 	c.rest = append(c.rest, span{start, middle}, span{middle, int32(len(c.text))})
