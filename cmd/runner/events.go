@@ -149,7 +149,7 @@ func (e *events) compile(conform bool) error {
 	if err != nil {
 		return fmt.Errorf("file: %w", err)
 	}
-	compile := mapping.Compile
+	compile := mapping.CompileConform
 	if !conform {
 		compile = mapping.CompileLenient
 	}
