@@ -19,9 +19,9 @@ type conforming struct {
 
 	observables map[*target][]ocsf.Observable
 
-	rest  []span // path and text of each value that no locator read
-	text  []byte // of them
-	path  []byte
+	rest []span // path and text of each value that no locator read
+	text []byte // of them
+	path []byte
 
 	// The time of the event, its text, and the attribute that is the time of the record.
 	seen   ocsf.Instant
