@@ -25,6 +25,7 @@ var mayImport = map[string][]string{
 	"pipeline/pipelinetest": {"pipeline"},
 	"pipeline/s3store":      {"pipeline"},
 	"operators":             {"pipeline"},
+	"operators/power":       {"pipeline", "operators"},
 	"schemas":               {},
 	"schemas/ocsf":          {"schemas"},
 	"schemas/ocsf/gen":      {"schemas/ocsf"},

@@ -1,0 +1,101 @@
+package power
+
+import (
+	"fmt"
+	"time"
+)
+
+// Rule is a kind of alarm.
+type Rule string
+
+const (
+	RuleOver           Rule = "pdu_branch_overload" // above the rating of a line, or a breaker
+	RuleOverContinuous Rule = "pdu_continuous_overload"
+	RuleImbalance      Rule = "pdu_phase_imbalance"
+	RuleRedundancy     Rule = "pdu_lost_redundancy"
+)
+
+// AlarmConfig says when an alarm is raised and when it is over.
+type AlarmConfig struct {
+	// Raise and Clear are how many readings in a row it takes.
+	Raise, Clear int
+	// ClearShare is the part of the limit that readings must be under to clear it.
+	ClearShare float64
+	// For is how long, in ticks, readings must have been over, beside Raise.
+	For int64
+}
+
+// DefaultAlarmConfig is that of a rule.
+func DefaultAlarmConfig(r Rule) AlarmConfig {
+	c := AlarmConfig{Raise: 3, Clear: 3, ClearShare: 0.97}
+	if r == RuleOverContinuous {
+		c.For = (3 * time.Hour).Microseconds()
+	}
+	return c
+}
+
+// Change is what a reading does to an alarm.
+type Change string
+
+const (
+	NoChange Change = ""
+	Created  Change = "create"
+	Updated  Change = "update" // it is worse than it ever was
+	Closed   Change = "close"
+)
+
+// Alarm is the state of one rule for one element; the zero value is at rest.
+type Alarm struct {
+	Open    bool
+	Over    int     // readings in a row over the limit, while at rest
+	Under   int     // readings in a row under the lower limit, while open
+	Since   int64   // ticks: the first reading over
+	Highest float64 // since then
+	Changes int     // of this alarm: the sequence of the finding
+}
+
+// Read takes a reading at a time and compares it with a limit. The time of an alarm is that of
+// its first reading over, so that the same readings give the same ids.
+func (a *Alarm) Read(cfg AlarmConfig, at int64, value, limit float64) Change {
+	over := Above(value, limit)
+	if !a.Open {
+		return a.rest(cfg, at, value, over)
+	}
+	if over || value > limit*cfg.ClearShare {
+		a.Under = 0
+	} else if a.Under++; a.Under >= cfg.Clear {
+		a.Open, a.Over, a.Under = false, 0, 0
+		a.Changes++
+		return Closed
+	}
+	if over && Above(value, a.Highest) {
+		a.Highest = value
+		a.Changes++
+		return Updated
+	}
+	return NoChange
+}
+
+func (a *Alarm) rest(cfg AlarmConfig, at int64, value float64, over bool) Change {
+	if !over {
+		a.Over = 0
+		return NoChange
+	}
+	if a.Over++; a.Over == 1 {
+		*a = Alarm{Over: 1, Since: at, Highest: value}
+	}
+	a.Highest = max(a.Highest, value)
+	if a.Over < cfg.Raise || at-a.Since < cfg.For {
+		return NoChange
+	}
+	a.Open, a.Changes = true, 1
+	return Created
+}
+
+// ID is the uid of the finding: the same in every replay.
+func (a *Alarm) ID(r Rule, pdu, element string) string {
+	if element == "" {
+		return fmt.Sprintf("finding:%s:%s:%d", r, pdu, a.Since/1000)
+	}
+	return fmt.Sprintf("finding:%s:%s:%s:%d", r, pdu, element, a.Since/1000)
+}
