@@ -26,6 +26,7 @@ var mayImport = map[string][]string{
 	"pipeline/s3store":      {"pipeline"},
 	"operators":             {"pipeline"},
 	"operators/power":       {"pipeline", "operators"},
+	"operators/traffic":     {"pipeline", "operators"},
 	"schemas":               {},
 	"schemas/ocsf":          {"schemas"},
 	"schemas/ocsf/gen":      {"schemas/ocsf"},

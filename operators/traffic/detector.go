@@ -1,0 +1,396 @@
+package traffic
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// Sizes of the detector, in slots.
+const (
+	day       = 96
+	lags      = 28               // days before the reference that are compared with it
+	window    = 4                // the newest slots, which are judged
+	history   = (lags + 1) * day // before the window
+	span      = history + window // what the detector remembers
+	quiet     = 16               // without a bad one close an event
+	expiry    = 14 * day         // of an event that never ends
+	similar   = 6                // days that the forecast is made of
+	leastPair = 72               // of 96 must be there on both days
+)
+
+// DetectorConfig has the thresholds, as changes relative to the forecast.
+type DetectorConfig struct {
+	Sustained float64 // all of an hour is below
+	Point     float64 // one slot is below
+	Closing   float64 // a smaller drop still counts
+	// LeastDrop is the part of the signal's magnitude that a drop must have.
+	LeastDrop float64
+}
+
+// DefaultDetectorConfig is the one of the golden cases.
+func DefaultDetectorConfig() DetectorConfig {
+	return DetectorConfig{Sustained: -0.4, Point: -0.6, Closing: -0.25, LeastDrop: 0.10}
+}
+
+// Validate returns every problem.
+func (c DetectorConfig) Validate() error {
+	var errs []error
+	for _, t := range []struct {
+		name string
+		v    float64
+	}{{"sustained", c.Sustained}, {"point", c.Point}, {"closing", c.Closing}} {
+		if !(t.v > -1 && t.v < 0) {
+			errs = append(errs, fmt.Errorf("%s %v: want a change between -1 and 0", t.name, t.v))
+		}
+	}
+	if c.Closing < c.Sustained {
+		errs = append(errs, fmt.Errorf("closing %v: want a smaller drop than sustained %v, or an event ends on half a recovery", c.Closing, c.Sustained))
+	}
+	if !(c.LeastDrop >= 0 && c.LeastDrop < 1) {
+		errs = append(errs, fmt.Errorf("least_drop %v: want 0 or more, below 1", c.LeastDrop))
+	}
+	return errors.Join(errs...)
+}
+
+// Trigger says by what an event was opened.
+type Trigger string
+
+const (
+	BySustained Trigger = "sustained"
+	ByPoint     Trigger = "point"
+)
+
+// Close says why an event is over.
+type Close string
+
+const (
+	StillOpen Close = ""
+	Recovered Close = "recovered"
+	Expired   Close = "expired" // it became the norm
+)
+
+// Event is a drop. Times are ticks.
+type Event struct {
+	Start      int64 // of the first slot
+	End        int64 // of the last bad slot; means nothing while open or when it expired (HasEnd)
+	HasEnd     bool
+	DetectedAt int64
+	ClosedAt   int64 // when Reason is not StillOpen
+	Trigger    Trigger
+	Reason     Close
+	Slots      int // from Start to the end, the last slot while open, the closing one when expired
+	// What was seen from Start to the last bad slot, missing slots left out.
+	MinChange float64 // relative to the forecast
+	Lost      float64
+	Expected  float64
+	// What the forecast is made of.
+	Magnitude float64
+	LagDays   []int // ascending
+}
+
+// Detector finds drops in the series of one signal. The series begins with the first slot that
+// it is given.
+type Detector struct {
+	cfg   DetectorConfig
+	first int64 // start of slot 0, ticks
+	n     int   // slots so far
+
+	x, y   [span]float64 // values and cleaned values of the last slots; NaN is missing
+	dist   [lags]float64 // sums of squares over the pairs of the reference and its candidates
+	pairs  [lags]int
+	sorted []float64 // y of the history, without what is missing
+	live   bool      // dist, pairs and sorted are of the slot at hand
+
+	open  bool
+	event Event
+	start int // slot
+	last  int // bad slot
+	calm  int // quiet slots since
+	// Since the last bad slot; counted when the next one comes.
+	minChange, lost, expected float64
+}
+
+// NewDetector is for a series whose first slot begins at start.
+func NewDetector(cfg DetectorConfig, start int64) (*Detector, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	return &Detector{cfg: cfg, first: start}, nil
+}
+
+// Next is the start of the slot that is due.
+func (d *Detector) Next() int64 { return d.slotStart(d.n) }
+
+func (d *Detector) slotStart(n int) int64 { return d.first + int64(n)*SlotTicks }
+
+func at(n int) int { return n % span }
+
+// Open returns the event that is open.
+func (d *Detector) Open() (Event, bool) {
+	if !d.open {
+		return Event{}, false
+	}
+	e := d.event
+	e.Slots = d.n - d.start
+	e.LagDays = slices.Clone(e.LagDays)
+	return e, true
+}
+
+// Missing is the value of a slot without data. Infinite and negative ones are missing too.
+func Missing() float64 { return math.NaN() }
+
+// Add takes the next slot and returns the event that it closes, if it does.
+func (d *Detector) Add(v float64) (Event, bool) {
+	if !(v >= 0) || math.IsInf(v, 0) {
+		v = math.NaN()
+	}
+	n := d.n
+	if d.live {
+		d.forget(n)
+	}
+	d.x[at(n)], d.y[at(n)] = v, v
+	d.n++
+	switch {
+	case n < span-1:
+		return Event{}, false
+	case d.open:
+		return d.follow(n)
+	}
+	if !d.live || n%day == 0 { // once a day exactly, so that errors of rounding do not add up
+		d.rebuild(n)
+	} else {
+		d.advance(n)
+	}
+	d.judge(n)
+	return Event{}, false
+}
+
+// forget takes what leaves with slot n out of the sums, while its values are there: the oldest
+// pair of every lag, and the oldest value of the history.
+func (d *Detector) forget(n int) {
+	out := n - span // leaves the memory
+	for j := range lags {
+		d.pair(j, n-1-window-day+1, -1)
+	}
+	if v := d.y[at(out)]; !math.IsNaN(v) {
+		i, _ := slices.BinarySearch(d.sorted, v)
+		d.sorted = slices.Delete(d.sorted, i, i+1)
+	}
+}
+
+// advance takes in what comes with slot n: the reference and the history end before the window.
+func (d *Detector) advance(n int) {
+	in := n - window
+	for j := range lags {
+		d.pair(j, in, 1)
+	}
+	if v := d.y[at(in)]; !math.IsNaN(v) {
+		i, _ := slices.BinarySearch(d.sorted, v)
+		d.sorted = slices.Insert(d.sorted, i, v)
+	}
+}
+
+// pair adds or takes the pair of slot t and the one j+1 days before.
+func (d *Detector) pair(j, t, sign int) {
+	diff := d.y[at(t)] - d.y[at(t-(j+1)*day)]
+	if math.IsNaN(diff) {
+		return
+	}
+	d.dist[j] += float64(sign) * diff * diff
+	d.pairs[j] += sign
+}
+
+// rebuild makes the sums anew for slot n.
+func (d *Detector) rebuild(n int) {
+	d.dist, d.pairs, d.sorted = [lags]float64{}, [lags]int{}, d.sorted[:0]
+	for j := range lags {
+		for t := n - window - day + 1; t <= n-window; t++ {
+			d.pair(j, t, 1)
+		}
+	}
+	for t := n - window - history + 1; t <= n-window; t++ {
+		if v := d.y[at(t)]; !math.IsNaN(v) {
+			d.sorted = append(d.sorted, v)
+		}
+	}
+	slices.Sort(d.sorted)
+	d.live = true
+}
+
+// judge decides whether an event begins with slot n.
+func (d *Detector) judge(n int) {
+	days, ok := d.mostSimilar()
+	if !ok {
+		return
+	}
+	magnitude := percentile(d.sorted, 0.95) - percentile(d.sorted, 0.05)
+	if !(magnitude > 0) {
+		return
+	}
+	drop := func(t int, limit float64) bool {
+		x, f := d.x[at(t)], d.forecast(t, days[:])
+		return f > 0 && (x-f)/f < limit && f-x >= d.cfg.LeastDrop*magnitude // not with NaN
+	}
+	sustained := true
+	for t := n - window + 1; t <= n; t++ {
+		sustained = sustained && drop(t, d.cfg.Sustained)
+	}
+	trigger, start := BySustained, n-window+1
+	if !sustained {
+		if !drop(n, d.cfg.Point) {
+			return
+		}
+		trigger, start = ByPoint, n
+	}
+	d.open, d.live, d.start, d.calm = true, false, start, 0
+	d.event = Event{Start: d.slotStart(start), DetectedAt: d.slotStart(n + 1), Trigger: trigger, Magnitude: magnitude, LagDays: slices.Clone(days[:])}
+	d.minChange, d.lost, d.expected = 0, 0, 0
+	for t := start; t <= n; t++ {
+		f := d.forecast(t, days[:])
+		d.count(d.x[at(t)], f)
+		d.bad(t)
+		d.y[at(t)] = f
+	}
+}
+
+// mostSimilar returns the days before whose distance from the reference is least, ascending;
+// false when there are too few to compare with. Of equal distances the nearer day counts.
+func (d *Detector) mostSimilar() (days [similar]int, ok bool) {
+	var best [similar]float64
+	k := 0
+	for j := range lags {
+		if d.pairs[j] < leastPair {
+			continue
+		}
+		distance := d.dist[j] * day / float64(d.pairs[j])
+		if k == similar && distance >= best[k-1] {
+			continue
+		}
+		if k < similar {
+			k++
+		}
+		i := k - 1
+		for ; i > 0 && best[i-1] > distance; i-- {
+			best[i], days[i] = best[i-1], days[i-1]
+		}
+		best[i], days[i] = distance, j+1
+	}
+	slices.Sort(days[:])
+	return days, k == similar
+}
+
+// forecast is the lower median of what slot t had on the similar days; NaN when all miss.
+func (d *Detector) forecast(t int, days []int) float64 {
+	var values [similar]float64
+	k := 0
+	for _, j := range days {
+		if v := d.y[at(t-j*day)]; !math.IsNaN(v) {
+			values[k] = v
+			k++
+		}
+	}
+	if k == 0 {
+		return math.NaN()
+	}
+	slices.Sort(values[:k])
+	return values[(k-1)/2]
+}
+
+// percentile of sorted values, with linear interpolation; 0 of none.
+func percentile(sorted []float64, p float64) float64 {
+	if len(sorted) == 0 {
+		return 0
+	}
+	pos := p * float64(len(sorted)-1)
+	i := int(pos)
+	if i+1 == len(sorted) {
+		return sorted[i]
+	}
+	return sorted[i] + (pos-float64(i))*(sorted[i+1]-sorted[i])
+}
+
+// count adds a slot to what waits for the next bad one.
+func (d *Detector) count(x, f float64) {
+	if math.IsNaN(x) || math.IsNaN(f) {
+		return
+	}
+	if f > 0 {
+		d.minChange = min(d.minChange, (x-f)/f)
+	}
+	d.lost += f - x
+	d.expected += f
+}
+
+// bad notes that slot t is: what waits belongs to the event.
+func (d *Detector) bad(t int) {
+	d.last, d.calm = t, 0
+	d.event.MinChange = min(d.event.MinChange, d.minChange)
+	d.event.Lost += d.lost
+	d.event.Expected += d.expected
+	d.minChange, d.lost, d.expected = 0, 0, 0
+}
+
+// follow looks at slot n while an event is open.
+func (d *Detector) follow(n int) (Event, bool) {
+	x, f := d.x[at(n)], d.forecast(n, d.event.LagDays)
+	d.y[at(n)] = f
+	if !math.IsNaN(x) && !math.IsNaN(f) {
+		d.count(x, f)
+		if f > 0 && (x-f)/f < d.cfg.Closing && f-x >= d.cfg.LeastDrop*d.event.Magnitude {
+			d.bad(n)
+		} else {
+			d.calm++
+		}
+	}
+	switch {
+	case d.calm == quiet:
+		d.event.Reason, d.event.HasEnd, d.event.End = Recovered, true, d.slotStart(d.last+1)
+		d.event.Slots = d.last + 1 - d.start
+		d.restore(d.last+1, n)
+	case n-d.start+1 == expiry:
+		d.event.Reason, d.event.Slots = Expired, expiry
+		d.restore(d.start, n)
+	default:
+		return Event{}, false
+	}
+	d.event.ClosedAt, d.open = d.slotStart(n+1), false
+	return d.event, true
+}
+
+// restore gives slots from..to their real values back, as far as they are remembered.
+func (d *Detector) restore(from, to int) {
+	for t := max(from, d.n-span); t <= to; t++ {
+		d.y[at(t)] = d.x[at(t)]
+	}
+	d.live = false
+}
+
+// Restore gives the slots in [start, end) their real values back: what was found there was no
+// drop. An event that is open and begins there is over, without a word.
+func (d *Detector) Restore(start, end int64) {
+	from, to := int((start-d.first)/SlotTicks), int((end-d.first-1)/SlotTicks)
+	if d.open && d.event.Start >= start && d.event.Start < end {
+		to, d.open = d.n-1, false
+	}
+	d.restore(max(from, 0), min(to, d.n-1))
+}
+
+// Detect runs a detector over a whole series whose first slot begins at start.
+func Detect(cfg DetectorConfig, start int64, values []float64) ([]Event, error) {
+	d, err := NewDetector(cfg, start)
+	if err != nil {
+		return nil, err
+	}
+	var out []Event
+	for _, v := range values {
+		if e, closed := d.Add(v); closed {
+			out = append(out, e)
+		}
+	}
+	if e, open := d.Open(); open {
+		out = append(out, e)
+	}
+	return out, nil
+}
