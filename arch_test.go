@@ -25,6 +25,7 @@ var mayImport = map[string][]string{
 	"pipeline/pipelinetest": {"pipeline"},
 	"pipeline/s3store":      {"pipeline"},
 	"operators":             {"pipeline"},
+	"operators/assets":      {"pipeline", "operators"},
 	"operators/power":       {"pipeline", "operators"},
 	"operators/traffic":     {"pipeline", "operators"},
 	"schemas":               {},
