@@ -1,3 +1,3 @@
 // Package ble is the feed of BLE detections: the fields of a detection's payload, and the
-// way from window results to OCSF Device Inventory Info events.
+// way of detections, window results and changes of an asset's state to OCSF events.
 package ble

@@ -50,24 +50,59 @@ func NetworkActivity() Class {
 	return Class{Enum{4001, "Network Activity"}, Enum{4, "Network Activity"}}
 }
 
+// DetectionFinding is the class of what an analysis found in other events.
+func DetectionFinding() Class {
+	return Class{Enum{2004, "Detection Finding"}, Enum{2, "Findings"}}
+}
+
+// The classes of our extension.
+func (c Config) AssetObservation() Class  { return c.extended(1, "Asset Observation") }
+func (c Config) DeviceMeasurement() Class { return c.extended(2, "Device Measurement") }
+func (c Config) AssetStateChange() Class  { return c.extended(3, "Asset State Change") }
+
+// extended is a class of our extension in category Discovery.
+func (c Config) extended(uid int32, name string) Class {
+	discovery := DeviceInventory().Category
+	return Class{Enum{(c.ExtensionUID*100+discovery.ID)*1000 + uid, name}, discovery}
+}
+
+// ofExtension tells whether the class is none of the core, whose numbers are below 100,000.
+func (c Class) ofExtension() bool { return c.ID >= 100_000 }
+
 // Activities.
-func Collect() Enum { return Enum{2, "Collect"} } // of DeviceInventory
-func Traffic() Enum { return Enum{6, "Traffic"} } // of NetworkActivity
+func Collect() Enum   { return Enum{2, "Collect"} }   // of DeviceInventory
+func Traffic() Enum   { return Enum{6, "Traffic"} }   // of NetworkActivity
+func Detect() Enum    { return Enum{1, "Detect"} }    // of AssetObservation
+func Sample() Enum    { return Enum{1, "Sample"} }    // of DeviceMeasurement
+func Aggregate() Enum { return Enum{2, "Aggregate"} } // of both
 
 // TypeUID is the number of a class and activity together.
 func (c Class) TypeUID(activity Enum) int64 { return int64(c.ID)*100 + int64(activity.ID) }
 
 // TypeName is the caption of TypeUID.
-func (c Class) TypeName(activity Enum) string { return c.Name + ": " + activity.Name }
+func (c Class) TypeName(activity Enum) string { return c.Name + ": " + typeCaption(activity) }
+
+func typeCaption(activity Enum) string {
+	if activity.ID == 99 {
+		return "Other"
+	}
+	return activity.Name
+}
+
+// Other is a value that an enum has no number for, with the word of the source. Validators
+// suspect one that reads like the caption of 99 itself.
+func Other(word string) Enum {
+	if word == "Other" {
+		word = "other"
+	}
+	return Enum{99, word}
+}
 
 // Informational is the severity of what is no finding.
 func Informational() Enum { return Enum{1, "Informational"} }
 
 // Device types.
 func IOT() Enum { return Enum{7, "IOT"} }
-
-// OtherDevice is a device of a type that OCSF has no number for.
-func OtherDevice(name string) Enum { return Enum{99, name} }
 
 // DeviceUID is the type of an observable that holds device.uid.
 func (v Version) DeviceUID() Enum {
@@ -93,5 +128,5 @@ func Direction(word string) Enum {
 	case "lateral":
 		return Enum{3, "Lateral"}
 	}
-	return Enum{99, word}
+	return Other(word)
 }

@@ -2,23 +2,36 @@
 // and turns events into columns. The first part is Mapper, the second Schema and Validator,
 // the third Columns.
 //
-// Mapping. The package holds the classes of window events (5001 Device Inventory Info, 4001
-// Network Activity), the attributes that every window event has, and a Mapper that fills a
-// tree of attributes column by column. The feeds (schemas/ble, pdu, traffic) add what is
-// theirs.
+// Mapping. The package has what events of a kind have in common, and a Mapper that fills a
+// tree of attributes column by column. The kinds: a row for each record (NewRowMapper), a
+// window (NewWindowMapper), a change of state (NewStateMapper) and a finding
+// (NewFindingMapper). The feeds (schemas/ble, pdu, traffic) add what is theirs.
+//
+// There are two dialects. core has published classes only: 5001 Device Inventory Info, 4001
+// Network Activity, 2004 Detection Finding; no published class takes readings of sensors, so
+// these are in unmapped. ext has classes of our extension in place of 5001: Asset
+// Observation, Device Measurement, Asset State Change. There is a version of ext for every
+// version of the core. Traffic and findings are the same in both.
 //
 // Rules, the same for all versions:
 //
 //   - timestamp_t is int64 milliseconds since 1970 UTC, cut downwards.
 //   - integer_t is int32. A value beyond it is left null and kept in unmapped. The one
 //     exception is autonomous_system.number, which is int64: AS numbers have 32 bits.
-//   - unmapped is map<string, string> and holds every result column that no attribute
-//     took. Numbers with a fraction keep one digit behind the point at least (24.0).
-//   - metadata.uid and metadata.sequence are functions of operator, key, window and
-//     revision: the same in every replay.
-//   - Columns of the engine (_tm_final, _tm_del, _tm_revision last) stay beside, unchanged. Sinks
-//     need them. The event of a row with _tm_del withdraws the one with its uid; it is as
-//     complete as any, and its message begins with "withdrawn: ".
+//   - float_t is a double; a fixed point number is the double next to it. NaN and infinity
+//     are null, and kept in unmapped.
+//   - unmapped is map<string, string> and holds every column that no attribute took, and in
+//     each row what the attribute that took a column cannot hold (Inputs). Numbers with a
+//     fraction keep one digit behind the point at least (24.0).
+//   - metadata.uid and metadata.sequence are functions of the record's place, of operator,
+//     key, window and revision, of a state's kind, key and time, of a finding's id and
+//     number: the same in every replay. No clock decides anything.
+//   - An event is valid whatever is null in a row. An id that OCSF must have is "unknown"
+//     where the row has none.
+//   - Columns of the engine stay beside, unchanged: _split and _offset of rows (KeepPlace),
+//     others _tm_final, _tm_del, _tm_revision, last. Sinks need them. The event of a row with
+//     _tm_del withdraws the one with its uid; it is as complete as any, and its message
+//     begins with "withdrawn".
 //
 // Validation. A Schema is built in (every class of 1.1.0, 1.3.0 and 1.8.0, as tables of
 // facts that gen makes from the official export) or read from an export; extensions are

@@ -28,7 +28,7 @@ func newInput(schema *arrow.Schema, at int) (*Input, error) {
 	c := &Input{Name: f.Name, at: at, typ: f.Type, null: f.Nullable}
 	switch f.Type.ID() {
 	case arrow.INT64, arrow.LIST:
-		if l, ok := f.Type.(*arrow.ListType); ok && l.Elem().ID() != arrow.INT64 {
+		if l, ok := f.Type.(*arrow.ListType); ok && l.Elem().ID() != arrow.INT64 && l.Elem().ID() != arrow.STRING {
 			return nil, fmt.Errorf("column %q: type %s has no place in an OCSF event; leave the column out of the results", f.Name, f.Type)
 		}
 		if s, ok := f.Metadata.GetValue(schemas.ScaleKey); ok {
@@ -59,6 +59,27 @@ func (c *Input) IsInt() bool {
 	}
 	return false
 }
+
+func (c *Input) isText() bool { return c.typ.ID() == arrow.STRING }
+func (c *Input) isTime() bool { return c.typ.ID() == arrow.TIMESTAMP }
+
+// isNumber tells whether Float can read the column.
+func (c *Input) isNumber() bool {
+	switch c.typ.ID() {
+	case arrow.INT64, arrow.INT32, arrow.UINT8, arrow.FLOAT64:
+		return true
+	}
+	return false
+}
+
+// isTexts tells whether the column is a list of texts.
+func (c *Input) isTexts() bool {
+	l, ok := c.typ.(*arrow.ListType)
+	return ok && l.Elem().ID() == arrow.STRING
+}
+
+// Has tells whether the value is not null. A nil Input is null in every row.
+func (c *Input) Has(row int) bool { return c != nil && !c.arr.IsNull(row) }
 
 // Int returns the value, a time in milliseconds; false for null. A nil Input is null in
 // every row.
@@ -115,6 +136,45 @@ func (c *Input) Float(row int) (float64, bool) {
 	return 0, false
 }
 
+// Number is Float without what OCSF cannot say: infinite is null too.
+func (c *Input) Number(row int) (float64, bool) {
+	f, ok := c.Float(row)
+	return f, ok && !math.IsInf(f, 0) && !math.IsNaN(f)
+}
+
+func (c *Input) finite(row int) bool {
+	_, ok := c.Number(row)
+	return ok
+}
+
+// Text returns a text, "" for null. It lies in the batch that is being mapped.
+func (c *Input) Text(row int) string {
+	if !c.Has(row) {
+		return ""
+	}
+	a, ok := c.arr.(*array.String)
+	if !ok {
+		return ""
+	}
+	return a.Value(row)
+}
+
+// AddTo adds the texts of a list; false for null.
+func (c *Input) AddTo(l *Texts, row int) bool {
+	if !c.Has(row) {
+		return false
+	}
+	a := c.arr.(*array.List)
+	items := a.ListValues().(*array.String)
+	from, to := a.ValueOffsets(row)
+	for i := int(from); i < int(to); i++ {
+		if items.IsValid(i) {
+			l.Add(items.Value(i))
+		}
+	}
+	return true
+}
+
 // AppendText appends the value as text, a list as JSON; false for null.
 func (c *Input) AppendText(dst []byte, row int) ([]byte, bool) {
 	if c == nil || c.arr.IsNull(row) {
@@ -130,23 +190,35 @@ func (c *Input) AppendText(dst []byte, row int) ([]byte, bool) {
 	case *array.Boolean:
 		return strconv.AppendBool(dst, a.Value(row)), true
 	case *array.List:
-		from, to := a.ValueOffsets(row)
-		items := a.ListValues().(*array.Int64)
-		dst = append(dst, '[')
-		for i := int(from); i < int(to); i++ {
-			if i > int(from) {
-				dst = append(dst, ',')
-			}
-			if items.IsNull(i) {
-				dst = append(dst, "null"...)
-				continue
-			}
-			dst = appendFixed(dst, items.Value(i), c.scale)
-		}
-		return append(dst, ']'), true
+		return c.appendList(dst, a, row), true
 	}
 	n, _ := c.Int(row)
 	return strconv.AppendInt(dst, n, 10), true
+}
+
+func (c *Input) appendList(dst []byte, a *array.List, row int) []byte {
+	from, to := a.ValueOffsets(row)
+	dst = append(dst, '[')
+	for i := int(from); i < int(to); i++ {
+		if i > int(from) {
+			dst = append(dst, ',')
+		}
+		switch items := a.ListValues().(type) {
+		case *array.Int64:
+			if items.IsNull(i) {
+				dst = append(dst, "null"...)
+			} else {
+				dst = appendFixed(dst, items.Value(i), c.scale)
+			}
+		case *array.String:
+			if items.IsNull(i) {
+				dst = append(dst, "null"...)
+			} else {
+				dst = appendQuoted(dst, items.Value(i))
+			}
+		}
+	}
+	return append(dst, ']')
 }
 
 // millis cuts ticks of 1 us to milliseconds, downwards.
@@ -171,8 +243,12 @@ func appendFixed(dst []byte, v int64, scale int) []byte {
 	}
 	var buf [40]byte
 	s := strconv.AppendUint(buf[:0], u, 10)
-	for len(s) <= scale {
-		s = append([]byte{'0'}, s...)
+	if lack := scale + 1 - len(s); lack > 0 { // zeros up to one digit before the point
+		s = buf[:scale+1]
+		copy(s[lack:], buf[:scale+1-lack])
+		for i := range lack {
+			s[i] = '0'
+		}
 	}
 	whole, frac := s[:len(s)-scale], s[len(s)-scale:]
 	for len(frac) > 1 && frac[len(frac)-1] == '0' {

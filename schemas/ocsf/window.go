@@ -23,28 +23,21 @@ const (
 
 // WindowConfig is what a mapper of window results needs to know of the job.
 type WindowConfig struct {
-	Op             string  // id of the window operator, part of metadata.uid
-	Topic          string  // metadata.log_name
-	Version        Version // of the OCSF schema
-	ProductVersion string  // metadata.product.version: Tidemark's own
-	Feature        string  // metadata.product.feature.name: the job or operator
-	Kind           Kind    // sessions and cumulating windows have no fixed size, so their end is part of metadata.uid
+	Config
+	Op   string // id of the window operator, part of metadata.uid
+	Kind Kind   // sessions and cumulating windows have no fixed size, so their end is part of metadata.uid
 }
 
 // DefaultWindowConfig lacks Op, Topic and ProductVersion.
 func DefaultWindowConfig() WindowConfig {
-	return WindowConfig{Version: V130, Feature: "normalize", Kind: Tumbling}
+	return WindowConfig{Config: DefaultConfig(), Kind: Tumbling}
 }
 
 // Validate returns every problem.
 func (c WindowConfig) Validate() error {
-	errs := []error{c.Version.Validate()}
-	for _, s := range [...]struct{ name, value string }{
-		{"op", c.Op}, {"topic", c.Topic}, {"product_version", c.ProductVersion}, {"feature", c.Feature},
-	} {
-		if s.value == "" {
-			errs = append(errs, fmt.Errorf("ocsf %s: must not be empty", s.name))
-		}
+	errs := []error{c.Config.Validate()}
+	if c.Op == "" {
+		errs = append(errs, errors.New("ocsf op: must not be empty"))
 	}
 	switch c.Kind {
 	case Tumbling, Hopping, Cumulate, Session:
@@ -73,7 +66,7 @@ type Spec struct {
 	Entity string
 	// Attrs are the attributes of the class, built over the columns of w.
 	Attrs func(w *Window) ([]Attr, error)
-	// Message appends the message of a row.
+	// Message appends the message of a row. Without it only events that withdraw have one.
 	Message func(w *Window) func(dst []byte, row int) []byte
 	// Observables lists the entity as observable device.uid.
 	Observables bool
@@ -82,14 +75,13 @@ type Spec struct {
 }
 
 // Window gives a feed the columns of the results while its mapper is built, and reads
-// them while rows are mapped. Columns that nobody takes end in unmapped.
+// them while rows are mapped.
 type Window struct {
+	*Inputs
 	Config WindowConfig
 	// Entity is the key column that the event is about.
 	Entity *Input
 
-	schema     *arrow.Schema
-	byName     map[string]*Input
 	keys       []*Input
 	start, end *Input
 	count      *Input // nil when the results have none
@@ -97,8 +89,7 @@ type Window struct {
 	revision   *Input
 	additions  bool   // some results add to others: they have no revision
 	deleted    *Input // nil when results are never withdrawn
-	taken      map[string]bool
-	rest       []*Input
+	inWindow   bool   // attribute agg_window has the kind and the pane
 }
 
 // NewWindowMapper builds the mapper of one feed. The columns of in are the key columns,
@@ -110,82 +101,65 @@ func NewWindowMapper(cfg WindowConfig, spec Spec, in *arrow.Schema) (*Mapper, er
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	w := &Window{Config: cfg, schema: in, byName: map[string]*Input{}, taken: map[string]bool{}}
-	if err := w.bind(spec.Entity); err != nil {
-		return nil, fmt.Errorf("ocsf %s of %s: %w", spec.Class.Name, cfg.Op, err)
-	}
-	own, err := spec.Attrs(w)
+	m, err := newWindowMapper(cfg, spec, in)
 	if err != nil {
 		return nil, fmt.Errorf("ocsf %s of %s: %w", spec.Class.Name, cfg.Op, err)
 	}
-	attrs := slices.Concat(w.head(spec), own, w.tail(spec))
-	m := &Mapper{in: in, attrs: attrs}
-	for i, f := range in.Fields() {
-		if c := w.byName[f.Name]; kept(f.Name) && c != w.deleted && c != w.revision {
-			m.kept = append(m.kept, i)
-			w.taken[f.Name] = true
-		}
-	}
-	if w.deleted != nil {
-		m.kept = append(m.kept, w.deleted.at)
-	}
-	m.kept = append(m.kept, w.revision.at)
-	for _, f := range in.Fields() {
-		m.inputs = append(m.inputs, w.byName[f.Name])
-		if !w.taken[f.Name] {
-			if f.Name == "window" || f.Name == "firing" {
-				return nil, fmt.Errorf("ocsf %s of %s: column %q: unmapped has an entry of that name; give the aggregate another one", spec.Class.Name, cfg.Op, f.Name)
-			}
-			w.rest = append(w.rest, w.byName[f.Name])
-		}
-	}
-	fields := make([]arrow.Field, len(attrs), len(attrs)+len(m.kept))
-	for i := range attrs {
-		fields[i] = attrs[i].Field()
-	}
-	for _, at := range m.kept {
-		fields = append(fields, in.Field(at))
-	}
-	m.schema = arrow.NewSchema(fields, nil)
 	return m, nil
 }
 
-// kept tells whether a column of the results stays beside the event: those of the engine
+func newWindowMapper(cfg WindowConfig, spec Spec, in *arrow.Schema) (*Mapper, error) {
+	c, err := bindInputs(in)
+	if err != nil {
+		return nil, err
+	}
+	w := &Window{Inputs: c, Config: cfg}
+	if err := w.bind(spec.Entity); err != nil {
+		return nil, err
+	}
+	own, err := spec.Attrs(w)
+	if err != nil {
+		return nil, err
+	}
+	var kept []string
+	for _, f := range in.Fields() {
+		if isKept(f.Name) && f.Name != colDeleted && f.Name != colRevision {
+			kept = append(kept, f.Name)
+			w.Take(f.Name)
+		}
+	}
+	if w.deleted != nil {
+		kept = append(kept, colDeleted)
+	}
+	head := w.head(spec)
+	tail, err := w.tail(spec)
+	if err != nil {
+		return nil, err
+	}
+	return newMapper(c, slices.Concat(head, own, tail), append(kept, colRevision)), nil
+}
+
+// isKept tells whether a column of the results stays beside the event: those of the engine
 // but the pane and the kind, which unmapped has.
-func kept(name string) bool {
+func isKept(name string) bool {
 	return strings.HasPrefix(name, "_tm_") && name != colPane && name != "_tm_kind"
 }
 
 // bind finds the columns that every result has.
 func (w *Window) bind(entity string) error {
 	var errs []error
-	for i, f := range w.schema.Fields() {
-		c, err := newInput(w.schema, i)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		if w.byName[f.Name] != nil {
-			errs = append(errs, fmt.Errorf("column %q: the name is used twice", f.Name))
-		}
-		w.byName[f.Name] = c
-	}
 	need := func(name string, typ arrow.Type) *Input {
-		c := w.Take(name)
-		if c == nil {
-			errs = append(errs, fmt.Errorf("column %q: the results have none", name))
-		} else if c.typ.ID() != typ {
-			errs = append(errs, fmt.Errorf("column %q: type %s, want %s", name, c.typ, typ))
-		}
+		c, err := w.need(name, typ)
+		errs = append(errs, err)
 		return c
 	}
 	w.start, w.end = need(colStart, arrow.TIMESTAMP), need(colEnd, arrow.TIMESTAMP)
 	w.pane, w.revision = need(colPane, arrow.STRING), need(colRevision, arrow.INT32)
 	w.additions = w.revision != nil && w.revision.null
-	if w.byName[colDeleted] != nil {
+	if w.Column(colDeleted) != nil {
 		w.deleted = need(colDeleted, arrow.BOOL)
 	}
-	if w.byName[colCount] != nil {
+	if w.Column(colCount) != nil {
 		w.count = need(colCount, arrow.INT64)
 		if w.count.scale != 0 {
 			errs = append(errs, fmt.Errorf("column %q: scale %d, want a whole number", colCount, w.count.scale))
@@ -194,10 +168,10 @@ func (w *Window) bind(entity string) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	for _, f := range w.schema.Fields()[:w.start.at] {
-		w.keys = append(w.keys, w.byName[f.Name])
-		if f.Name == entity {
-			w.Entity = w.byName[f.Name]
+	w.keys = w.All()[:w.start.at]
+	for _, k := range w.keys {
+		if k.Name == entity {
+			w.Entity = k
 		}
 	}
 	if len(w.keys) == 0 {
@@ -206,39 +180,8 @@ func (w *Window) bind(entity string) error {
 	if w.Entity == nil {
 		w.Entity = w.keys[0]
 	}
-	w.taken[w.Entity.Name] = true
+	w.Take(w.Entity.Name)
 	return nil
-}
-
-// Column returns a column of the results, nil when there is none. It goes to unmapped all
-// the same.
-func (w *Window) Column(name string) *Input { return w.byName[name] }
-
-// Take is Column for one that an attribute holds, so that unmapped need not.
-func (w *Window) Take(name string) *Input {
-	c := w.byName[name]
-	if c != nil {
-		w.taken[name] = true
-	}
-	return c
-}
-
-// TakeInt is Take for a column of whole numbers or times.
-func (w *Window) TakeInt(name string) (*Input, error) {
-	c := w.Take(name)
-	if c != nil && !c.IsInt() {
-		return nil, fmt.Errorf("column %q: type %s with scale %d, want a whole number", name, c.typ, c.scale)
-	}
-	return c, nil
-}
-
-// Columns returns the columns of the results in order.
-func (w *Window) Columns() []*Input {
-	out := make([]*Input, w.schema.NumFields())
-	for i, f := range w.schema.Fields() {
-		out[i] = w.byName[f.Name]
-	}
-	return out
 }
 
 // Count is the number of events of a row, false when the results do not say.
@@ -253,80 +196,127 @@ func (w *Window) Duration(row int) (int64, bool) {
 	return e - s, okS && okE
 }
 
+// Span are the members of traffic that say when it passed: start_time, end_time and
+// timespan. There are none before 1.8.0.
+func (w *Window) Span() []Attr {
+	if w.Config.Version != V180 {
+		return nil
+	}
+	return []Attr{
+		{Name: "start_time", Int64: w.Start},
+		{Name: "end_time", Int64: w.End},
+		timespan(w.Start, w.End, w.Duration),
+	}
+}
+
 // EntityText appends the entity.
 func (w *Window) EntityText(dst []byte, row int) ([]byte, bool) { return w.Entity.AppendText(dst, row) }
 
-// small narrows to integer_t; what does not fit is null, and unmapped has it.
-func small(f func(row int) (int64, bool)) func(row int) (int32, bool) {
-	return func(row int) (int32, bool) {
-		v, ok := f(row)
-		if !ok || v < math.MinInt32 || v > math.MaxInt32 {
-			return 0, false
-		}
-		return int32(v), true
+// Device is the attribute of the entity; last_event_time tells when it was heard last.
+func (w *Window) Device(typ Enum) Attr {
+	var seen func(row int) (int64, bool)
+	if last := w.Column("last_event_time"); last != nil && last.IsInt() {
+		seen = last.Int
 	}
+	return w.Inputs.Device(w.Config.Version, typ, w.EntityText, seen)
+}
+
+// AggWindow is attribute agg_window of the extension. It takes late_count,
+// first_event_time and last_event_time.
+func (w *Window) AggWindow() Attr {
+	w.inWindow = true
+	kind := w.Config.Kind.windowType()
+	of := []Attr{
+		{Name: "start_time", Int64: w.Start, Required: true},
+		{Name: "end_time", Int64: w.End, Required: true},
+		{Name: "window_type_id", Fixed: kind.ID},
+		{Name: "window_type", Fixed: kind.Name},
+	}
+	of = append(of, enumAttrs("firing", func(row int) Enum { return firing(w.pane.Text(row)) }, false)...)
+	of = append(of, Attr{Name: "pane", Int32: w.sequence})
+	if late := w.TakeWhole("late_count"); late != nil {
+		of = append(of, Attr{Name: "late_count", Int32: w.small(late)})
+	}
+	for _, name := range [...]string{"first_event_time", "last_event_time"} {
+		if in := w.TakeTime(name); in != nil {
+			of = append(of, Attr{Name: name, Int64: in.Int})
+		}
+	}
+	return Attr{Name: "agg_window", Of: of}
+}
+
+// windowType is the kind as agg_window has it.
+func (k Kind) windowType() Enum {
+	switch k {
+	case Tumbling:
+		return Enum{1, "Tumbling"}
+	case Hopping:
+		return Enum{2, "Sliding"}
+	case Session:
+		return Enum{3, "Session"}
+	}
+	return Other(string(k))
+}
+
+// firing is a pane as agg_window has it: what made the window emit.
+func firing(pane string) Enum {
+	switch pane {
+	case "early":
+		return Enum{1, "Early"}
+	case "on_time":
+		return Enum{2, "On Time"}
+	case "late":
+		return Enum{3, "Late"}
+	}
+	return Other(pane)
 }
 
 // head has the attributes up to those of the class.
 func (w *Window) head(spec Spec) []Attr {
-	severity := Informational()
-	duration := Attr{Name: "duration", Int64: w.Duration}
-	if w.Config.Version == V110 { // integer_t until 1.2.0
-		duration = Attr{Name: "duration", Int32: small(w.Duration)}
+	e := event{
+		cfg: w.Config.Config, class: spec.Class, activity: spec.Activity, time: w.Start, uid: w.uid,
+		sequence: Attr{Int32: w.sequence, Required: !w.additions}, correlate: w.EntityText,
 	}
-	return []Attr{
-		{Name: "category_uid", Fixed: spec.Class.Category.ID},
-		{Name: "category_name", Fixed: spec.Class.Category.Name},
-		{Name: "class_uid", Fixed: spec.Class.ID},
-		{Name: "class_name", Fixed: spec.Class.Name},
-		{Name: "activity_id", Fixed: spec.Activity.ID},
-		{Name: "activity_name", Fixed: spec.Activity.Name},
-		{Name: "type_uid", Fixed: spec.Class.TypeUID(spec.Activity)},
-		{Name: "type_name", Fixed: spec.Class.TypeName(spec.Activity)},
-		{Name: "severity_id", Fixed: severity.ID},
-		{Name: "severity", Fixed: severity.Name},
-		{Name: "time", Int64: w.Start, Required: true},
-		{Name: "timezone_offset", Fixed: int32(0)},
-		{Name: "metadata", Of: []Attr{
-			{Name: "version", Fixed: string(w.Config.Version)},
-			{Name: "product", Of: []Attr{
-				{Name: "name", Fixed: "Tidemark"},
-				{Name: "vendor_name", Fixed: "Tidemark"},
-				{Name: "version", Fixed: w.Config.ProductVersion},
-				{Name: "feature", Of: []Attr{{Name: "name", Fixed: w.Config.Feature}}},
-			}},
-			{Name: "uid", Text: w.uid, Required: true},
-			{Name: "sequence", Int32: w.sequence, Required: !w.additions},
-			{Name: "log_name", Fixed: w.Config.Topic},
-			{Name: "log_provider", Fixed: "kafka"},
-			{Name: "correlation_uid", Text: w.EntityText},
-		}},
-		{Name: "count", Int32: small(w.Count)},
-		{Name: "start_time", Int64: w.Start, Required: true},
-		{Name: "end_time", Int64: w.End, Required: true},
-		duration,
-	}
+	return append(e.head(),
+		Attr{Name: "count", Int32: w.small(w.count)},
+		Attr{Name: "start_time", Int64: w.Start, Required: true},
+		Attr{Name: "end_time", Int64: w.End, Required: true},
+		w.Config.duration(w.Duration))
 }
 
 // tail has the attributes behind those of the class.
-func (w *Window) tail(spec Spec) []Attr {
-	message := spec.Message(w)
-	out := []Attr{{Name: "message", Text: func(dst []byte, row int) ([]byte, bool) {
-		if w.deleted.Bool(row) {
-			dst = append(dst, "withdrawn: "...)
-		}
-		return message(dst, row), true
-	}, Required: true}}
-	if spec.Observables {
-		typ := w.Config.Version.DeviceUID()
-		out = append(out, Attr{Name: "observables", List: true, Of: []Attr{
-			{Name: "name", Fixed: "device.uid"},
-			{Name: "type_id", Fixed: typ.ID},
-			{Name: "type", Fixed: typ.Name},
-			{Name: "value", Text: w.EntityText},
+func (w *Window) tail(spec Spec) ([]Attr, error) {
+	var out []Attr
+	if spec.Message != nil {
+		message := spec.Message(w)
+		out = append(out, Attr{Name: "message", Text: func(dst []byte, row int) ([]byte, bool) {
+			if w.deleted.Bool(row) {
+				dst = append(dst, "withdrawn: "...)
+			}
+			return message(dst, row), true
+		}, Required: true})
+	} else if w.deleted != nil {
+		out = append(out, Attr{Name: "message", Text: func(dst []byte, row int) ([]byte, bool) {
+			return append(dst, "withdrawn"...), w.deleted.Bool(row)
 		}})
 	}
-	return append(out, Attr{Name: "unmapped", Map: func(m *Pairs, row int) { w.unmapped(m, row, spec.ShowKind) }})
+	if spec.Observables {
+		out = append(out, w.Config.observables(w.EntityText))
+	}
+	var reserved []string
+	if !w.inWindow {
+		reserved = []string{"window", "firing"}
+	}
+	unmapped, err := w.unmapped(func(m *Pairs, row int) {
+		if !w.inWindow {
+			if spec.ShowKind {
+				m.AddText("window", string(w.Config.Kind))
+			}
+			w.pane.add(m, "firing", row)
+		}
+		w.Config.keepDuration(m, w.Duration, row)
+	}, reserved...)
+	return append(out, unmapped), err
 }
 
 // uid appends agg:<op>:<key>:<start>, with -<end> where windows have no fixed size, in
@@ -394,21 +384,20 @@ func (w *Window) sequence(row int) (int32, bool) {
 	return int32(rev - 1), ok && rev > math.MinInt32
 }
 
-// unmapped adds what no attribute holds.
-func (w *Window) unmapped(m *Pairs, row int, showKind bool) {
-	if showKind {
-		m.AddText("window", string(w.Config.Kind))
+// AppendDuration writes the largest unit that divides ms; one day is 24 h.
+func AppendDuration(dst []byte, ms int64) []byte {
+	if ms == 86400000 {
+		return append(dst, "24 h"...)
 	}
-	m.Add("firing", func(dst []byte) ([]byte, bool) { return w.pane.AppendText(dst, row) })
-	for _, c := range w.rest {
-		m.Add(c.Name, func(dst []byte) ([]byte, bool) { return c.AppendText(dst, row) })
+	for _, u := range [...]struct {
+		ms   int64
+		name string
+	}{{86400000, " d"}, {3600000, " h"}, {60000, " min"}, {1000, " s"}} {
+		if ms != 0 && ms%u.ms == 0 {
+			return append(strconv.AppendInt(dst, ms/u.ms, 10), u.name...)
+		}
 	}
-	if n, ok := w.Count(row); ok && (n < math.MinInt32 || n > math.MaxInt32) {
-		m.Add(colCount, func(dst []byte) ([]byte, bool) { return strconv.AppendInt(dst, n, 10), true })
-	}
-	if n, ok := w.Duration(row); ok && w.Config.Version == V110 && n > math.MaxInt32 {
-		m.Add("duration", func(dst []byte) ([]byte, bool) { return strconv.AppendInt(dst, n, 10), true })
-	}
+	return append(strconv.AppendInt(dst, ms, 10), " ms"...)
 }
 
 // AppendCount appends "1 reading" or "30 readings".
