@@ -80,7 +80,7 @@ var changeClasses = []struct {
 	{newLineage, "window.then", "tumbling offset zone aggregates"},
 	{newLineage, "window.then.hopping", "size slide"},
 	{newLineage, "window.then.cumulate", "size step"},
-	{newLineage, "normalize", "to dialect version"},
+	{newLineage, "normalize", "to dialect version extension_uid"},
 }
 
 // milder are the changes of settings of class newLineage that a restart does for.

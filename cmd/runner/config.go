@@ -313,9 +313,22 @@ type AggregateConfig struct {
 
 // NormalizeConfig says what the results become.
 type NormalizeConfig struct {
-	To      string       `yaml:"to"` // ocsf or none
-	Dialect string       `yaml:"dialect"`
+	To string `yaml:"to"` // ocsf or none
+	// Dialect core has published classes only, ext those of our extension too.
+	Dialect ocsf.Dialect `yaml:"dialect"`
+	// Version is 1.3.0 of core and 1.8.0 of ext unless said otherwise.
 	Version ocsf.Version `yaml:"version"`
+	// ExtensionUID is the uid under which a site has our extension.
+	ExtensionUID int32 `yaml:"extension_uid"`
+}
+
+// Validate returns every problem of the events.
+func (c *NormalizeConfig) Validate() error {
+	errs := []error{c.Version.Validate(), c.Dialect.Validate()}
+	if c.ExtensionUID < 1 || c.ExtensionUID > 999 {
+		errs = append(errs, fmt.Errorf("extension_uid %d: want 1 to 999", c.ExtensionUID))
+	}
+	return errors.Join(errs...)
 }
 
 // SinkConfig names one sink.
@@ -407,7 +420,7 @@ func DefaultConfig() Config {
 		Limits:      LimitsConfig{MaxRecordBytes: dec.MaxRecordBytes, RawBytes: dec.RawLimit, JSONDepth: lim.Depth, JSONKeys: lim.Keys, StringBytes: lim.StringBytes},
 		Window:      WindowConfig{Trigger: operators.OnMark, LateDelay: 10 * time.Second},
 		State:       StateConfig{MaxBytes: 8 << 30, OverLimit: operators.LimitStop},
-		Normalize:   NormalizeConfig{To: "ocsf", Dialect: "core", Version: ocsf.V130},
+		Normalize:   NormalizeConfig{To: "ocsf", Dialect: ocsf.Core, ExtensionUID: ocsf.ExtensionUID},
 		Checkpoint:  CheckpointConfig{Interval: 5 * time.Second, Keep: 3},
 		HTTP:        HTTPConfig{Listen: "127.0.0.1:9464"},
 		Parallelism: ParallelismConfig{Shards: max(1, runtime.GOMAXPROCS(0)/2), Decoders: max(1, runtime.GOMAXPROCS(0)/2)},
@@ -465,6 +478,7 @@ func (c *Config) resolve() {
 	if c.Window.ID == "" {
 		c.Window.ID = strings.ReplaceAll(c.Job, "-", "_")
 	}
+	c.Normalize.Version = cmp.Or(c.Normalize.Version, c.Normalize.Dialect.DefaultVersion())
 	if c.Checkpoint.Dir == "" {
 		c.Checkpoint.Dir = filepath.Join("tidemark-state", c.Job)
 	}
@@ -576,10 +590,7 @@ func (c *Config) validate(d *document) {
 	switch c.Normalize.To {
 	case "none":
 	case "ocsf":
-		if c.Normalize.Dialect != "core" {
-			bad("normalize.dialect", "%q: only core is known", c.Normalize.Dialect)
-		}
-		d.invalid(c.Normalize.Version.Validate(), "normalize")
+		c.validateOCSF(d)
 	default:
 		bad("normalize.to", "%q: want ocsf or none", c.Normalize.To)
 	}
@@ -641,6 +652,22 @@ func (c *Config) validate(d *document) {
 	}
 }
 
+// validateOCSF checks what the events are to be.
+func (c *Config) validateOCSF(d *document) {
+	d.invalid(c.Normalize.Validate(), "normalize")
+	if c.Normalize.Dialect != ocsf.Ext {
+		return
+	}
+	if c.Mapping != nil {
+		d.add(d.node("normalize", "dialect"), "normalize.dialect", "a mapping file names the classes itself; mapping.schemas: [tidemark] lets it use those of our extension")
+	}
+	for _, s := range c.Sinks {
+		if s.ClickHouse != nil && c.Window.Trigger == operators.OnIngest && c.Feed != "traffic" {
+			d.add(d.node("normalize", "dialect"), "normalize.dialect", "with trigger on_ingest ClickHouse adds late rows to results, and nothing adds to lists of measurements: take dialect core")
+		}
+	}
+}
+
 // validateRows checks what depends on the columns of the feed, by building it.
 func (c *Config) validateRows(d *document, f feed) {
 	sized := *c
@@ -655,7 +682,7 @@ func (c *Config) validateRows(d *document, f feed) {
 	d.invalid(err, "fields")
 	d.invalid(c.decodeConfig(f).Validate(), "event_time")
 	d.invalid(c.jsonLimits().Validate(), "limits")
-	if err != nil || c.decodeConfig(f).Validate() != nil || c.jsonLimits().Validate() != nil || c.Normalize.Version.Validate() != nil {
+	if err != nil || c.decodeConfig(f).Validate() != nil || c.jsonLimits().Validate() != nil || c.Normalize.Validate() != nil {
 		return
 	}
 	p := &plan{cfg: sized, feed: f, fields: fields}

@@ -20,6 +20,7 @@ type feed struct {
 	key        []string
 	aggregates []AggregateConfig
 	mapper     func(ocsf.WindowConfig, *arrow.Schema) (*ocsf.Mapper, error)
+	rowMapper  func(ocsf.RowConfig, *arrow.Schema) (*ocsf.Mapper, error)
 }
 
 // feedMapping is the feed whose records a mapping file describes.
@@ -38,7 +39,7 @@ func feedOf(name string) (feed, error) {
 			{Fn: "max", Column: "rssi_dbm", As: "rssi_max_dbm"},
 			{Fn: "mean", Column: "rssi_dbm", As: "rssi_avg_dbm"},
 			{Fn: "last", Column: "battery_mv", As: "battery_last_mv"},
-		}, ble.NewWindowMapper}, nil
+		}, ble.NewWindowMapper, ble.NewRowMapper}, nil
 	case "pdu":
 		return feed{pdu.Fields, pdu.EventTime, []string{"pdu_id", "element"}, []AggregateConfig{
 			{Fn: "count", As: "count"},
@@ -47,7 +48,7 @@ func feedOf(name string) (feed, error) {
 			{Fn: "mean", Column: "v", As: "voltage_v_avg"},
 			{Fn: "mean", Column: "w", As: "power_w_avg"},
 			{Fn: "last", Column: "kwh_total", As: "energy_kwh_last"},
-		}, pdu.NewWindowMapper}, nil
+		}, pdu.NewWindowMapper, pdu.NewRowMapper}, nil
 	case "traffic":
 		return feed{traffic.Fields, traffic.EventTime, []string{"entity"}, []AggregateConfig{
 			{Fn: "count", As: "count"},
@@ -58,7 +59,7 @@ func feedOf(name string) (feed, error) {
 			{Fn: "sum", Column: "packets_in", As: "packets_in"},
 			{Fn: "sum", Column: "packets_out", As: "packets_out"},
 			{Fn: "sum", Column: "requests", As: "requests"},
-		}, traffic.NewWindowMapper}, nil
+		}, traffic.NewWindowMapper, traffic.NewRowMapper}, nil
 	}
 	return feed{}, fmt.Errorf("%q: known are ble, pdu, traffic, mapping", name)
 }

@@ -84,7 +84,24 @@ func newPlan(cfg Config, f feed, fields []schemas.Field) (*plan, error) {
 	if cfg.Normalize.To != "ocsf" {
 		return p, nil
 	}
-	oc := ocsf.DefaultWindowConfig()
+	p.mapper = p.newMapper
+	m, err := p.mapper()
+	if err != nil {
+		return nil, fmt.Errorf("ocsf: %w", err)
+	}
+	p.results = m.Schema()
+	return p, nil
+}
+
+// newMapper makes a mapper of described.
+func (p *plan) newMapper() (*ocsf.Mapper, error) {
+	cfg, base := p.cfg, ocsf.DefaultConfig()
+	base.Topic, base.ProductVersion = cfg.Source.Kafka.Topic, version
+	base.Version, base.Dialect, base.ExtensionUID = cfg.Normalize.Version, cfg.Normalize.Dialect, cfg.Normalize.ExtensionUID
+	if cfg.Rows {
+		return p.feed.rowMapper(ocsf.RowConfig{Config: base, Stream: base.Topic}, p.described)
+	}
+	oc := ocsf.WindowConfig{Config: base, Op: cfg.Window.ID, Kind: ocsf.Tumbling}
 	switch w := cfg.Window.last(); {
 	case w.Hopping != nil:
 		oc.Kind = ocsf.Hopping
@@ -93,14 +110,7 @@ func newPlan(cfg Config, f feed, fields []schemas.Field) (*plan, error) {
 	case w.Session != nil:
 		oc.Kind = ocsf.Session
 	}
-	oc.Op, oc.Topic, oc.Version, oc.ProductVersion = cfg.Window.ID, cfg.Source.Kafka.Topic, cfg.Normalize.Version, version
-	p.mapper = func() (*ocsf.Mapper, error) { return f.mapper(oc, p.described) }
-	m, err := p.mapper()
-	if err != nil {
-		return nil, fmt.Errorf("ocsf: %w", err)
-	}
-	p.results = m.Schema()
-	return p, nil
+	return p.feed.mapper(oc, p.described)
 }
 
 // planOf makes the plan of a configuration.
