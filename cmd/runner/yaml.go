@@ -98,11 +98,14 @@ func (d *document) value(n *yaml.Node, v reflect.Value, path string) {
 // defaulter is a struct that lists start from when the file names them.
 type defaulter interface{ setDefaults() }
 
-// newOf makes a value with its defaults set.
+// newOf makes a value with its defaults set. Structs of other packages have SetDefaults.
 func newOf(t reflect.Type) reflect.Value {
 	v := reflect.New(t)
-	if d, ok := v.Interface().(defaulter); ok {
+	switch d := v.Interface().(type) {
+	case defaulter:
 		d.setDefaults()
+	case interface{ SetDefaults() }:
+		d.SetDefaults()
 	}
 	return v
 }

@@ -170,16 +170,38 @@ func (c *flatColumn[A, T]) write(out []columnOut, rows []pipeline.RowRef) error 
 	return put(&out[c.leaf], c.buf[:len(rows)], len(rows), c.path)
 }
 
+// put hands the values of whole rows to a column. A page ends between two writes only, so
+// what is more than a page goes in pieces.
 func put(c *columnOut, vals []pq.Value, rows int, path []*shape) error {
 	c.sum = c.sum.add(vals)
-	n, err := c.w.WriteRowValues(vals)
-	if err != nil {
-		return fmt.Errorf("column %s: %w", pathName(path), err)
+	taken := 0
+	for len(vals) > 0 {
+		piece, size := pageOf(vals)
+		n, err := c.w.WriteRowValues(vals[:piece])
+		if err != nil {
+			return fmt.Errorf("column %s: %w", pathName(path), err)
+		}
+		taken, c.size, vals = taken+n, c.size+size, vals[piece:]
 	}
-	if n != rows {
-		return fmt.Errorf("column %s: %d of %d rows taken", pathName(path), n, rows)
+	if taken != rows {
+		return fmt.Errorf("column %s: %d of %d rows taken", pathName(path), taken, rows)
 	}
 	return nil
+}
+
+// pageOf returns how many of the values, which end with a row, make a page, and their size.
+func pageOf(vals []pq.Value) (n int, size int64) {
+	for i := range vals {
+		v := &vals[i]
+		if size >= pageBytes && v.RepetitionLevel() == 0 {
+			return i, size
+		}
+		size += 8 // a number, or the length of a text and its levels
+		if v.Kind() == pq.ByteArray {
+			size += int64(len(v.ByteArray()))
+		}
+	}
+	return len(vals), size
 }
 
 // nestedColumn is a list or map, below structs only, with all that is in it.

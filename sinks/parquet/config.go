@@ -17,8 +17,14 @@ type Config struct {
 	// share job name, store and table: Sweep takes all that the name staged for its own.
 	Job string `yaml:"-"`
 
-	// Table is the folder below the store. It may have several levels.
+	// Table is the folder below the store. It may have several levels. In the layout
+	// security_lake it names what the sink keeps beside the files, and no folder of files.
 	Table string `yaml:"table"`
+	// Layout security_lake knows what the files are partitioned by and sorted by first, whatever
+	// PartitionBy and TimeColumn say, and its partitions have no markers. It needs Lake, and no
+	// other layout does.
+	Layout Layout `yaml:"layout"`
+	Lake   *Lake  `yaml:"security_lake"`
 	// PartitionBy is none, day or hour, of TimeColumn: a top-level timestamp, or an int64
 	// of milliseconds as OCSF has it.
 	PartitionBy pipeline.PartitionBy `yaml:"partition_by"`
@@ -71,6 +77,16 @@ func (c Config) Validate() error {
 			bad("table %q: no level may be empty or begin with _ or a dot, readers do not look there", c.Table)
 			break
 		}
+	}
+	switch {
+	case c.Layout != LayoutHive && c.Layout != LayoutLake:
+		bad("layout %q: want %s, or leave it out", c.Layout, LayoutLake)
+	case c.Layout == LayoutLake && c.Lake == nil:
+		bad("security_lake: name source, region and account")
+	case c.Layout == LayoutLake:
+		errs = append(errs, c.Lake.validate()...)
+	case c.Lake != nil:
+		bad("security_lake: set layout: %s with it", LayoutLake)
 	}
 	switch c.PartitionBy {
 	case pipeline.PartitionNone:

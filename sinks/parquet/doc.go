@@ -21,7 +21,13 @@
 // by a time column. Rows without that time go to dt=__null__, rows outside the years
 // 1900 to 2299 to dt=__far__.
 //
-// Three columns are added: _tm_ver, which replaces _tm_revision and whose largest value
+// The layout security_lake (lake.go) has other folders and no columns of ours. With it rows may
+// be held (roll.go): those of several epochs go into one file. Prepare then stages them as
+// they are, the receipt and every manifest entry name all that is held, and the epoch that
+// ends the time writes the files from them. So they are durable from their own checkpoint on,
+// and visible after a later one, still each of them once.
+//
+// Three columns are added in the usual layout: _tm_ver, which replaces _tm_revision and whose largest value
 // is the valid one among rows of the same key and window; _tm_lineage and _tm_epoch.
 //
 // Files only grow: the current state is read. Where results can be withdrawn (sessions),

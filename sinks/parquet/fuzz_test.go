@@ -25,7 +25,7 @@ func FuzzPath(f *testing.F) {
 			return
 		}
 		partition := cfg.PartitionBy.Of(at)
-		for _, name := range []string{cfg.stagingName(e, 0, "run"), cfg.logName(3, 7), cfg.finalName(partition, e, 0)} {
+		for _, name := range []string{cfg.stagingName(e, 0, "run"), cfg.logName(3, 7), cfg.finalName(partition, "", e, 0)} {
 			if !fs.ValidPath(name) || strings.ContainsRune(name, 0) || strings.HasPrefix(name, ".") {
 				t.Fatalf("table %q job %q: name %q", table, job, name)
 			}
@@ -41,8 +41,8 @@ func FuzzPath(f *testing.F) {
 		if table != other && cfg.logName(3, 7) == second.logName(3, 7) {
 			t.Fatalf("tables %q and %q share %q", table, other, cfg.logName(3, 7))
 		}
-		if !strings.HasPrefix(path.Base(cfg.finalName(partition, e, 0)), "part-") {
-			t.Fatalf("final %q", cfg.finalName(partition, e, 0))
+		if !strings.HasPrefix(path.Base(cfg.finalName(partition, "", e, 0)), "part-") {
+			t.Fatalf("final %q", cfg.finalName(partition, "", e, 0))
 		}
 	})
 }
@@ -57,11 +57,19 @@ func FuzzReceipt(f *testing.F) {
 	}
 	e := pipeline.Epoch{Job: cfg.Job, Lineage: 3, N: 1}
 	good, err := json.Marshal(receipt{Format: receiptFormat, Table: cfg.Table, Job: cfg.Job, Lineage: 3, Epoch: 1,
-		Files: []file{{Staging: cfg.stagingName(e, 0, "run"), Final: cfg.finalName(0, e, 0), Size: 9, XXH64: "0123456789abcdef"}}})
+		Files: []file{{Staging: cfg.stagingName(e, 0, "run"), Final: cfg.finalName(0, "", e, 0), Size: 9, XXH64: "0123456789abcdef"}}})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(good)
+	name := cfg.stagingName(e, 1, "run")
+	holding, err := json.Marshal(receipt{Format: lakeFormat, Table: cfg.Table, Job: cfg.Job, Lineage: 3, Epoch: 1, Drop: []string{name},
+		settled: settled{Held: []held{{Staging: name, Size: 9, XXH64: "0123456789abcdef", Rows: 1}}, HeldSince: new(int64(7))}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(holding)
+	f.Add([]byte(strings.Replace(string(holding), stagingDir, stagingDir+"/../..", 1)))
 	f.Add([]byte(strings.Replace(string(good), stagingDir, stagingDir+"/../..", 1)))
 	f.Add([]byte(`{"format":1,"files":[{}]}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
@@ -75,6 +83,14 @@ func FuzzReceipt(f *testing.F) {
 		for _, file := range r.Files {
 			if !fs.ValidPath(file.Staging) || !fs.ValidPath(file.Final) {
 				t.Fatalf("takes %q and %q", file.Staging, file.Final)
+			}
+		}
+		for _, h := range r.Held {
+			r.Drop = append(r.Drop, h.Staging)
+		}
+		for _, name := range r.Drop {
+			if !fs.ValidPath(name) || !strings.HasPrefix(name, stagingDir+"/") {
+				t.Fatalf("takes %q", name)
 			}
 		}
 		again, err := json.Marshal(r)

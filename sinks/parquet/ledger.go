@@ -21,6 +21,9 @@ import (
 type ledger struct {
 	last string           // "" for an empty log
 	open map[string]tally // by partition; nil when the table never completes
+	// held and since are settled.Held and HeldSince.
+	held  []held
+	since *int64
 }
 
 // tally counts what a partition holds.
@@ -135,7 +138,7 @@ func (s *Sink) ledgerAfter(r receipt) (ledger, error) {
 	if err != nil {
 		return ledger{}, err
 	}
-	return ledger{hashEntry(body), openOf(r.Open)}, nil
+	return ledger{hashEntry(body), openOf(r.Open), r.Held, r.HeldSince}, nil
 }
 
 func openOf(list []openPartition) map[string]tally {
@@ -166,7 +169,7 @@ func (s *Sink) loadLedger(ctx context.Context) (ledger, error) {
 	if s.cfg.tracks() && e.Open == nil { // of an epoch when this table never completed
 		return s.foldLog(ctx)
 	}
-	return ledger{sum, openOf(e.Open)}, nil
+	return ledger{sum, openOf(e.Open), e.Held, e.HeldSince}, nil
 }
 
 // foldLog works the ledger out from the entries of the log, the last ones that do not carry
@@ -187,7 +190,7 @@ func (s *Sink) foldLog(ctx context.Context) (ledger, error) {
 			return ledger{}, err
 		}
 		if entries = append(entries, e); len(entries) == 1 {
-			l.last = sum
+			l.last, l.held, l.since = sum, e.Held, e.HeldSince
 		}
 		if e.Open != nil || !s.cfg.tracks() {
 			break

@@ -53,8 +53,8 @@ func (c Config) stagingName(e pipeline.Epoch, n int, run string) string {
 }
 
 // finalName names the nth file of an epoch in its partition.
-func (c Config) finalName(partition int64, e pipeline.Epoch, n int) string {
-	return path.Join(folder(c.Table), c.hivePath(partition),
+func (c Config) finalName(partition int64, account string, e pipeline.Epoch, n int) string {
+	return path.Join(c.root(), c.place(partition, account),
 		fmt.Sprintf("part-%s-%d-%d-%d.parquet", segment(c.Job), e.Lineage, e.N, n))
 }
 

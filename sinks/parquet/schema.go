@@ -3,6 +3,7 @@ package parquet
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -58,13 +59,17 @@ func (g *group) add(name string, node pq.Node) {
 }
 
 // compile translates an Arrow schema. It returns the fields without _tm_revision, whose
-// index comes third, or -1.
-func compile(table string, schema *arrow.Schema) (*pq.Schema, []*shape, int, error) {
+// index comes third, or -1. In the layout security_lake the columns of the engine are left
+// out, and those of the sink too.
+func compile(cfg Config, schema *arrow.Schema) (*pq.Schema, []*shape, int, error) {
 	var root group
 	var fields []*shape
 	revision, leaves := -1, 0
 	seen := map[string]bool{colVersion: true, colLineage: true, colEpoch: true}
 	for i, f := range schema.Fields() {
+		if cfg.Layout == LayoutLake && strings.HasPrefix(f.Name, "_tm_") {
+			continue
+		}
 		if f.Name == colRevision {
 			if f.Type.ID() != arrow.INT32 {
 				return nil, nil, 0, fmt.Errorf("column %s: type %s, want int32", f.Name, f.Type)
@@ -87,12 +92,15 @@ func compile(table string, schema *arrow.Schema) (*pq.Schema, []*shape, int, err
 		fields = append(fields, s)
 	}
 	if len(fields) == 0 {
-		return nil, nil, 0, fmt.Errorf("schema of table %s has no columns", table)
+		return nil, nil, 0, fmt.Errorf("schema of table %s has no columns", cfg.Table)
+	}
+	if cfg.Layout == LayoutLake {
+		return pq.NewSchema(segment(cfg.Table), root), fields, revision, nil
 	}
 	root.add(colVersion, pq.Uint(64))
 	root.add(colLineage, pq.Int(32))
 	root.add(colEpoch, pq.Int(64))
-	return pq.NewSchema(segment(table), root), fields, revision, nil
+	return pq.NewSchema(segment(cfg.Table), root), fields, revision, nil
 }
 
 func compileField(f arrow.Field, index, depth int, def, rep byte, leaves *int) (pq.Node, *shape, error) {
@@ -196,10 +204,15 @@ func leafNode(f arrow.Field) (pq.Node, leafType, error) {
 	case arrow.BOOL:
 		return pq.Leaf(pq.BooleanType), leafOf[*array.Boolean](pq.BooleanValue, nil), nil
 	case arrow.TIMESTAMP:
-		if f.Type.(*arrow.TimestampType).Unit != arrow.Microsecond {
-			return nil, leafType{}, fmt.Errorf("type %s, want timestamp[us]", f.Type)
+		unit := pq.Microsecond
+		switch f.Type.(*arrow.TimestampType).Unit {
+		case arrow.Microsecond:
+		case arrow.Millisecond:
+			unit = pq.Millisecond
+		default:
+			return nil, leafType{}, fmt.Errorf("type %s, want timestamp[us] or timestamp[ms]", f.Type)
 		}
-		return pq.Timestamp(pq.Microsecond), leafOf(wideInt[arrow.Timestamp], (*array.Timestamp).TimestampValues), nil
+		return pq.Timestamp(unit), leafOf(wideInt[arrow.Timestamp], (*array.Timestamp).TimestampValues), nil
 	case arrow.STRING:
 		return pq.Encoded(pq.String(), &pq.RLEDictionary), leafOf[*array.String](stringValue, nil), nil
 	case arrow.BINARY:

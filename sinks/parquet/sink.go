@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -32,6 +33,8 @@ type Sink struct {
 	revision int // index of _tm_revision, -1 for none
 	options  []pq.WriterOption
 	run      string // in the names of what this sink stages
+	// rowGroupBytes ends a row group that has few rows.
+	rowGroupBytes int64
 	// ledger is that of the epochs prepared so far; nil until the first Prepare.
 	ledger *ledger
 	head   *head // of the manifest log; nil until the first Publish
@@ -42,11 +45,17 @@ func New(cfg Config, store pipeline.Store, schema *arrow.Schema) (*Sink, error) 
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("parquet sink: %w", err)
 	}
-	pqSchema, fields, revision, err := compile(cfg.Table, schema)
+	cfg = cfg.laid()
+	pqSchema, fields, revision, err := compile(cfg, schema)
 	if err != nil {
 		return nil, fmt.Errorf("parquet sink %s: %w", cfg.Table, err)
 	}
-	if err := pipeline.CheckRowOrder(schema, cfg.PartitionBy, cfg.TimeColumn, cfg.SortBy); err != nil {
+	if cfg.Layout == LayoutLake {
+		if err := checkLake(schema, cfg); err != nil {
+			return nil, fmt.Errorf("parquet sink %s: %w", cfg.Table, err)
+		}
+	}
+	if err := pipeline.CheckRowOrder(schema, cfg.PartitionBy, cfg.TimeColumn, cfg.order().Keys); err != nil {
 		return nil, fmt.Errorf("parquet sink %s: %w", cfg.Table, err)
 	}
 	codec, err := codecOf(cfg.Codec)
@@ -57,8 +66,9 @@ func New(cfg Config, store pipeline.Store, schema *arrow.Schema) (*Sink, error) 
 	_, _ = rand.Read(run) // never fails
 	return &Sink{
 		cfg: cfg, store: store, schema: schema, pqSchema: pqSchema, fields: fields, revision: revision,
-		options: writerOptions(cfg, pqSchema, schema, codec),
-		run:     hex.EncodeToString(run),
+		options:       writerOptions(cfg, pqSchema, schema, codec),
+		rowGroupBytes: rowGroupBytes,
+		run:           hex.EncodeToString(run),
 	}, nil
 }
 
@@ -70,6 +80,8 @@ type receipt struct {
 	Lineage uint16 `json:"lineage"`
 	Epoch   int64  `json:"epoch"`
 	Files   []file `json:"files"`
+	// Drop are the staged objects whose rows were held and are in Files.
+	Drop []string `json:"drop,omitempty"`
 	settled
 }
 
@@ -85,11 +97,26 @@ type settled struct {
 	// Open are the partitions that have files and are not complete; nil when the table
 	// never completes.
 	Open []openPartition `json:"open,omitzero"`
+	// Held are rows of this epoch and earlier ones that are in no file yet, and HeldSince is
+	// the first mark that was known when there were some.
+	Held      []held `json:"held,omitempty"`
+	HeldSince *int64 `json:"held_since_us,omitempty"`
 }
 
 // receiptFormat is the version of receipts and manifest entries. Those of format 1 have no
-// settled part, and are published as they were.
-const receiptFormat = 2
+// settled part, and are published as they were. Those of the layout security_lake have
+// lakeFormat, so that a version that would lose rows that are held refuses them.
+const (
+	receiptFormat = 2
+	lakeFormat    = 3
+)
+
+func (c Config) format() int {
+	if c.Layout == LayoutLake {
+		return lakeFormat
+	}
+	return receiptFormat
+}
 
 // file is one Parquet file, staged and final.
 type file struct {
@@ -158,7 +185,10 @@ func (s *Sink) Publish(ctx context.Context, raw pipeline.Receipt) error {
 	}
 	// Last, because up to here a repeated Publish may need them.
 	for _, f := range r.Files {
-		if err := s.store.Delete(ctx, f.Staging); err != nil {
+		r.Drop = append(r.Drop, f.Staging)
+	}
+	for _, name := range r.Drop {
+		if err := s.store.Delete(ctx, name); err != nil {
 			return fmt.Errorf("publish %s epoch %d: %w", s.cfg.Table, r.Epoch, err)
 		}
 	}
@@ -173,17 +203,26 @@ func (s *Sink) open(raw pipeline.Receipt) (receipt, error) {
 	if err := d.Decode(&r); err != nil {
 		return r, fmt.Errorf("receipt of %d bytes: %w", len(raw), err)
 	}
-	if r.Format < 1 || r.Format > receiptFormat {
-		return r, fmt.Errorf("receipt of format %d, this version reads 1 to %d: use the version that wrote the checkpoint", r.Format, receiptFormat)
+	if r.Format < 1 || r.Format > lakeFormat {
+		return r, fmt.Errorf("receipt of format %d, this version reads 1 to %d: use the version that wrote the checkpoint", r.Format, lakeFormat)
 	}
 	if r.Table != s.cfg.Table || r.Job != s.cfg.Job {
 		return r, fmt.Errorf("receipt of job %s table %s, this sink is job %s table %s: the table was renamed with a receipt pending, restore the old name for one start",
 			r.Job, r.Table, s.cfg.Job, s.cfg.Table)
 	}
 	for _, f := range r.Files {
-		inside := strings.HasPrefix(f.Staging, stagingDir+"/") && strings.HasPrefix(f.Final, folder(s.cfg.Table)+"/")
+		inside := strings.HasPrefix(f.Staging, stagingDir+"/") && strings.HasPrefix(f.Final, s.cfg.root()+"/")
 		if !inside || !fs.ValidPath(f.Staging) || !fs.ValidPath(f.Final) {
 			return r, fmt.Errorf("receipt of epoch %d names %s and %s, outside the table", r.Epoch, f.Staging, f.Final)
+		}
+	}
+	staged := slices.Clone(r.Drop)
+	for _, h := range r.Held {
+		staged = append(staged, h.Staging)
+	}
+	for _, name := range staged {
+		if !strings.HasPrefix(name, s.cfg.stagingPrefix()) || !fs.ValidPath(name) {
+			return r, fmt.Errorf("receipt of epoch %d holds rows in %s, outside the table", r.Epoch, name)
 		}
 	}
 	for _, c := range r.Complete {
@@ -277,16 +316,26 @@ func (s *Sink) log(ctx context.Context, r receipt) error {
 	return s.advanceHead(ctx, r, body)
 }
 
-// Sweep removes what earlier runs of this job and table staged. It must not be called before every receipt of the checkpoint
-// was published.
+// Sweep removes what earlier runs of this job and table staged, but not rows that are held.
+// It must not be called before every receipt of the checkpoint was published.
 func (s *Sink) Sweep(ctx context.Context) error {
 	staged, err := s.store.List(ctx, s.cfg.stagingPrefix())
+	if err != nil {
+		return fmt.Errorf("sweep %s: %w", s.cfg.Table, err)
+	}
+	if len(staged) == 0 {
+		return nil
+	}
+	l, err := s.loadLedger(ctx)
 	if err != nil {
 		return fmt.Errorf("sweep %s: %w", s.cfg.Table, err)
 	}
 	for _, o := range staged {
 		if strings.HasSuffix(o.Name, "-"+s.run+".inprogress") {
 			continue // staged by this very sink
+		}
+		if slices.ContainsFunc(l.held, func(h held) bool { return h.Staging == o.Name }) {
+			continue
 		}
 		if err := s.store.Delete(ctx, o.Name); err != nil {
 			return fmt.Errorf("sweep %s: %w", s.cfg.Table, err)

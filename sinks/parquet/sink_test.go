@@ -560,7 +560,7 @@ func TestConfig(t *testing.T) {
 		{"want bool", []arrow.Field{{Name: "_tm_del", Type: arrow.FixedWidthTypes.Boolean, Nullable: true}}, nil},
 		{"name is taken", []arrow.Field{{Name: "_tm_ver", Type: arrow.PrimitiveTypes.Int64}}, nil},
 		{"want int32", []arrow.Field{{Name: "_tm_revision", Type: arrow.PrimitiveTypes.Int64}}, nil},
-		{"timestamp[us]", []arrow.Field{{Name: "t", Type: arrow.FixedWidthTypes.Timestamp_ms}}, nil},
+		{"timestamp[us]", []arrow.Field{{Name: "t", Type: arrow.FixedWidthTypes.Timestamp_ns}}, nil},
 		{"without fields", []arrow.Field{{Name: "s", Type: arrow.StructOf()}}, nil},
 		{"map<string, string>", []arrow.Field{{Name: "m", Type: arrow.MapOf(arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int64)}}, nil},
 		{"no Parquet column", []arrow.Field{{Name: "d", Type: arrow.FixedWidthTypes.Date32}}, nil},

@@ -23,6 +23,10 @@ const (
 	pageBytes = 256 << 10
 	// dictionaryBytes is where a column of strings gives its dictionary up.
 	dictionaryBytes = 1 << 20
+	// rowGroupBytes is what the values of a row group have, before compression, when it ends.
+	rowGroupBytes = 240 << 20
+	// maxLakeFiles bounds the files of an epoch where a column names the accounts.
+	maxLakeFiles = 10_000
 )
 
 // stage collects one epoch. Its rows wait in memory, sorted into files when there are
@@ -33,16 +37,16 @@ type stage struct {
 	order   pipeline.RowOrder
 	columns []column
 	files   []file
+	held    []held // of this epoch
 	ended   bool
 }
 
 func newStage(s *Sink, e pipeline.Epoch) *stage {
 	columns := columnsOf(s.fields)
-	added := &addedColumns{leaf: len(s.pqSchema.Columns()) - 3, epoch: e, revision: s.revision}
-	return &stage{
-		sink: s, epoch: e, columns: append(columns, added),
-		order: pipeline.RowOrder{By: s.cfg.PartitionBy, TimeColumn: s.cfg.TimeColumn, Keys: s.cfg.SortBy},
+	if s.cfg.Layout != LayoutLake {
+		columns = append(columns, &addedColumns{leaf: len(s.pqSchema.Columns()) - 3, epoch: e, revision: s.revision})
 	}
+	return &stage{sink: s, epoch: e, columns: columns, order: s.cfg.order()}
 }
 
 func (g *stage) Write(ctx context.Context, b pipeline.Batch) error {
@@ -58,13 +62,22 @@ func (g *stage) Write(ctx context.Context, b pipeline.Batch) error {
 	if err := g.order.Add(b); err != nil {
 		return g.errorf("%w", err)
 	}
-	if len(g.order.Rows) < g.sink.cfg.MaxStageRows && g.order.Bytes < g.sink.cfg.MaxStageBytes {
+	if !g.full() {
 		return nil
 	}
-	if err := g.cut(ctx); err != nil {
+	end := g.cut
+	if g.sink.cfg.holds() {
+		end = g.hold
+	}
+	if err := end(ctx); err != nil {
 		return g.errorf("%w", err)
 	}
 	return nil
+}
+
+// full tells whether the rows that wait are as many as may.
+func (g *stage) full() bool {
+	return len(g.order.Rows) >= g.sink.cfg.MaxStageRows || g.order.Bytes >= g.sink.cfg.MaxStageBytes
 }
 
 func (g *stage) errorf(format string, args ...any) error {
@@ -87,9 +100,6 @@ func (g *stage) Prepare(ctx context.Context, at pipeline.Mark) (pipeline.Receipt
 }
 
 func (g *stage) seal(ctx context.Context, at pipeline.Mark) (pipeline.Receipt, error) {
-	if err := g.cut(ctx); err != nil {
-		return nil, err
-	}
 	s := g.sink
 	if s.ledger == nil {
 		l, err := s.loadLedger(ctx)
@@ -98,15 +108,18 @@ func (g *stage) seal(ctx context.Context, at pipeline.Mark) (pipeline.Receipt, e
 		}
 		s.ledger = &l
 	}
-	r := receipt{Format: receiptFormat, Table: s.cfg.Table, Job: g.epoch.Job, Lineage: g.epoch.Lineage, Epoch: g.epoch.N, Files: g.files}
-	r.Previous = s.ledger.last
+	r := receipt{Format: s.cfg.format(), Table: s.cfg.Table, Job: g.epoch.Job, Lineage: g.epoch.Lineage, Epoch: g.epoch.N}
+	if err := g.roll(ctx, *s.ledger, at.Event, &r); err != nil {
+		return nil, err
+	}
+	r.Files, r.Previous = g.files, s.ledger.last
 	if at.Event != pipeline.MinTicks {
 		r.Watermark = &at.Event
 	}
 	if err := s.settle(ctx, *s.ledger, &r, at.Event); err != nil {
 		return nil, err
 	}
-	if len(r.Files) == 0 && len(r.Complete) == 0 {
+	if len(r.Files)+len(r.Complete)+len(g.held)+len(r.Drop) == 0 && (r.HeldSince == nil || s.ledger.since != nil) {
 		return nil, nil
 	}
 	next, err := s.ledgerAfter(r)
@@ -133,6 +146,9 @@ func (g *stage) Abort() error {
 	for _, f := range g.files {
 		errs = append(errs, g.sink.store.Delete(context.Background(), f.Staging))
 	}
+	for _, h := range g.held {
+		errs = append(errs, g.sink.store.Delete(context.Background(), h.Staging))
+	}
 	if err := errors.Join(errs...); err != nil {
 		return g.errorf("abort: %w", err)
 	}
@@ -153,12 +169,16 @@ func (g *stage) cut(ctx context.Context) error {
 			return err
 		}
 	}
+	account, err := g.sink.cfg.accounts(g.order.Recs)
+	if err != nil {
+		return err
+	}
 	for rows := g.order.Rows; len(rows) > 0; {
-		n := 1
-		for n < len(rows) && rows[n].Partition == rows[0].Partition {
+		n, of := 1, account(rows[0])
+		for n < len(rows) && rows[n].Partition == rows[0].Partition && account(rows[n]) == of {
 			n++
 		}
-		if err := g.writeFile(ctx, rows[:n]); err != nil {
+		if err := g.writeFile(ctx, rows[:n], of); err != nil {
 			return err
 		}
 		rows = rows[n:]
@@ -167,11 +187,14 @@ func (g *stage) cut(ctx context.Context) error {
 }
 
 // writeFile stages one file and verifies it.
-func (g *stage) writeFile(ctx context.Context, rows []pipeline.RowRef) error {
+func (g *stage) writeFile(ctx context.Context, rows []pipeline.RowRef, account string) error {
 	s, n := g.sink, len(g.files)
+	if s.cfg.Layout == LayoutLake && n >= maxLakeFiles {
+		return fmt.Errorf("more than %d files in one epoch, the last one in %s: is %s an account? Name one in security_lake.account", maxLakeFiles, s.cfg.place(rows[0].Partition, account), s.cfg.Lake.AccountColumn)
+	}
 	f := file{
-		Staging: s.cfg.stagingName(g.epoch, n, s.run),
-		Final:   s.cfg.finalName(rows[0].Partition, g.epoch, n),
+		Staging: g.stagingName(),
+		Final:   s.cfg.finalName(rows[0].Partition, account, g.epoch, n),
 		Rows:    int64(len(rows)),
 	}
 	if err := g.timeRange(&f, rows); err != nil {
@@ -196,6 +219,11 @@ func (g *stage) writeFile(ctx context.Context, rows []pipeline.RowRef) error {
 		return fmt.Errorf("%s, just written, cannot be read: %w: report this as a bug, or check disk and memory", f.Staging, err)
 	}
 	return nil
+}
+
+// stagingName names the next staged object.
+func (g *stage) stagingName() string {
+	return g.sink.cfg.stagingName(g.epoch, len(g.files)+len(g.held), g.sink.run)
 }
 
 func (g *stage) timeRange(f *file, rows []pipeline.RowRef) error {
@@ -238,29 +266,47 @@ func (g *stage) encode(ctx context.Context, w io.Writer, rows []pipeline.RowRef)
 	for _, w := range out.ColumnWriters() {
 		columns = append(columns, columnOut{w: w})
 	}
+	run := g.runRows()
 	inGroup := 0
 	for len(rows) > 0 {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		n := min(len(rows), pageRows, g.sink.cfg.RowGroupRows-inGroup)
+		n := min(len(rows), run, g.sink.cfg.RowGroupRows-inGroup)
 		for _, c := range g.columns {
 			if err := c.write(columns, rows[:n]); err != nil {
 				return nil, err
 			}
 		}
 		rows, inGroup = rows[n:], inGroup+n
-		if inGroup == g.sink.cfg.RowGroupRows && len(rows) > 0 {
+		if len(rows) > 0 && (inGroup == g.sink.cfg.RowGroupRows || sizeOf(columns) >= g.sink.rowGroupBytes) {
 			if err := out.Flush(); err != nil {
 				return nil, err
 			}
 			inGroup = 0
+			for i := range columns {
+				columns[i].size = 0
+			}
 		}
 	}
 	for _, c := range columns {
 		sums = append(sums, c.sum)
 	}
 	return sums, out.Close()
+}
+
+// runRows is how many rows are handed to the columns at a time: fewer where they are long,
+// because a row group ends between two runs.
+func (g *stage) runRows() int {
+	size := g.order.Bytes / int64(len(g.order.Rows))
+	return int(max(1, min(pageRows, g.sink.rowGroupBytes/(16*max(1, size)))))
+}
+
+func sizeOf(columns []columnOut) (size int64) {
+	for i := range columns {
+		size += columns[i].size
+	}
+	return size
 }
 
 func writerOptions(cfg Config, schema *pq.Schema, fields *arrow.Schema, codec compress.Codec) []pq.WriterOption {

@@ -286,7 +286,7 @@ func TestEveryType(t *testing.T) {
 
 // TestSchemaText pins what other readers see.
 func TestSchemaText(t *testing.T) {
-	schema, _, _, err := compile("every", everySchema())
+	schema, _, _, err := compile(Config{Table: "every"}, everySchema())
 	if err != nil {
 		t.Fatal(err)
 	}

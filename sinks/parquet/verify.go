@@ -56,8 +56,9 @@ func (d digest) add(vals []pq.Value) digest {
 
 // columnOut is a column of a file that is being written, and what it has been given.
 type columnOut struct {
-	w   *pq.ColumnWriter
-	sum digest
+	w    *pq.ColumnWriter
+	sum  digest
+	size int64 // of the values of the row group
 }
 
 // verifyBuffer is how much of an object verification reads at a time.
