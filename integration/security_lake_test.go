@@ -48,7 +48,7 @@ func lakeSources(t *testing.T) []*lakeSource {
 		must(t, numbers(raw, &o))
 		class, err := o["class_uid"].(json.Number).Int64()
 		must(t, err)
-		events := sink.LakeEvents{Source: fmt.Sprintf("tidemark-%s-%d-%s", parts[1], class, version), Version: string(version), Class: class}
+		events := sink.LakeEvents{Source: fmt.Sprintf("%s-%d-%s", parts[1], class, version), Version: string(version), Class: class}
 		if err := sink.CheckLake([]sink.LakeEvents{events}); (err != nil) != (version == ocsf.V180) {
 			t.Fatalf("OCSF %s: %v", version, err)
 		}

@@ -50,16 +50,20 @@ type Lake struct {
 // SetDefaults sets what a configuration file is decoded onto.
 func (l *Lake) SetDefaults() { *l = Lake{Roll: 5 * time.Minute, RollBytes: 256 << 20} }
 
+// maxSource is how long the name of a custom source may be: the name of its role has it, and
+// that of the region.
+const maxSource = 20
+
 // lakeTime is the column of the eventDay.
 const lakeTime = "time"
 
 // validate returns all problems.
 func (l Lake) validate() (errs []error) {
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("security_lake."+format, args...)) }
-	if l.Source == "" || len(l.Source) > 64 || !isName(l.Source) || strings.HasPrefix(l.Source, ".") || strings.HasPrefix(l.Source, "_") {
-		bad("source %q: want the name of the custom source: up to 64 letters, digits, hyphens, dots and underscores", l.Source)
+	if len(l.Source) > maxSource || !isName(l.Source) || strings.HasPrefix(l.Source, ".") || strings.HasPrefix(l.Source, "_") {
+		bad("source %q: want the name of the custom source: up to %d letters, digits, hyphens, dots and underscores", l.Source, maxSource)
 	}
-	if l.Region == "" || !isName(l.Region) || strings.Trim(l.Region, "._") != l.Region {
+	if !isName(l.Region) || strings.Trim(l.Region, "._") != l.Region {
 		bad("region %q: want that of the bucket, like eu-central-1", l.Region)
 	}
 	switch {
@@ -146,12 +150,12 @@ func (c Config) Beside(table string) Config {
 }
 
 // OfClass returns the configuration of the table of one class, where a job makes events of
-// several: name is added to the table, and to the source.
-func (c Config) OfClass(name string) Config {
+// several: the name is added to the table, the class_uid to the source, whose name is short.
+func (c Config) OfClass(name string, uid int64) Config {
 	c.Table += "_" + name
 	if c.Lake != nil {
 		lake := *c.Lake
-		lake.Source += "_" + name
+		lake.Source = fmt.Sprintf("%s_%d", lake.Source, uid)
 		c.Lake = &lake
 	}
 	return c

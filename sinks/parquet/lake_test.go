@@ -598,6 +598,7 @@ func TestLakeConfig(t *testing.T) {
 		`source ""`:                          func(l *Lake) { l.Source = "" },
 		`source "a/b"`:                       func(l *Lake) { l.Source = "a/b" },
 		`source "_a"`:                        func(l *Lake) { l.Source = "_a" },
+		`up to 20 letters`:                   func(l *Lake) { l.Source = "a-name-of-21-letters-" },
 		`region "eu/1"`:                      func(l *Lake) { l.Region = "eu/1" },
 		`region ".."`:                        func(l *Lake) { l.Region = ".." },
 		`not both`:                           func(l *Lake) { l.Account = "external" },
@@ -655,8 +656,8 @@ func TestLakeConfig(t *testing.T) {
 	if beside.Layout != LayoutHive || beside.PartitionBy != pipeline.PartitionDay || beside.root() != "ble_dead" || beside.Validate() != nil {
 		t.Errorf("%+v", beside)
 	}
-	class := lakeConfig().OfClass("inventory_info")
-	if class.root() != "ext/tidemark-ble_inventory_info/region=eu-central-1" || class.Table != "ble_inventory_info" || lakeConfig().Lake.Source != "tidemark-ble" {
+	class := lakeConfig().OfClass("inventory_info", 5001)
+	if class.root() != "ext/tidemark-ble_5001/region=eu-central-1" || class.Table != "ble_inventory_info" || lakeConfig().Lake.Source != "tidemark-ble" {
 		t.Errorf("%+v", class)
 	}
 	if hive := testConfig().Beside("x"); hive.PartitionBy != testConfig().PartitionBy || hive.Table != "x" {
