@@ -442,3 +442,72 @@ func firstOf(got, want []string) string {
 	}
 	return ""
 }
+
+// TestSecurityLakeJob: a job that is killed while rows come in writes every event once into
+// files of many checkpoints, the same events as a job with the usual layout, and holds nothing
+// back at its end.
+func TestSecurityLakeJob(t *testing.T) {
+	r := newRig(t)
+	const topic = "ble-lake"
+	r.createTopic(t, topic, nil)
+	dir := t.TempDir()
+	file := func(name, layout string, bounded bool) string {
+		path := filepath.Join(dir, fmt.Sprintf("%s-%v.yaml", name, bounded))
+		must(t, os.WriteFile(path, fmt.Appendf(nil, `job: %[1]s
+feed: ble
+source:
+  kafka: {brokers: [%[2]s], topic: %[3]s, bounded: %[4]v, stall_after: 5s}
+event_time: {max_disorder: 30s, quiet_after: never}
+window: {id: ble_1m, tumbling: 1m}
+normalize: {to: ocsf, version: 1.3.0}
+sinks:
+  - parquet: {dir: %[5]q%[6]s}
+checkpoint: {dir: %[5]q, interval: 100ms}
+http: {listen: ""}
+`, name, r.kafka.Addr(), topic, bounded, filepath.Join(dir, name), layout), 0o644))
+		return path
+	}
+	lake := `, layout: security_lake, security_lake: {source: tidemark-ble, region: eu-central-1, account: external, roll: 5m}`
+	produce := r.begin(t, "produce", "--brokers", r.kafka.Addr(), "--topic", topic, "--feed", "ble", "--devices", "50", "--period", "10s",
+		"--events", "30000", "--rate", "6000", "--disorder", "20s", "--late", "0.02", "--start", "2026-03-01T23:30:00Z", "--seed", "12")
+	for range 3 {
+		p := r.begin(t, "run", "-f", file("lake", lake, false))
+		time.Sleep(1200 * time.Millisecond)
+		p.kill(t)
+	}
+	produce.wait(t)
+	r.tidemark(t, "run", "-f", file("lake", lake, true))
+	r.tidemark(t, "run", "-f", file("hive", "", true))
+
+	query := func(sql string, args ...any) string {
+		out, err := r.clickhouse.Query(t.Context(), fmt.Sprintf(sql, args...))
+		must(t, err)
+		return out
+	}
+	source := filepath.Join(dir, "lake/ext/tidemark-ble/region=eu-central-1/accountId=external/eventDay=*/*.parquet")
+	hive := filepath.Join(dir, "hive/hive/dt=*/hour=*/*.parquet")
+	const events = "SELECT metadata.uid, metadata.sequence, time, device.uid, count, unmapped FROM file('%s', Parquet) ORDER BY ALL"
+	got, want := query(events, source), query(events, hive)
+	if lines := strings.Split(want, "\n"); got != want || len(lines) < 3000 {
+		t.Errorf("%d lines in the lake, %d in the other job: %s", strings.Count(got, "\n"), len(lines)-1, firstOf(strings.Split(got, "\n"), lines))
+	}
+	days := query("SELECT extract(_path, 'eventDay=(\\\\d+)') AS day, toYYYYMMDD(fromUnixTimestamp64Milli(min(time)), 'UTC'), toYYYYMMDD(fromUnixTimestamp64Milli(max(time)), 'UTC') FROM file('%s', Parquet) GROUP BY day ORDER BY day", source)
+	if days != "20260301\t20260301\t20260301\n20260302\t20260302\t20260302\n" {
+		t.Errorf("days of the folders and of their events:\n%s", days)
+	}
+	// A hundred minutes of events, in rolls of five.
+	files, err := filepath.Glob(source)
+	must(t, err)
+	entries, err := filepath.Glob(filepath.Join(dir, "lake/_tidemark/log/lake/*"))
+	must(t, err)
+	if len(files) < 5 || len(files) > 30 || len(entries) < 2*len(files) {
+		t.Errorf("%d files of %d epochs", len(files), len(entries))
+	}
+	if staged, err := filepath.Glob(filepath.Join(dir, "lake/_tidemark/staging/*/lake/*/*")); err != nil || len(staged) > 0 {
+		t.Errorf("staged: %v %v", staged, err)
+	}
+	late := query("SELECT count() FROM file('%s', Parquet)", filepath.Join(dir, "lake/lake_late/dt=*/*.parquet"))
+	if late != query("SELECT count() FROM file('%s', Parquet)", filepath.Join(dir, "hive/hive_late/dt=*/hour=*/*.parquet")) || late == "0\n" {
+		t.Errorf("late rows: %s", late)
+	}
+}

@@ -601,6 +601,7 @@ func (c *Config) validate(d *document) {
 			bad("sinks."+at, "two kinds of sink in one entry: make two")
 		case s.Parquet != nil:
 			d.validateStore(s.Parquet.Dir, s.Parquet.S3, "sinks", at, "parquet")
+			c.validateLake(d, at, s.Parquet.Lake)
 			d.invalid(s.Parquet.Validate(), "sinks", at, "parquet")
 		case s.ClickHouse != nil:
 			d.invalid(s.ClickHouse.Validate(), "sinks", at, "clickhouse")
@@ -774,6 +775,21 @@ func (c *Config) validateWindowless(d *document) {
 	if c.EventTime.Scope == ScopeKey {
 		d.add(d.node("event_time", "scope"), "event_time.scope", "clocks by key decide when windows end, and the job has none")
 	}
+}
+
+// validateLake checks what a sink of the layout security_lake needs of its job. A source has one
+// class by itself: the tables of several have sources of their own (parquet.Config.OfClass).
+func (c *Config) validateLake(d *document, at string, lake *parquet.Lake) {
+	if lake == nil {
+		return
+	}
+	path := []string{"sinks", at, "parquet", "security_lake"}
+	d.invalid(lake.Validate(), path...)
+	if c.Normalize.To != "ocsf" {
+		d.invalid(errors.New("source: takes OCSF events: set normalize: {to: ocsf}"), path...)
+		return
+	}
+	d.invalid(parquet.CheckLake([]parquet.LakeEvents{{Source: lake.Source, Version: string(c.Normalize.Version)}}), path...)
 }
 
 // invalidWindow adds what is wrong with the keyed operator. What begins with session is

@@ -395,17 +395,19 @@ func (p *plan) sink(sc SinkConfig, port pipeline.Port, store pipeline.Store, log
 	}
 	cfg, schema := sc.Parquet.Config, p.results
 	if class, ok := p.events.class(port); ok {
-		cfg.Table, schema = cfg.Table+"_"+class.name, class.schema
+		cfg, schema = cfg.OfClass(class.name, class.columns.Class), class.schema
 	}
 	switch port {
 	case pipeline.Out:
 		cfg.CompleteAfter, _, _ = p.cfg.complete(cfg.TimeColumn)
 	case pipeline.Delta:
-		cfg.Table += "_late_delta"
+		cfg = cfg.Beside(cfg.Table + "_late_delta")
 	case pipeline.Late:
-		cfg.Table, cfg.TimeColumn, cfg.SortBy, schema = cfg.Table+"_late", "time", nil, p.late
+		cfg = cfg.Beside(cfg.Table + "_late")
+		cfg.TimeColumn, cfg.SortBy, schema = "time", nil, p.late
 	case pipeline.Dead:
-		cfg.Table, cfg.TimeColumn, cfg.SortBy, schema = cfg.Table+"_dead", "_ingest", nil, pipeline.DeadSchema()
+		cfg = cfg.Beside(cfg.Table + "_dead")
+		cfg.TimeColumn, cfg.SortBy, schema = "_ingest", nil, pipeline.DeadSchema()
 	}
 	s, err := parquet.New(cfg, store, schema)
 	return "parquet:" + below(sc.Parquet.Dir, cfg.Table), s, err

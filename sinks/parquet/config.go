@@ -84,7 +84,9 @@ func (c Config) Validate() error {
 	case c.Layout == LayoutLake && c.Lake == nil:
 		bad("security_lake: name source, region and account")
 	case c.Layout == LayoutLake:
-		errs = append(errs, c.Lake.validate()...)
+		if err := c.Lake.Validate(); err != nil {
+			bad("security_lake: %w", err)
+		}
 	case c.Lake != nil:
 		bad("security_lake: set layout: %s with it", LayoutLake)
 	}

@@ -57,9 +57,10 @@ const maxSource = 20
 // lakeTime is the column of the eventDay.
 const lakeTime = "time"
 
-// validate returns all problems.
-func (l Lake) validate() (errs []error) {
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("security_lake."+format, args...)) }
+// Validate returns all problems.
+func (l *Lake) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if len(l.Source) > maxSource || !isName(l.Source) || strings.HasPrefix(l.Source, ".") || strings.HasPrefix(l.Source, "_") {
 		bad("source %q: want the name of the custom source: up to %d letters, digits, hyphens, dots and underscores", l.Source, maxSource)
 	}
@@ -78,7 +79,7 @@ func (l Lake) validate() (errs []error) {
 	if l.RollBytes < 1 {
 		bad("roll_bytes %d: want at least 1", l.RollBytes)
 	}
-	return errs
+	return errors.Join(errs...)
 }
 
 // isName tells whether s has letters, digits, hyphens, dots and underscores only.
@@ -118,10 +119,10 @@ func CheckLake(all []LakeEvents) error {
 	class := map[string]int64{}
 	for _, e := range all {
 		if !lakeTakes(e.Version) {
-			errs = append(errs, fmt.Errorf("security_lake.source %s: OCSF %s: Security Lake takes custom sources of OCSF 1.3 and earlier: set the version of normalize to 1.3.0", e.Source, e.Version))
+			errs = append(errs, fmt.Errorf("source %s: OCSF %s: Security Lake takes custom sources of OCSF 1.3 and earlier: set the version of normalize to 1.3.0", e.Source, e.Version))
 		}
 		if first, ok := class[e.Source]; ok && first != e.Class {
-			errs = append(errs, fmt.Errorf("security_lake.source %s: has events of class %d and of class %d: Security Lake takes one class a source: register a source for each, and give each a sink", e.Source, first, e.Class))
+			errs = append(errs, fmt.Errorf("source %s: has events of class %d and of class %d: Security Lake takes one class a source: register a source for each, and give each a sink", e.Source, first, e.Class))
 			continue
 		}
 		class[e.Source] = e.Class

@@ -595,20 +595,20 @@ func TestLakeConfig(t *testing.T) {
 		t.Error(err)
 	}
 	for want, change := range map[string]func(l *Lake){
-		`source ""`:                          func(l *Lake) { l.Source = "" },
-		`source "a/b"`:                       func(l *Lake) { l.Source = "a/b" },
-		`source "_a"`:                        func(l *Lake) { l.Source = "_a" },
-		`up to 20 letters`:                   func(l *Lake) { l.Source = "a-name-of-21-letters-" },
-		`region "eu/1"`:                      func(l *Lake) { l.Region = "eu/1" },
-		`region ".."`:                        func(l *Lake) { l.Region = ".." },
-		`not both`:                           func(l *Lake) { l.Account = "external" },
-		`account: name an account`:           func(l *Lake) { l.AccountColumn = "" },
-		`account "12345678901": want`:        func(l *Lake) { l.Account, l.AccountColumn = "12345678901", "" },
-		`account "external_": want`:          func(l *Lake) { l.Account, l.AccountColumn = "external_", "" },
-		`account "external_a/b": want`:       func(l *Lake) { l.Account, l.AccountColumn = "external_a/b", "" },
-		`roll -1ns: want 0 or more`:          func(l *Lake) { l.Roll = -1 },
-		`roll_bytes 0: want at least 1`:      func(l *Lake) { l.RollBytes = 0 },
-		`security_lake.source "x y": want t`: func(l *Lake) { l.Source = "x y" },
+		`source ""`:                         func(l *Lake) { l.Source = "" },
+		`source "a/b"`:                      func(l *Lake) { l.Source = "a/b" },
+		`source "_a"`:                       func(l *Lake) { l.Source = "_a" },
+		`up to 20 letters`:                  func(l *Lake) { l.Source = "a-name-of-21-letters-" },
+		`region "eu/1"`:                     func(l *Lake) { l.Region = "eu/1" },
+		`region ".."`:                       func(l *Lake) { l.Region = ".." },
+		`not both`:                          func(l *Lake) { l.Account = "external" },
+		`account: name an account`:          func(l *Lake) { l.AccountColumn = "" },
+		`account "12345678901": want`:       func(l *Lake) { l.Account, l.AccountColumn = "12345678901", "" },
+		`account "external_": want`:         func(l *Lake) { l.Account, l.AccountColumn = "external_", "" },
+		`account "external_a/b": want`:      func(l *Lake) { l.Account, l.AccountColumn = "external_a/b", "" },
+		`roll -1ns: want 0 or more`:         func(l *Lake) { l.Roll = -1 },
+		`roll_bytes 0: want at least 1`:     func(l *Lake) { l.RollBytes = 0 },
+		`security_lake: source "x y": want`: func(l *Lake) { l.Source = "x y" },
 	} {
 		cfg := lakeConfig()
 		change(cfg.Lake)
