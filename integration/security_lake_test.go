@@ -506,6 +506,13 @@ http: {listen: ""}
 	if staged, err := filepath.Glob(filepath.Join(dir, "lake/_tidemark/staging/*/lake/*/*")); err != nil || len(staged) > 0 {
 		t.Errorf("staged: %v %v", staged, err)
 	}
+	// The comparison notices a file that is there twice.
+	b, err := os.ReadFile(files[0])
+	must(t, err)
+	must(t, os.WriteFile(strings.TrimSuffix(files[0], ".parquet")+"-again.parquet", b, 0o644))
+	if query(events, source) == want {
+		t.Error("a file that is there twice went unnoticed")
+	}
 	late := query("SELECT count() FROM file('%s', Parquet)", filepath.Join(dir, "lake/lake_late/dt=*/*.parquet"))
 	if late != query("SELECT count() FROM file('%s', Parquet)", filepath.Join(dir, "hive/hive_late/dt=*/hour=*/*.parquet")) || late == "0\n" {
 		t.Errorf("late rows: %s", late)

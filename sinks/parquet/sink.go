@@ -213,7 +213,7 @@ func (s *Sink) open(raw pipeline.Receipt) (receipt, error) {
 	for _, f := range r.Files {
 		inside := strings.HasPrefix(f.Staging, stagingDir+"/") && strings.HasPrefix(f.Final, s.cfg.root()+"/")
 		if !inside || !fs.ValidPath(f.Staging) || !fs.ValidPath(f.Final) {
-			return r, fmt.Errorf("receipt of epoch %d names %s and %s, outside the table", r.Epoch, f.Staging, f.Final)
+			return r, fmt.Errorf("receipt of epoch %d names %s and %s, outside the table: if its layout or source was changed with a receipt pending, restore the old one for one start", r.Epoch, f.Staging, f.Final)
 		}
 	}
 	staged := slices.Clone(r.Drop)
