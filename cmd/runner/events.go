@@ -268,8 +268,13 @@ func (e *events) mapper() (*mapping.Mapper, error) {
 	cfg := mapping.DefaultConfig(e.mapping)
 	cfg.Source = cmp.Or(e.cfg.Source, cfg.Source)
 	cfg.SourceField, cfg.Preprocessor, cfg.UTCDay = e.cfg.SourceField, e.cfg.Preprocessor, e.cfg.UTCDay
-	cfg.Mode, cfg.Schema, cfg.Product = e.cfg.Mode, e.schema, ocsf.Product{Name: "Tidemark", Vendor: "Tidemark", Version: version}
+	cfg.Mode, cfg.Schema, cfg.Product = e.cfg.Mode, e.schema, jobProduct()
 	return mapping.NewMapper(e.mapping, cfg)
+}
+
+// jobProduct stands in events whose mapping names no product.
+func jobProduct() ocsf.Product {
+	return ocsf.Product{Name: "Tidemark", Vendor: "Tidemark", Version: version}
 }
 
 // rows makes the rows of one decoder.

@@ -45,6 +45,7 @@ func commands() []command {
 		{"audit", "compare a job's ClickHouse tables with what it has recorded", cmdAudit},
 		{"produce", "send generated telemetry, a CSV or a JSONL file to a topic", cmdProduce},
 		{"ocsf", "validate events against OCSF, its extensions included", cmdOCSF},
+		{"map", "try a mapping file on events: map test", cmdMap},
 		{"version", "print the version", plain(cmdVersion)},
 	}
 }

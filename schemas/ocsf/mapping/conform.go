@@ -113,8 +113,12 @@ func (m *Mapper) conformed() (Mapped, *Unmapped) {
 		return Mapped{}, m.notConform(err)
 	}
 	c.event = event
-	return Mapped{Source: m.cfg.Source, Schema: t.schema, EventDay: m.dayName(dayOfMillis(rep.Time)), Record: event, Absent: m.absent, Faults: m.faults,
-		Class: rep.Class, Time: rep.Time, Casts: rep.Casts, Filled: rep.Filled, Moved: rep.Moved, Rest: rep.Rest, Fixes: rep.Fixes}, nil
+	out := Mapped{Source: m.cfg.Source, Schema: t.schema, EventDay: m.dayName(dayOfMillis(rep.Time)), Record: event, Absent: m.absent, Faults: m.faults,
+		Class: rep.Class, Time: rep.Time, Casts: rep.Casts, Filled: rep.Filled, Moved: rep.Moved, Rest: rep.Rest, Fixes: rep.Fixes}
+	if m.cfg.Fixes {
+		out.Leftovers = at.Rest
+	}
+	return out, nil
 }
 
 // conditional finds what the file has for the event: the first target whose condition holds,

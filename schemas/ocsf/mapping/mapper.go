@@ -47,7 +47,7 @@ type Config struct {
 	// DropRest leaves out what no locator reads. Otherwise it goes to unmapped, unless the
 	// file says rest: drop.
 	DropRest bool
-	// Fixes asks for the list of changes in Mapped.Fixes.
+	// Fixes asks for the lists Mapped.Fixes and Mapped.Leftovers.
 	Fixes bool
 }
 
@@ -123,7 +123,9 @@ type Mapped struct {
 	Filled int   // attributes that were derived
 	Moved  int   // values that went to unmapped because they have no place in the class
 	Rest   int   // values that went to unmapped because no locator read them
-	Fixes  []ocsf.Fix
+	// Of Config.Fixes, valid until the next call: what was changed, and the values of Rest.
+	Fixes     []ocsf.Fix
+	Leftovers []ocsf.Field
 }
 
 // Mapper maps the events of one stream. It is for one goroutine.
