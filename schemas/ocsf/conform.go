@@ -317,8 +317,8 @@ func (c *Conformer) resolve(it *item, n int32) {
 	}
 	nodes := c.doc.nodes
 	for m := nodes[n].first; m != 0; m = nodes[m].next {
-		at, ok := it.index[string(c.doc.name(&nodes[m]))]
-		if !ok || nodes[m].kind == 'n' {
+		at := it.names.find(c.doc.name(&nodes[m]))
+		if at < 0 || nodes[m].kind == 'n' {
 			continue
 		}
 		nodes[m].attr = at
@@ -465,7 +465,9 @@ func (c *Conformer) findTime(base int) {
 	c.time = c.at.Time
 	if n := c.slots[base+int(c.plan.time)]; n > 0 {
 		was := c.enter("time")
-		if t, ok := c.instant(n); ok {
+		if v := &c.doc.nodes[n]; v.kind == '"' && c.at.Time.Millis != Unknown && bytes.Equal(c.doc.text(v), c.at.TimeText) {
+			c.cast(n, "milliseconds") // it has been read
+		} else if t, ok := c.instant(n); ok {
 			if c.time = t; t.Millis == c.at.Time.Millis {
 				c.time = c.at.Time
 			}

@@ -107,6 +107,7 @@ type item struct {
 	deprecated  bool
 	attrs       []attr // by name
 	index       map[string]int32
+	names       nameTable // as index
 	required    []int32
 	recommended []int32
 	constraints []constraint
@@ -169,6 +170,7 @@ type valueType struct {
 	ranged    limit
 	regex     *regexp.Regexp // nil for none
 	ofRegex   limit
+	form      form  // of regex, nil for none
 	values    []any // nil for any
 	ofValues  limit
 }
@@ -321,7 +323,7 @@ func (l *linker) valueType(name string) {
 			if err != nil {
 				l.errorf("type %s: %w", name, err)
 			}
-			t.regex, t.ofRegex = re, limit{there: true, super: of.super}
+			t.regex, t.ofRegex, t.form = re, limit{there: true, super: of.super}, formOf(of.Regex)
 		}
 		if of.Values != nil && !t.ofValues.there {
 			t.values, t.ofValues = of.Values, limit{there: true, super: of.super}
@@ -347,6 +349,7 @@ func (l *linker) item(it *item, f *itemFacts) {
 	for name, at := range it.index {
 		it.attrs[at] = l.attr(it, name, f.Attributes[name])
 	}
+	it.names = newNameTable(it.attrs)
 	for i, a := range it.attrs {
 		if a.sibling >= 0 && it.attrs[a.sibling].captionOf < 0 {
 			it.attrs[a.sibling].captionOf = int32(i)

@@ -243,7 +243,8 @@ func (v *Validator) item(it *item, n int32) {
 		if it.open() {
 			break
 		}
-		at, ok := it.index[string(v.doc.name(&nodes[c]))]
+		at := it.names.find(v.doc.name(&nodes[c]))
+		ok := at >= 0
 		if !ok || !it.attrs[at].active(v.profiles) {
 			v.unknown(it, &nodes[c], ok)
 		}
@@ -407,8 +408,11 @@ func (v *Validator) textLimits(t *valueType, n *node) {
 			v.error(either(t.maxLen, exceedsMaxLen, exceedsSuperMaxLen), "has %d characters, %s takes %d", chars, t.name, t.maxLen.n)
 		}
 	}
-	if t.regex != nil && !t.regex.Match(v.doc.text(n)) {
-		v.warning(either(t.ofRegex, regexMismatch, superRegexMismatch), "%q has not the form of %s", clip(v.doc.text(n)), t.name)
+	if t.regex == nil {
+		return
+	}
+	if b := v.doc.text(n); (t.form == nil || !t.form(b)) && !t.regex.Match(b) {
+		v.warning(either(t.ofRegex, regexMismatch, superRegexMismatch), "%q has not the form of %s", clip(b), t.name)
 	}
 }
 

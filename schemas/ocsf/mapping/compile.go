@@ -18,6 +18,7 @@ type Mapping struct {
 	// What follows is of files for Conform alone.
 	conditional []*target // those with a condition, in the order of the file
 	matches     bool      // there is a matched_field
+	ways        trie      // of all locators
 	native      string    // where the first key of such files is, empty for none
 }
 
@@ -72,10 +73,11 @@ const (
 type locator struct {
 	text  string
 	parts []string
-	user  bool // one part, of the event itself, and the value keeps its type
-	never bool // no locator: finds nothing
-	fails bool // $.UserDefined without a name
-	local bool // @: of the element that each is at
+	user  bool  // one part, of the event itself, and the value keeps its type
+	never bool  // no locator: finds nothing
+	fails bool  // $.UserDefined without a name
+	local bool  // @: of the element that each is at
+	step  int32 // in the trie, of a way from the event
 }
 
 // SourceName returns the source_name of the file, empty when it has none.
@@ -113,6 +115,7 @@ type compiler struct {
 	native bool   // keys of files for Conform are known
 	key    string // where the first of them is
 	each   int    // how many are open
+	ways   trie
 	fatal  []error
 	doubts []error
 }
@@ -135,6 +138,7 @@ func (c *compiler) compile(b []byte) *Mapping {
 		return nil
 	}
 	m := &Mapping{file: c.file, targets: map[string]*target{}}
+	c.ways.steps = []step{{}}
 	if c.nodes[0].kind != object {
 		c.fail("$", "no object")
 		return nil
@@ -193,7 +197,7 @@ func (c *compiler) compile(b []byte) *Mapping {
 		}
 		m.targets[value] = t
 	}
-	m.native = c.key
+	m.native, m.ways = c.key, c.ways
 	return m
 }
 
@@ -285,6 +289,7 @@ func (c *compiler) locator(n int32, path string) locator {
 			c.doubt(path, "%q has an empty part", l.text)
 		}
 	}
+	l.step = c.ways.add(l.parts)
 	return l
 }
 

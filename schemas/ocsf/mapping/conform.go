@@ -15,7 +15,8 @@ type conforming struct {
 	conformer *ocsf.Conformer
 	classes   map[*target]int64 // 0 where the events say it
 	origin    ocsf.Origin
-	element   int32 // that each is at
+	element   int32   // that each is at
+	found     []int32 // nodes by step of the file's ways
 
 	observables map[*target][]ocsf.Observable
 
@@ -33,7 +34,7 @@ type conforming struct {
 
 // newConforming finds the classes of the targets in the schema. The error has every problem.
 func newConforming(m *Mapping, cfg Config) (*conforming, error) {
-	c := &conforming{classes: map[*target]int64{}, observables: map[*target][]ocsf.Observable{}, origin: ocsf.Origin{Logged: ocsf.Unknown, Time: ocsf.Instant{Millis: ocsf.Unknown}}}
+	c := &conforming{classes: map[*target]int64{}, found: make([]int32, len(m.ways.steps)), observables: map[*target][]ocsf.Observable{}, origin: ocsf.Origin{Logged: ocsf.Unknown, Time: ocsf.Instant{Millis: ocsf.Unknown}}}
 	var errs []error
 	for _, value := range slices.Sorted(maps.Keys(m.targets)) {
 		uid, err := m.targets[value].class(cfg.Schema)
@@ -94,6 +95,9 @@ func (m *Mapper) SetOrigin(at ocsf.Origin) {
 // conformed maps the event at the root to a valid event.
 func (m *Mapper) conformed() (Mapped, *Unmapped) {
 	c := m.conform
+	if clear(c.found); m.doc.nodes[m.root].kind == object {
+		m.m.ways.walk(&m.doc, c.found, 0, m.root)
+	}
 	t, u := m.conditional()
 	if u != nil {
 		return Mapped{}, u
@@ -176,13 +180,45 @@ func (m *Mapper) eventTime() {
 	}
 }
 
-// locate is find for Conform: a way through what is no object finds nothing.
+// locate returns the node of a locator, -1 when the event does not have it, and whether
+// that is because the way goes through what is no object.
 func (m *Mapper) locate(l *locator) (n int32, fault bool) {
-	n, cause := m.find(l)
-	if n >= 0 && m.doc.nodes[n].kind == null {
-		n = -1
+	if l.local {
+		return m.locateIn(m.conform.element, l.parts)
 	}
-	return n, cause != ""
+	if l.step == 0 {
+		return -1, l.fails
+	}
+	n = m.conform.found[l.step]
+	if n > 0 && m.doc.nodes[n].kind != null {
+		return n, false
+	}
+	if n > 0 {
+		return -1, false
+	}
+	for at := m.m.ways.steps[l.step].parent; at != 0; at = m.m.ways.steps[at].parent {
+		if n := m.conform.found[at]; n > 0 {
+			k := m.doc.nodes[n].kind
+			return -1, k != object && k != null
+		}
+	}
+	return -1, m.doc.nodes[m.root].kind != object
+}
+
+// locateIn goes from node n on.
+func (m *Mapper) locateIn(n int32, parts []string) (at int32, fault bool) {
+	for _, part := range parts {
+		if m.doc.nodes[n].kind != object {
+			return -1, true
+		}
+		if n = m.doc.member(n, part); n < 0 || m.doc.nodes[n].kind == null {
+			return -1, false
+		}
+	}
+	if m.doc.nodes[n].kind == null {
+		return -1, false
+	}
+	return n, false
 }
 
 // madeObject appends an object with the attributes, where located values have the type that
@@ -253,10 +289,12 @@ func (m *Mapper) leftover(n int32) {
 	}
 	i := 0
 	for child := v.first; child != 0; child = m.doc.nodes[child].next {
-		was := len(m.conform.path)
-		m.enter(v.kind, child, i)
-		m.leftover(child)
-		m.conform.path = m.conform.path[:was]
+		if c := &m.doc.nodes[child]; c.used != usedUp && c.kind != null {
+			was := len(m.conform.path)
+			m.enter(v.kind, child, i)
+			m.leftover(child)
+			m.conform.path = m.conform.path[:was]
+		}
 		i++
 	}
 }

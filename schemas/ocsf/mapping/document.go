@@ -58,7 +58,8 @@ const (
 // used again for the next value.
 type document struct {
 	b     []byte
-	end   int // of what was read
+	end   int  // of what was read
+	json  bool // what was read is JSON: texts in it need no escapes
 	nodes []node
 	fault *fault
 }
@@ -87,7 +88,7 @@ func (d *document) read(b []byte) *fault {
 		return &fault{at, "not UTF-8", true}
 	}
 	d.b = append(d.b, b...)
-	d.end = len(b)
+	d.end, d.json = len(b), false
 	return nil
 }
 
@@ -102,6 +103,7 @@ func (d *document) parse() *fault {
 	if p < 0 {
 		return d.fault
 	}
+	d.json = true
 	return nil
 }
 

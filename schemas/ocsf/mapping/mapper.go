@@ -324,9 +324,6 @@ func (m *Mapper) find(l *locator) (int32, string) {
 		return n, ""
 	}
 	n := m.root
-	if l.local {
-		n = m.conform.element
-	}
 	for _, part := range l.parts {
 		if m.doc.nodes[n].kind != object {
 			return -1, l.text + ": what has " + part + " is no object"

@@ -173,6 +173,9 @@ func (c *compiler) locatorOf(s string) (locator, error) {
 		}
 		l.user, l.parts = true, l.parts[1:]
 	}
+	if !l.local {
+		l.step = c.ways.add(l.parts)
+	}
 	return l, nil
 }
 

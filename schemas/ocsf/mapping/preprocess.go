@@ -67,6 +67,7 @@ var albFields = [...]string{
 // alb makes an object of the fields of a load balancer's line, which is the bytes of s. All
 // values are text. A field that is absent is "-" under its own name.
 func (d *document) alb(s span) {
+	d.json = false
 	d.nodes = append(d.nodes[:0], node{kind: object})
 	dash := d.append("-")
 	at := s.from

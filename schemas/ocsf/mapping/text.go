@@ -193,6 +193,11 @@ func (d *document) appendTyped(dst []byte, n int32) []byte {
 		}
 		return append(dst, d.bytes(v.text)...)
 	case text:
+		if d.json && int(v.text.to) <= d.end { // it was read so, without escapes
+			dst = append(dst, '"')
+			dst = append(dst, d.bytes(v.text)...)
+			return append(dst, '"')
+		}
 		start := len(dst)
 		dst = appendQuoted(dst, d.bytes(v.text))
 		return replaceHalves(dst, start)
