@@ -144,7 +144,16 @@ type classPlan struct {
 	activityID, time, timezone, meta, unmapped, observables           int32
 	head                                                              []int32 // what comes first
 	profiled                                                          []int32 // required by a profile
+
+	// The texts that the class decides, and those of type_uid by activity.
+	category, uid decision
+	types         [smallIDs]decision
+
+	version, names, product, eventUID, logName, logProvider, originalTime, loggedTime, sequence int32 // of metadata
 }
+
+// decision is an id that the class decides, and its caption.
+type decision struct{ id, caption string }
 
 // written marks the slot of an attribute that the event has.
 const written = -1
@@ -220,12 +229,7 @@ func (c *Conformer) planOf(class int64) *classPlan {
 	if it == nil {
 		return nil
 	}
-	at := func(name string) int32 {
-		if i, ok := it.index[name]; ok {
-			return i
-		}
-		return -1
-	}
+	at := func(name string) int32 { return it.names.find([]byte(name)) }
 	p := &classPlan{class: it, categoryUID: at("category_uid"), categoryName: at("category_name"), classUID: at("class_uid"), className: at("class_name"),
 		typeUID: at("type_uid"), typeName: at("type_name"), activityID: at("activity_id"), time: at("time"), timezone: at("timezone_offset"),
 		meta: at("metadata"), unmapped: at("unmapped"), observables: at("observables")}
@@ -234,8 +238,12 @@ func (c *Conformer) planOf(class int64) *classPlan {
 			p.head = append(p.head, i)
 		}
 	}
-	if p.meta >= 0 {
-		p.metadata = it.attrs[p.meta].object
+	if p.meta >= 0 && it.attrs[p.meta].object != nil {
+		p.planMetadata(it.attrs[p.meta].object)
+	}
+	p.category, p.uid = p.decision(p.categoryUID, it.category), p.decision(p.classUID, it.uid)
+	for activity := range p.types {
+		p.types[activity] = p.decision(p.typeUID, it.uid*100+int64(activity))
 	}
 	for _, i := range it.required {
 		if it.attrs[i].profiles != 0 {
@@ -244,6 +252,23 @@ func (c *Conformer) planOf(class int64) *classPlan {
 	}
 	c.classes[class] = p
 	return p
+}
+
+func (p *classPlan) planMetadata(it *item) {
+	at := func(name string) int32 { return it.names.find([]byte(name)) }
+	p.metadata = it
+	p.version, p.names, p.product, p.eventUID = at("version"), at("profiles"), at("product"), at("uid")
+	p.logName, p.logProvider, p.originalTime = at("log_name"), at("log_provider"), at("original_time")
+	p.loggedTime, p.sequence = at("logged_time"), at("sequence")
+}
+
+// decision is the value of an id and its caption, if the schema has one.
+func (p *classPlan) decision(at int32, id int64) decision {
+	d := decision{id: strconv.FormatInt(id, 10)}
+	if at >= 0 {
+		d.caption = p.class.attrs[at].enum[d.id].Caption
+	}
+	return d
 }
 
 // useProfiles switches on the profiles that the record names and those that its attributes
@@ -305,8 +330,7 @@ func (c *Conformer) has(at int32) bool {
 
 // fillable tells whether the attribute can be 0, Unknown.
 func (a *attr) fillable() bool {
-	_, ok := a.enum["0"]
-	return ok && !a.array && a.typ != nil && (a.typ.primitive == integer || a.typ.primitive == long)
+	return len(a.ids) > 0 && a.ids[0].there && !a.array && a.typ != nil && (a.typ.primitive == integer || a.typ.primitive == long)
 }
 
 // resolve finds the attributes of the members of object n and of the objects in it, and
@@ -346,8 +370,8 @@ func (c *Conformer) event() *ConformError {
 	c.ownUnmapped()
 	base := c.open(it, 0)
 	c.out = append(c.out, '{')
-	c.decided(base, p.categoryUID, p.categoryName, it.category)
-	c.decided(base, p.classUID, p.className, it.uid)
+	c.decided(base, p.categoryUID, p.categoryName, p.category)
+	c.decided(base, p.classUID, p.className, p.uid)
 	if c.findTime(base); c.time.Millis == Unknown {
 		return c.missing(p.time)
 	}
@@ -412,14 +436,12 @@ func (e *ConformError) because(c *Conformer, path string) {
 }
 
 // decided writes an id of the class and its caption, whatever the record says.
-func (c *Conformer) decided(base int, id, name int32, uid int64) {
+func (c *Conformer) decided(base int, id, name int32, d decision) {
 	if id < 0 {
 		return
 	}
-	a := &c.plan.class.attrs[id]
-	c.settled(base, id, strconv.FormatInt(uid, 10))
-	if e, ok := a.enum[strconv.FormatInt(uid, 10)]; ok && name >= 0 {
-		c.settled(base, name, e.Caption)
+	if c.settled(base, id, d.id); d.caption != "" && name >= 0 {
+		c.settled(base, name, d.caption)
 	}
 }
 
@@ -457,7 +479,11 @@ func (c *Conformer) typeUID(base int) {
 	if p.activityID < 0 || c.slots[base+int(p.activityID)] != written {
 		return
 	}
-	c.decided(base, p.typeUID, p.typeName, p.class.uid*100+c.kind)
+	if c.kind >= 0 && c.kind < smallIDs {
+		c.decided(base, p.typeUID, p.typeName, p.types[c.kind])
+		return
+	}
+	c.decided(base, p.typeUID, p.typeName, p.decision(p.typeUID, p.class.uid*100+c.kind))
 }
 
 // findTime finds the time of the event in the record, or else takes that of its origin.
@@ -532,8 +558,8 @@ func (c *Conformer) metadata(base int) *ConformError {
 }
 
 func (c *Conformer) version(it *item, base int) {
-	at, ok := it.index["version"]
-	if !ok {
+	at := c.plan.version
+	if at < 0 {
 		return
 	}
 	was := c.enter("version")
@@ -546,8 +572,8 @@ func (c *Conformer) version(it *item, base int) {
 
 // profileNames writes metadata.profiles.
 func (c *Conformer) profileNames(it *item, base int) {
-	at, ok := it.index["profiles"]
-	if !ok {
+	at := c.plan.names
+	if at < 0 {
 		return
 	}
 	n := c.slots[base+int(at)]
@@ -575,8 +601,8 @@ func (c *Conformer) profileNames(it *item, base int) {
 
 // product writes the product of the config if the record has none.
 func (c *Conformer) product(it *item, base int) {
-	at, ok := it.index["product"]
-	if !ok || c.slots[base+int(at)] == written || c.cfg.Product.Name == "" {
+	at := c.plan.product
+	if at < 0 || c.slots[base+int(at)] == written || c.cfg.Product.Name == "" {
 		return
 	}
 	was := c.enter("product")
@@ -596,18 +622,30 @@ func (c *Conformer) product(it *item, base int) {
 
 // fromOrigin writes what the origin knows and the record does not say.
 func (c *Conformer) fromOrigin(it *item, base int) {
-	at := c.at
-	c.originText(it, base, "uid", at.UID)
-	c.originText(it, base, "log_name", []byte(at.LogName))
-	c.originText(it, base, "log_provider", []byte(at.LogProvider))
-	c.originText(it, base, "original_time", c.timeText())
-	if at.Logged != Unknown {
-		c.originNumber(it, base, "logged_time", at.Logged)
+	p, at := c.plan, c.at
+	if c.lacks(base, p.eventUID) && len(at.UID) > 0 {
+		c.metadataText(it, base, p.eventUID, at.UID)
 	}
-	if at.Sequence >= 0 {
-		c.originNumber(it, base, "sequence", at.Sequence)
+	if c.lacks(base, p.logName) && at.LogName != "" {
+		c.metadataText(it, base, p.logName, []byte(at.LogName))
+	}
+	if c.lacks(base, p.logProvider) && at.LogProvider != "" {
+		c.metadataText(it, base, p.logProvider, []byte(at.LogProvider))
+	}
+	if c.lacks(base, p.originalTime) {
+		if t := c.timeText(); len(t) > 0 {
+			c.metadataText(it, base, p.originalTime, t)
+		}
+	}
+	if c.lacks(base, p.loggedTime) && at.Logged != Unknown {
+		c.metadataNumber(it, base, p.loggedTime, at.Logged)
+	}
+	if c.lacks(base, p.sequence) && at.Sequence >= 0 {
+		c.metadataNumber(it, base, p.sequence, at.Sequence)
 	}
 }
+
+func (c *Conformer) lacks(base int, at int32) bool { return at >= 0 && c.slots[base+int(at)] == 0 }
 
 // timeText is the text of the event's time, if it had another form.
 func (c *Conformer) timeText() []byte {
@@ -628,18 +666,14 @@ func (c *Conformer) timeText() []byte {
 	return c.at.TimeText
 }
 
-func (c *Conformer) originText(it *item, base int, name string, value []byte) {
-	if at, ok := it.index[name]; ok && len(value) > 0 && c.slots[base+int(at)] == 0 {
-		c.name(name)
-		c.out = appendQuoted(c.out, value)
-		c.slots[base+int(at)] = written
-	}
+func (c *Conformer) metadataText(it *item, base int, at int32, value []byte) {
+	c.name(it.attrs[at].name)
+	c.out = appendQuoted(c.out, value)
+	c.slots[base+int(at)] = written
 }
 
-func (c *Conformer) originNumber(it *item, base int, name string, value int64) {
-	if at, ok := it.index[name]; ok && c.slots[base+int(at)] == 0 {
-		c.name(name)
-		c.out = strconv.AppendInt(c.out, value, 10)
-		c.slots[base+int(at)] = written
-	}
+func (c *Conformer) metadataNumber(it *item, base int, at int32, value int64) {
+	c.name(it.attrs[at].name)
+	c.out = strconv.AppendInt(c.out, value, 10)
+	c.slots[base+int(at)] = written
 }

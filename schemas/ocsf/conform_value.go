@@ -167,7 +167,8 @@ func (c *Conformer) writePair(it *item, at int32, base int, key string, word int
 		}
 		return
 	}
-	caption := a.enum[key].Caption
+	e, _ := a.value([]byte(key))
+	caption := e.Caption
 	if n := *slot; n > 0 && string(c.doc.text(&c.doc.nodes[n])) != caption {
 		if c.doc.nodes[n].kind == '"' && strings.EqualFold(string(c.doc.text(&c.doc.nodes[n])), caption) {
 			c.cast(n, "the caption of the schema")
@@ -253,8 +254,7 @@ func (c *Conformer) elements(n int32) int32 {
 }
 
 func (a *attr) hasOther() bool {
-	_, ok := a.enum["99"]
-	return ok && a.sibling >= 0
+	return len(a.ids) == smallIDs && a.sibling >= 0
 }
 
 // enumKey reads node n, if it is not 0, as a value of an enum.
@@ -272,7 +272,7 @@ func (c *Conformer) enumKey(a *attr, n int32) (key string, ok bool) {
 	} else if v.kind == '"' {
 		key = a.keyOf(b)
 	}
-	if _, ok = a.enum[key]; !ok {
+	if _, ok = a.value([]byte(key)); !ok {
 		return "", false
 	}
 	if v.kind == '"' || string(b) != key {
@@ -283,6 +283,14 @@ func (c *Conformer) enumKey(a *attr, n int32) (key string, ok bool) {
 
 // keyOf returns the smallest id with that caption, in any case of letters.
 func (a *attr) keyOf(caption []byte) string {
+	for id := range a.ids {
+		if a.ids[id].there && strings.EqualFold(a.ids[id].Caption, string(caption)) {
+			return strconv.Itoa(id)
+		}
+	}
+	if len(a.ids) == len(a.enum) {
+		return ""
+	}
 	best, found := int64(0), ""
 	for key, e := range a.enum {
 		if id, ok := parseInt([]byte(key)); ok && strings.EqualFold(e.Caption, string(caption)) && (found == "" || id < best) {
@@ -605,7 +613,7 @@ func (c *Conformer) integer(a *attr, n int32) bool {
 		return false
 	}
 	if t := a.typ; t.ranged.there {
-		if f, err := strconv.ParseFloat(string(c.out[start:]), 64); err != nil || f < t.lo || f > t.hi {
+		if f, err := number(c.out[start:]); err != nil || f < t.lo || f > t.hi {
 			c.out = c.out[:start]
 			return false
 		}

@@ -166,7 +166,11 @@ func (d *document) string(p int) (end int, escaped bool) {
 	start := p + 1
 	high := false
 	for i := start; i < len(d.b); i++ {
-		switch c := d.b[i]; {
+		c := d.b[i]
+		if c >= ' ' && c < utf8.RuneSelf && c != '"' && c != '\\' {
+			continue
+		}
+		switch {
 		case c == '"':
 			if high && !utf8.Valid(d.b[start:i]) {
 				return d.no(start, "text that is not UTF-8"), false
@@ -181,7 +185,7 @@ func (d *document) string(p int) (end int, escaped bool) {
 			i += n - 1
 		case c < ' ':
 			return d.no(i, "a control character in a string"), false
-		case c >= utf8.RuneSelf:
+		default:
 			high = true
 		}
 	}
@@ -282,20 +286,22 @@ func isDigit(c byte) bool { return c-'0' <= 9 }
 
 // name returns the name of a member.
 func (d *document) name(n *node) []byte {
-	raw := d.b[n.name[0]:n.name[1]]
 	if n.named {
-		return unquote(d.b[n.name[0]-1 : n.name[1]+1])
+		return d.unescaped(n.name)
 	}
-	return raw
+	return d.b[n.name[0]:n.name[1]]
 }
 
 // text returns a string without its escapes, and any other value as it is written.
 func (d *document) text(n *node) []byte {
-	if n.kind == '"' && n.escaped {
-		return unquote(d.b[n.text[0]-1 : n.text[1]+1])
+	if n.escaped {
+		return d.unescaped(n.text)
 	}
 	return d.b[n.text[0]:n.text[1]]
 }
+
+// unescaped reads a string that has escapes.
+func (d *document) unescaped(at [2]int32) []byte { return unquote(d.b[at[0]-1 : at[1]+1]) }
 
 // unquote reads a string that parse has checked.
 func unquote(quoted []byte) []byte {
@@ -312,10 +318,14 @@ func (d *document) member(n int32, name string) int32 {
 	if n < 0 || d.nodes[n].kind != '{' {
 		return found
 	}
-	for c := d.nodes[n].first; c != 0; c = d.nodes[c].next {
-		if string(d.name(&d.nodes[c])) == name {
-			found = c
+	for c := d.nodes[n].first; c != 0; {
+		v := &d.nodes[c]
+		if v.named || int(v.name[1]-v.name[0]) == len(name) {
+			if string(d.name(v)) == name {
+				found = c
+			}
 		}
+		c = v.next
 	}
 	return found
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -137,9 +138,53 @@ type attr struct {
 	requirement requirement
 	profiles    uint64 // any of these switches it on; 0 for always there
 	enum        map[string]enumFacts
-	sibling     int32 // the attribute with the caption, -1 for none
-	captionOf   int32 // the attribute that this is the caption of, -1 for none
+	ids         []idFacts // of enum, by id, where that is small
+	sibling     int32     // the attribute with the caption, -1 for none
+	captionOf   int32     // the attribute that this is the caption of, -1 for none
 	deprecated  bool
+}
+
+// idFacts is a value of an enum, if it has that.
+type idFacts struct {
+	enumFacts
+	there bool
+}
+
+// smallIDs is how far idFacts go: to 99, which is Other.
+const smallIDs = 100
+
+// smallValues lists the values of an enum with small ids, nil if there are none.
+func smallValues(enum map[string]enumFacts) []idFacts {
+	var out []idFacts
+	for key, e := range enum {
+		id, err := strconv.Atoi(key)
+		if err != nil || id < 0 || id >= smallIDs || strconv.Itoa(id) != key {
+			continue
+		}
+		for len(out) <= id {
+			out = append(out, idFacts{})
+		}
+		out[id] = idFacts{e, true}
+	}
+	return out
+}
+
+// value returns the value of the enum for a key.
+func (a *attr) value(key []byte) (enumFacts, bool) {
+	id := 0
+	switch {
+	case len(key) == 1 && isDigit(key[0]):
+		id = int(key[0] - '0')
+	case len(key) == 2 && isDigit(key[0]) && isDigit(key[1]) && key[0] != '0':
+		id = int(key[0]-'0')*10 + int(key[1]-'0')
+	default:
+		e, ok := a.enum[string(key)]
+		return e, ok
+	}
+	if id >= len(a.ids) {
+		return enumFacts{}, false
+	}
+	return a.ids[id].enumFacts, a.ids[id].there
 }
 
 // active tells whether the attribute is there under the profiles of an event.
@@ -240,6 +285,7 @@ type linker struct {
 	s       *Schema
 	types   map[string]*valueType
 	objects map[string]*item
+	ids     map[uintptr][]idFacts // by enum: many attributes have the same
 	errs    []error
 }
 
@@ -249,7 +295,7 @@ func (l *linker) errorf(format string, args ...any) {
 
 func link(f *facts) (*Schema, error) {
 	s := &Schema{facts: f, profiles: map[string]uint64{}, classes: map[int64]*item{}}
-	l := &linker{s: s, types: map[string]*valueType{}, objects: map[string]*item{}}
+	l := &linker{s: s, types: map[string]*valueType{}, objects: map[string]*item{}, ids: map[uintptr][]idFacts{}}
 	var ok bool
 	if s.version, ok = parseSemver(f.Version); !ok {
 		l.errorf("version %q: want x.y.z", f.Version)
@@ -382,6 +428,7 @@ func (l *linker) attr(it *item, name string, f *attrFacts) attr {
 		return a
 	}
 	a.array, a.enum, a.deprecated = f.Array, f.Enum, bool(f.Deprecated)
+	a.ids = l.values(f.Enum)
 	if f.Type == "object_t" {
 		if a.object = l.objects[f.ObjectType]; a.object == nil {
 			l.errorf("%s.%s: object %q is not defined", it.name, name, f.ObjectType)
@@ -409,6 +456,20 @@ func (l *linker) attr(it *item, name string, f *attrFacts) attr {
 		a.sibling = at
 	}
 	return a
+}
+
+// values is smallValues, once for each enum.
+func (l *linker) values(enum map[string]enumFacts) []idFacts {
+	if enum == nil {
+		return nil
+	}
+	at := reflect.ValueOf(enum).Pointer()
+	out, ok := l.ids[at]
+	if !ok {
+		out = smallValues(enum)
+		l.ids[at] = out
+	}
+	return out
 }
 
 // semver is a version of the form x.y.z-prerelease+build.

@@ -384,7 +384,7 @@ func (v *Validator) value(a *attr, c int32) {
 	case t.primitive == text:
 		v.textLimits(t, n)
 	case t.ranged.there && t.primitive != boolean:
-		f, err := strconv.ParseFloat(string(v.doc.text(n)), 64)
+		f, err := number(v.doc.text(n))
 		if err != nil || f < t.lo || f > t.hi {
 			v.error(either(t.ranged, exceedsRange, exceedsSuperRange), "is %s, %s takes %v to %v", clip(v.doc.text(n)), t.name, t.lo, t.hi)
 		}
@@ -392,6 +392,15 @@ func (v *Validator) value(a *attr, c int32) {
 	if t.values != nil && !slices.ContainsFunc(t.values, func(want any) bool { return v.equal(n, want) }) {
 		v.error(either(t.ofValues, notInValues, notInSuperValues), "is %s, %s takes %v", v.describe(c), t.name, t.values)
 	}
+}
+
+// number is strconv.ParseFloat, which short digits do without.
+func number(b []byte) (float64, error) {
+	if len(b) < 15 && isDigits(b) {
+		i, _ := digits(b, 0)
+		return float64(i), nil
+	}
+	return strconv.ParseFloat(string(b), 64)
 }
 
 func either(l limit, own, super string) string {
@@ -439,8 +448,22 @@ func (v *Validator) int(c int32) (int64, bool) {
 	if n.kind != '0' {
 		return 0, false
 	}
-	i, err := strconv.ParseInt(string(v.doc.text(n)), 10, 64)
+	b := v.doc.text(n)
+	if len(b) < 19 && isDigits(b) {
+		i, _ := digits(b, 0)
+		return i, true
+	}
+	i, err := strconv.ParseInt(string(b), 10, 64)
 	return i, err == nil
+}
+
+func isDigits(b []byte) bool {
+	for _, c := range b {
+		if !isDigit(c) {
+			return false
+		}
+	}
+	return len(b) > 0
 }
 
 // isFloat tells whether a number is a float_t: written with a point or an exponent, and
@@ -457,6 +480,9 @@ func (v *Validator) isFloat(n *node) bool {
 // isLong tells whether a number is a long_t: digits without point and exponent, within 128
 // bits.
 func isLong(b []byte) bool {
+	if len(b) < 39 && isDigits(b) {
+		return true
+	}
 	limit := "170141183460469231731687303715884105727"
 	if b[0] == '-' {
 		b, limit = b[1:], "170141183460469231731687303715884105728"
@@ -476,7 +502,7 @@ func (v *Validator) enum(it *item, a *attr, c int32, base, was int) {
 	}
 	n := &v.doc.nodes[c]
 	if !a.array {
-		if e, ok := a.enum[string(v.enumKey(n))]; !ok {
+		if e, ok := a.value(v.enumKey(n)); !ok {
 			v.error(enumUnknown, "%s is none of its values", v.describe(c))
 		} else {
 			v.caption(it, a, n, e, sibling, was)
@@ -497,7 +523,7 @@ func (v *Validator) enum(it *item, a *attr, c int32, base, was int) {
 	i := 0
 	for el := n.first; el != 0; el = v.doc.nodes[el].next {
 		here := v.enterElement(i)
-		if e, ok := a.enum[string(v.enumKey(&v.doc.nodes[el]))]; !ok {
+		if e, ok := a.value(v.enumKey(&v.doc.nodes[el])); !ok {
 			v.error(enumArrayUnknown, "%s is none of its values", v.describe(el))
 		} else {
 			if captions {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/tidemark/tidemark/schemas/ocsf"
 )
@@ -391,6 +392,9 @@ func (l *layout) instant(s []byte) (ocsf.Instant, bool) {
 	if l.epoch {
 		return ocsf.Instant{}, false // ParseInstant takes it, and other units as well
 	}
+	if t, ok := l.plainInstant(s); ok {
+		return t, true
+	}
 	m := matching{s: s}
 	if l.cause != "" || !l.match(&m, 0, 0) {
 		return ocsf.Instant{}, false
@@ -404,11 +408,80 @@ func (l *layout) instant(s []byte) (ocsf.Instant, bool) {
 		return ocsf.Instant{}, false
 	}
 	t := time.Date(on.year, time.Month(on.month), on.day, v.hour, v.minute, v.second, v.micros*1000, time.UTC).Add(-v.offset)
-	millis := t.UnixMicro() / 1000
-	if t.UnixMicro() < millis*1000 {
-		millis--
+	return ocsf.Instant{Millis: t.UnixMilli(), Offset: int(v.offset / time.Minute), Zoned: v.zoned || l.endsInZ()}, true
+}
+
+// plainInstant is instant for most texts: a whole date and time in digits of full length,
+// with the other characters as they are in the pattern. What it takes, the pattern matches in
+// the same way, for it has no earlier choice.
+func (l *layout) plainInstant(s []byte) (ocsf.Instant, bool) {
+	var year, month, day, hour, minute, second, micros int
+	for _, it := range l.items {
+		var to *int
+		size, lo, hi := 2, 0, 59
+		switch it.directive {
+		case 0:
+			if len(s) == 0 || rune(s[0]) != it.char || it.char >= utf8.RuneSelf {
+				return ocsf.Instant{}, false
+			}
+			s = s[1:]
+			continue
+		case ' ':
+			if len(s) < 2 || s[0] != ' ' || isSpace(rune(s[1])) || s[1] >= utf8.RuneSelf {
+				return ocsf.Instant{}, false
+			}
+			s = s[1:]
+			continue
+		case 'f':
+			n := 0
+			for n < 6 && n < len(s) && isDigit(s[n]) {
+				micros = micros*10 + int(s[n]-'0')
+				n++
+			}
+			if n == 0 {
+				return ocsf.Instant{}, false
+			}
+			for s = s[n:]; n < 6; n++ {
+				micros *= 10
+			}
+			continue
+		case 'Y':
+			to, size, lo, hi = &year, 4, 1, 9999
+		case 'm':
+			to, lo, hi = &month, 1, 12
+		case 'd':
+			to, lo, hi = &day, 1, 31
+		case 'H':
+			to, hi = &hour, 23
+		case 'M':
+			to = &minute
+		case 'S':
+			to = &second
+		default:
+			return ocsf.Instant{}, false
+		}
+		if len(s) < size {
+			return ocsf.Instant{}, false
+		}
+		for _, c := range s[:size] {
+			if !isDigit(c) {
+				return ocsf.Instant{}, false
+			}
+			*to = *to*10 + int(c-'0')
+		}
+		if *to < lo || *to > hi {
+			return ocsf.Instant{}, false
+		}
+		s = s[size:]
 	}
-	return ocsf.Instant{Millis: millis, Offset: int(v.offset / time.Minute), Zoned: v.zoned || l.endsInZ()}, true
+	if len(s) > 0 || year == 0 || month == 0 || day == 0 {
+		return ocsf.Instant{}, false
+	}
+	t := time.Date(year, time.Month(month), day, hour, minute, second, micros*1000, time.UTC)
+	if t.Day() != day {
+		return ocsf.Instant{}, false
+	}
+	return ocsf.Instant{Millis: t.UnixMilli(), Zoned: l.endsInZ()}, true
 }
 
 // endsInZ tells whether the pattern says UTC with a letter of its own.
