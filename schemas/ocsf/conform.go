@@ -178,10 +178,13 @@ func (c *Conformer) Conform(dst []byte, class int64, record []byte, at Origin) (
 		return dst, ConformReport{}, err
 	}
 	if class == 0 {
-		class = c.namedClass()
+		var ok bool
+		if class, ok = c.namedClass(); !ok {
+			return dst, ConformReport{}, &ConformError{Path: "class_uid", Cause: "neither the mapping nor the record says which class it is"}
+		}
 	}
 	if c.plan = c.planOf(class); c.plan == nil {
-		return dst, ConformReport{}, &ConformError{Path: "class_uid", Cause: c.noClass(class)}
+		return dst, ConformReport{}, &ConformError{Path: "class_uid", Cause: fmt.Sprintf("OCSF %s has no class %d", c.schema.facts.Version, class)}
 	}
 	c.at, c.slots, c.path = &at, c.slots[:0], c.path[:0]
 	c.useProfiles()
@@ -204,20 +207,13 @@ func (c *Conformer) Conform(dst []byte, class int64, record []byte, at Origin) (
 	}
 }
 
-func (c *Conformer) namedClass() int64 {
-	if n := c.doc.member(0, "class_uid"); n >= 0 {
-		if uid, ok := parseInt(c.doc.text(&c.doc.nodes[n])); ok {
-			return uid
-		}
+// namedClass is class_uid of the record.
+func (c *Conformer) namedClass() (int64, bool) {
+	n := c.doc.member(0, "class_uid")
+	if n < 0 {
+		return 0, false
 	}
-	return 0
-}
-
-func (c *Conformer) noClass(class int64) string {
-	if class == 0 {
-		return "neither the mapping nor the record says which class it is"
-	}
-	return fmt.Sprintf("OCSF %s has no class %d", c.schema.facts.Version, class)
+	return parseInt(c.doc.text(&c.doc.nodes[n]))
 }
 
 // planOf returns nil for a class that the schema does not have.

@@ -155,7 +155,7 @@ func (c *Conformer) unmappedValue(i int) {
 		if other < 0 {
 			break
 		}
-		if o := c.moved[other]; n == 2 && string(c.text[o.value[0]:o.value[1]]) == string(c.text[m.value[0]:m.value[1]]) {
+		if o := c.moved[other]; string(c.text[o.value[0]:o.value[1]]) == string(c.text[m.value[0]:m.value[1]]) {
 			m.path = [2]int32{-1, -1}
 			return
 		}

@@ -28,7 +28,7 @@ func (m *Mapping) Classes(s *ocsf.Schema) ([]Class, error) {
 	for _, value := range slices.Sorted(maps.Keys(m.targets)) {
 		t := m.targets[value]
 		uid, err := t.class(s)
-		if err == nil && uid == 0 {
+		if err == nil && uid == fromEvent {
 			err = errors.New("schema_mapping.class_uid depends on the event: give each class a target of its own")
 		}
 		if err != nil {

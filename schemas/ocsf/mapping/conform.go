@@ -13,7 +13,7 @@ import (
 // conforming is what a Mapper has for Conform.
 type conforming struct {
 	conformer *ocsf.Conformer
-	classes   map[*target]int64 // 0 where the events say it
+	classes   map[*target]int64 // or fromEvent
 	origin    ocsf.Origin
 	element   int32   // that each is at
 	found     []int32 // nodes by step of the file's ways
@@ -44,6 +44,9 @@ func newConforming(m *Mapping, cfg Config) (*conforming, error) {
 		c.classes[m.targets[value]] = uid
 		for _, rule := range m.targets[value].observables {
 			o, err := cfg.Schema.Observable(uid, rule.name, rule.typeID)
+			if uid == fromEvent {
+				err = errors.New("the class depends on the event, so its attributes are not known")
+			}
 			if err != nil {
 				errs = append(errs, fmt.Errorf("%s: %s: %w", m.file, rule.path, err))
 			}
@@ -55,7 +58,10 @@ func newConforming(m *Mapping, cfg Config) (*conforming, error) {
 	return c, errors.Join(append(errs, err)...)
 }
 
-// class returns the class_uid of a target, 0 if it depends on the event. The number in the
+// fromEvent stands for a class that depends on the event.
+const fromEvent = -1
+
+// class returns the class_uid of a target, or fromEvent. The number in the
 // tree decides: names of classes change between versions.
 func (t *target) class(s *ocsf.Schema) (int64, error) {
 	named, known := s.ClassUID(t.schema)
@@ -65,7 +71,7 @@ func (t *target) class(s *ocsf.Schema) (int64, error) {
 			continue
 		}
 		if a.kind != literal {
-			return 0, nil
+			return fromEvent, nil
 		}
 		uid, err := strconv.ParseInt(string(a.literal), 10, 64)
 		switch {
@@ -112,7 +118,7 @@ func (m *Mapper) conformed() (Mapped, *Unmapped) {
 	if !m.cfg.DropRest && !t.drop {
 		at.Rest = m.leftovers()
 	}
-	event, rep, err := c.conformer.Conform(c.event[:0], c.classes[t], m.record, at)
+	event, rep, err := c.conformer.Conform(c.event[:0], max(c.classes[t], 0), m.record, at)
 	if err != nil {
 		return Mapped{}, m.notConform(err)
 	}
