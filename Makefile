@@ -32,7 +32,7 @@ nightly: test integration
 	$(GO) run ./benchmarks/scoreboard -nightly
 
 bench:
-	$(GO) test -run '^$$' -bench . -benchmem ./operators ./schemas ./sources/kafka
+	$(GO) test -run '^$$' -bench . -benchmem ./operators ./schemas ./schemas/ocsf/mapping ./sources/kafka
 	$(GO) run ./benchmarks/windows
 
 golden:

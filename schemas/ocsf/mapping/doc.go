@@ -57,5 +57,11 @@
 // events of more than MaxBytes or nested deeper than MaxDepth have the reason error; a
 // timestamp that can be matched in more than some thousand ways is an error.
 //
-// Nothing here knows the runtime; a job's normalize stage will call it.
+// Conform, the other mode, makes valid events of the records (ocsf.Conformer). Located values
+// keep their type, what no locator reads goes to unmapped, and files may have more keys
+// (CompileConform): rules, conditions, lists made of lists, observables. docs/mapping.md has
+// them all. Nothing of Compat depends on it.
+//
+// Nothing here knows the runtime. Jobs call it where they decode (cmd/runner), and so does
+// `tidemark map test`.
 package mapping
