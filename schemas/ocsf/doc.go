@@ -50,6 +50,10 @@
 //     attribute is a list.
 //   - Events nested deeper than 128 are refused like what is no JSON.
 //
+// Conforming. A Conformer makes events that a Validator finds no error in of records that
+// roughly have their shape, such as mapping files give; its comment has the rules. Reach
+// says which attributes such events can have, so that a table can be made for them.
+//
 // Columns. What is an event already, made by a mapping file, becomes rows of a declared
 // subset of its class (Columns), and rows become events again (AppendEvent). What no column
 // takes is text in unmapped.
