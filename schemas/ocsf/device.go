@@ -1,8 +1,6 @@
 package ocsf
 
 import (
-	"strings"
-
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
@@ -30,8 +28,8 @@ func (c *Inputs) Device(v Version, typ Enum, uid textOf, seen func(row int) (int
 	if name := c.TakeText("device_name"); name != nil {
 		of = append(of, Attr{Name: "name", Text: name.AppendText})
 	}
-	of = append(of, c.formed("mac", "device_mac", isMAC)...)
-	of = append(of, c.formed("hostname", "device_hostname", isHostname)...)
+	of = append(of, c.formed("mac", "device_mac", isMAC[string])...)
+	of = append(of, c.formed("hostname", "device_hostname", isHostname[string])...)
 	if seen != nil {
 		of = append(of, Attr{Name: "last_seen_time", Int64: seen})
 	}
@@ -49,41 +47,6 @@ func (c *Inputs) formed(name, column string, form func(string) bool) []Attr {
 		text := in.Text(row)
 		return append(dst, text...), form(text)
 	}}}
-}
-
-// isMAC is the form of mac_t: six pairs of hexadecimal digits between : or -.
-func isMAC(s string) bool {
-	if len(s) != 17 {
-		return false
-	}
-	for i := range len(s) {
-		switch c := s[i]; {
-		case i%3 == 2:
-			if c != ':' && c != '-' {
-				return false
-			}
-		case c >= '0' && c <= '9', c|0x20 >= 'a' && c|0x20 <= 'f':
-		default:
-			return false
-		}
-	}
-	return true
-}
-
-// isHostname is the form of hostname_t: letters, digits and inner hyphens between points.
-func isHostname(s string) bool {
-	for label := range strings.SplitSeq(s, ".") {
-		if label == "" || label[0] == '-' || label[len(label)-1] == '-' {
-			return false
-		}
-		for i := range len(label) {
-			c := label[i]
-			if c != '-' && (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') {
-				return false
-			}
-		}
-	}
-	return true
 }
 
 // Location is attribute location, none when the rows cannot have one.

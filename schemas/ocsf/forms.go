@@ -18,9 +18,9 @@ func formOf(regex string) form {
 	case ipRegex:
 		return isIP
 	case macRegex:
-		return isMAC
+		return isMAC[[]byte]
 	case hostnameRegex:
-		return isHostname
+		return isHostname[[]byte]
 	}
 	return nil
 }
@@ -90,11 +90,13 @@ func groups(b []byte) (n int, ok bool) {
 
 func isHex(c byte) bool { return isDigit(c) || c|0x20 >= 'a' && c|0x20 <= 'f' }
 
-func isMAC(b []byte) bool {
+// isMAC takes six pairs of hexadecimal digits between : or -.
+func isMAC[T string | []byte](b T) bool {
 	if len(b) != 17 {
 		return false
 	}
-	for i, c := range b {
+	for i := range len(b) {
+		c := b[i]
 		if i%3 == 2 && c != ':' && c != '-' || i%3 != 2 && !isHex(c) {
 			return false
 		}
@@ -103,9 +105,10 @@ func isMAC(b []byte) bool {
 }
 
 // isHostname takes labels of letters, digits and hyphens, the last not at their ends.
-func isHostname(b []byte) bool {
+func isHostname[T string | []byte](b T) bool {
 	last := byte('.')
-	for _, c := range b {
+	for i := range len(b) {
+		c := b[i]
 		switch {
 		case isDigit(c) || c|0x20 >= 'a' && c|0x20 <= 'z':
 		case c == '-' && last != '.':
