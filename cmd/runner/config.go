@@ -789,6 +789,12 @@ func (c *Config) validateLake(d *document, at string, lake *parquet.Lake) {
 		d.invalid(errors.New("source: takes OCSF events: set normalize: {to: ocsf}"), path...)
 		return
 	}
+	if c.Mapping != nil && c.Mapping.Mode == mapping.Compat {
+		d.invalid(errors.New("source: takes OCSF events, and mode compat makes none that anybody has checked: take conform"), path...)
+	}
+	if c.Normalize.Dialect != "core" {
+		d.invalid(errors.New("source: is registered for a class of OCSF, and those of an extension are none: set normalize: {dialect: core}"), path...)
+	}
 	d.invalid(parquet.CheckLake([]parquet.LakeEvents{{Source: lake.Source, Version: string(c.Normalize.Version)}}), path...)
 }
 

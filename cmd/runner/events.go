@@ -185,7 +185,7 @@ func loadSchemas(names []string) ([]*ocsf.Schema, error) {
 		}
 		info, err := os.Stat(name)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", name, errors.Unwrap(err))
 		}
 		if info.IsDir() {
 			extensions = append(extensions, os.DirFS(name))

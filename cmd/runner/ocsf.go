@@ -117,7 +117,7 @@ func openInput(name string) (io.ReadCloser, error) {
 func (v *validateFlags) validator() (*ocsf.Validator, error) {
 	schemas, err := loadSchemas(v.schemas)
 	if err != nil {
-		return nil, fmt.Errorf("--schema: %w", err)
+		return nil, fmt.Errorf("--schema %w", err)
 	}
 	var there []string
 	for _, s := range schemas {
