@@ -119,3 +119,24 @@ func TestRefused(t *testing.T) {
 		t.Errorf("no rig at all: %v", err)
 	}
 }
+
+// TestResume: what has passed on a commit is not run again, and what has failed is.
+func TestResume(t *testing.T) {
+	b := board{mode: "nightly", commit: "c0ffee"}
+	g := gate{nightly: true, resume: true, logs: t.TempDir()}
+	good, bad := rig{name: "a rig", quick: []string{"echo", "scoreboard: kills=1"}}, rig{name: "a rig", quick: []string{"false"}}
+	if _, err := g.result(t.Context(), bad, b); err == nil {
+		t.Error("a rig that fails has passed")
+	}
+	for _, r := range []rig{good, bad} { // the second time nothing runs
+		text, err := g.result(t.Context(), r, b)
+		if res, rerr := read(rig{needs: []string{"kills"}}, text); err != nil || rerr != nil || len(res.values) != 1 {
+			t.Errorf("%q, %v, %v", text, err, rerr)
+		}
+	}
+	for _, other := range []board{{mode: "quick", commit: "c0ffee"}, {mode: "nightly", commit: "decade"}} {
+		if _, err := g.result(t.Context(), bad, other); err == nil {
+			t.Errorf("what passed on another commit or in another mode counts: %+v", other)
+		}
+	}
+}

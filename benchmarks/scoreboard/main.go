@@ -7,6 +7,9 @@
 //
 //	go run ./benchmarks/scoreboard           as `make test` and `make integration` run them
 //	go run ./benchmarks/scoreboard -nightly  with the numbers of the release gate
+//
+// The gate takes hours. With -logs the output of every rig is kept, and with -resume a rig that
+// has passed on the same commit in the same mode is not run again.
 package main
 
 import (
@@ -15,6 +18,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -27,35 +31,44 @@ func main() {
 	nightly := flag.Bool("nightly", false, "run with TIDEMARK_NIGHTLY=1; takes hours")
 	out := flag.String("out", "RELIABILITY.md", "`file` to write, when all is well")
 	logs := flag.String("logs", "", "`folder` to keep what the rigs print; none: it is not kept")
-	only := flag.String("only", "", "run the rigs whose name contains `text` and write nothing")
+	only := flag.String("only", "", "run the rigs whose name contains `text` and write no page")
+	resume := flag.Bool("resume", false, "do not run again what has passed on this commit, by the folder of -logs")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *nightly, *out, *logs, *only); err != nil {
+	if *resume && *logs == "" {
+		fmt.Fprintln(os.Stderr, "scoreboard: -resume needs the folder of -logs")
+		os.Exit(2)
+	}
+	g := gate{nightly: *nightly, out: *out, logs: *logs, only: *only, resume: *resume}
+	if err := g.run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "scoreboard:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, nightly bool, out, logs, only string) error {
+// gate is one run of the rigs.
+type gate struct {
+	nightly, resume bool
+	out, logs, only string
+}
+
+func (g gate) run(ctx context.Context) error {
 	commit, err := exec.CommandContext(ctx, "git", "rev-parse", "HEAD").Output()
 	if err != nil {
 		return fmt.Errorf("commit under test: %w: run it in a clone, at its root", err)
 	}
 	b := board{mode: "quick", commit: strings.TrimSpace(string(commit)), date: time.Now().UTC().Format(time.DateOnly)}
-	if nightly {
+	if g.nightly {
 		b.mode = "nightly"
 	}
 	var errs []error
 	for _, r := range rigs() {
-		if !strings.Contains(r.name, only) {
+		if !strings.Contains(r.name, g.only) {
 			continue
 		}
-		fmt.Printf("== %s: %s\n", r.name, r.command(nightly))
-		text, err := r.run(ctx, nightly)
-		if logs != "" {
-			err = errors.Join(err, os.WriteFile(filepath.Join(logs, strings.ReplaceAll(r.name, " ", "-")+".log"), text, 0o644))
-		}
+		fmt.Printf("== %s: %s\n", r.name, r.command(g.nightly))
+		text, err := g.result(ctx, r, b)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", r.name, err))
 			continue
@@ -67,14 +80,40 @@ func run(ctx context.Context, nightly bool, out, logs, only string) error {
 		fmt.Printf("   %s\n", res.figures())
 		b.results = append(b.results, res)
 	}
-	if only == "" {
+	if g.only == "" {
 		errs = append(errs, b.check())
 	}
-	if err := errors.Join(errs...); err != nil || only != "" {
+	if err := errors.Join(errs...); err != nil || g.only != "" {
 		return err
 	}
-	return os.WriteFile(out, []byte(b.page()), 0o644)
+	return os.WriteFile(g.out, []byte(b.page()), 0o644)
 }
+
+// result runs a rig, or returns what it printed when it passed on this commit.
+func (g gate) result(ctx context.Context, r rig, b board) ([]byte, error) {
+	name := filepath.Join(g.logs, strings.ReplaceAll(r.name, " ", "-")+".log")
+	head := passed(b)
+	if g.resume {
+		switch text, err := os.ReadFile(name); {
+		case err == nil && bytes.HasPrefix(text, []byte(head)):
+			fmt.Println("   passed before")
+			return text, nil
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
+			return nil, err
+		}
+	}
+	text, err := r.run(ctx, g.nightly)
+	if g.logs == "" {
+		return text, err
+	}
+	if err != nil {
+		head = "failed\n"
+	}
+	return text, errors.Join(err, os.WriteFile(name, append([]byte(head), text...), 0o644))
+}
+
+// passed is the first line of the log of a rig that has passed.
+func passed(b board) string { return fmt.Sprintf("passed on %s, %s\n", b.commit, b.mode) }
 
 // run runs a rig to its end and returns all that it printed.
 func (r rig) run(ctx context.Context, nightly bool) ([]byte, error) {
