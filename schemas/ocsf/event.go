@@ -125,6 +125,19 @@ func (c Config) keepDuration(m *Pairs, of func(row int) (int64, bool), row int) 
 	}
 }
 
+// said is a text that every row has.
+func said(name string, say func(dst []byte, row int) []byte) Attr {
+	return Attr{Name: name, Text: func(dst []byte, row int) ([]byte, bool) { return say(dst, row), true }, Required: true}
+}
+
+// sequence counts revisions from 0.
+func sequence(revision *Input) func(row int) (int32, bool) {
+	return func(row int) (int32, bool) {
+		n, ok := revision.Int(row)
+		return int32(n - 1), isSmall(n-1, ok)
+	}
+}
+
 // Identity is the text of an id where OCSF must have one: a null is told as "unknown".
 func Identity(id textOf) textOf {
 	return func(dst []byte, row int) ([]byte, bool) {

@@ -364,11 +364,6 @@ func (f *FindingRow) types(l *Texts, row int) bool {
 	return true
 }
 
-// said is a text that every row has.
-func said(name string, say func(dst []byte, row int) []byte) Attr {
-	return Attr{Name: name, Text: func(dst []byte, row int) ([]byte, bool) { return say(dst, row), true }, Required: true}
-}
-
 func (f *FindingRow) analytic() []Attr {
 	of := []Attr{
 		{Name: "type_id", Fixed: f.spec.Analytic.ID},

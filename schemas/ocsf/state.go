@@ -219,11 +219,3 @@ func (s *State) appendUID(dst []byte, row int) ([]byte, bool) {
 	at, ok := s.time.micros(row)
 	return appendMillis(append(dst, ':'), at), ok
 }
-
-// sequence counts revisions from 0.
-func sequence(revision *Input) func(row int) (int32, bool) {
-	return func(row int) (int32, bool) {
-		n, ok := revision.Int(row)
-		return int32(n - 1), ok && isSmall(n-1, ok)
-	}
-}

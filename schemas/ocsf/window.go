@@ -3,7 +3,6 @@ package ocsf
 import (
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -233,7 +232,7 @@ func (w *Window) AggWindow() Attr {
 		{Name: "window_type", Fixed: kind.Name},
 	}
 	of = append(of, enumAttrs("firing", func(row int) Enum { return firing(w.pane.Text(row)) }, false)...)
-	of = append(of, Attr{Name: "pane", Int32: w.sequence})
+	of = append(of, Attr{Name: "pane", Int32: sequence(w.revision)})
 	if late := w.TakeWhole("late_count"); late != nil {
 		of = append(of, Attr{Name: "late_count", Int32: w.small(late)})
 	}
@@ -275,7 +274,7 @@ func firing(pane string) Enum {
 func (w *Window) head(spec Spec) []Attr {
 	e := event{
 		cfg: w.Config.Config, class: spec.Class, activity: spec.Activity, time: w.Start, uid: w.uid,
-		sequence: Attr{Int32: w.sequence, Required: !w.additions}, correlate: w.EntityText,
+		sequence: Attr{Int32: sequence(w.revision), Required: !w.additions}, correlate: w.EntityText,
 	}
 	return append(e.head(),
 		Attr{Name: "count", Int32: w.small(w.count)},
@@ -376,12 +375,6 @@ func escapeKey(dst []byte, from int) []byte {
 		}
 	}
 	return dst
-}
-
-// sequence counts the firings of a window from 0.
-func (w *Window) sequence(row int) (int32, bool) {
-	rev, ok := w.revision.Int(row)
-	return int32(rev - 1), ok && rev > math.MinInt32
 }
 
 // AppendDuration writes the largest unit that divides ms; one day is 24 h.
