@@ -97,7 +97,7 @@ func TestPDUFindings(t *testing.T) {
 		"start_time": ms(0), "end_time": ms(600000), "device_name": "rack 1"}
 	row := func(rule string, more values) values { return base.with(values{"rule": rule}).with(more) }
 	rows := []values{
-		row(pdu.Overload, values{"phase": "L2", "load_pct": 85.25, "avg_a": 17.05, "fuse_a": 20.0}),
+		row(pdu.Continuous, values{"phase": "L2", "load_pct": 85.25, "avg_a": 17.05, "fuse_a": 20.0}),
 		row(pdu.Overload, values{"phase": "L2", "load_pct": 70.0, "activity": "close", "n": 3, "modified_time": ms(9000)}),
 		row(pdu.Redundancy, values{"failed_feed": "A", "load_pct": 112.0, "limit_pct": 100.0, "lost_devices": 2}),
 		row(pdu.Imbalance, values{"imbalance_pct": 16.5, "limit_pct": 15.0, "activity": "update", "n": 2}),
@@ -106,12 +106,12 @@ func TestPDUFindings(t *testing.T) {
 	}
 	v180 := mapped(t, "pdu_finding", ocsf.V180, ocsf.Core, rows...)
 	for i, want := range [][]string{
-		{"severity Medium", "risk_level Medium", "finding_info.title PDU branch current near fuse rating", "finding_info.desc Phase L2 averaged 17.1 A over 10 min against a 20 A fuse.",
+		{"severity Medium", "risk_level Medium", "finding_info.title PDU branch current above continuous rating", "finding_info.desc Phase L2 averaged 17.1 A over 10 min against a 20 A fuse.",
 			"message P L2 at 85.3 % of fuse rating", "resources[0].uid P/L2", "is_alert true", "metadata.profiles [host]", "status New",
-			"anomaly_analyses[0].anomalies[0].observations[0].value 17.05", "anomaly_analyses[0].baselines[0].observations[0].value 20.0", "metadata.uid f/1", "metadata.sequence 0"},
+			"anomaly_analyses[0].anomalies[0].observations[0].value 17.05", "anomaly_analyses[0].anomalies[0].observed_pattern ABOVE_CONTINUOUS_RATING", "anomaly_analyses[0].baselines[0].observations[0].value 20.0", "metadata.uid f/1", "metadata.sequence 0"},
 		{"severity Low", "status Resolved", "message P L2 overload closed after 10 min", "is_alert false", "anomaly_analyses <nil>", "metadata.uid f/3", "metadata.sequence 2",
 			"time 5000", "finding_info.created_time 5000", "finding_info.modified_time 9000", "evidences[0].data.load_pct 70.0"},
-		{"severity High", "finding_info.types [Power Redundancy]", "finding_info.desc If feed A failed the other one would carry 112 % of its rating.", "message P redundancy lost: 112 % if feed A failed",
+		{"severity High", "finding_info.types [Power Redundancy]", "finding_info.desc If feed A failed the other one would carry 112 % of its rating.", "message P lost redundancy: 112 % if feed A failed",
 			"resources[0].uid P", "resources[0].type pdu", "resources[0].name rack 1", "evidences[0].data.lost_devices 2", "anomaly_analyses[0].anomalies[0].observed_pattern ABOVE_RATING"},
 		{"severity Low", "risk_level Low", "status In Progress", "finding_info.desc Phase currents differ from their mean by 16.5 %, limit 15 %.", "message P phase imbalance 16.5 %"},
 		{"severity Unknown", "risk_level <nil>", "status Suppressed", "status_detail FALSE_POSITIVE", "verdict_id 1", "metadata.profiles [host incident]", "confidence Low", "evidences <nil>",

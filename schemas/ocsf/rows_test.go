@@ -24,7 +24,7 @@ func words() []string {
 		"early", "on_time", "late", "late_delta", "inbound", "tx", "lateral", "sideways",
 		"geofence", "enter", "exit", "dwell", "availability", "available", "unavailable", "bottom", "open", "transit", "start", "end",
 		"create", "update", "close", "VERIFIED", "UNVERIFIED", "FALSE_POSITIVE", "DISPUTED",
-		"pdu_branch_overload", "pdu_phase_imbalance", "pdu_redundancy_lost", "location",
+		"pdu_branch_overload", "pdu_phase_imbalance", "pdu_continuous_overload", "pdu_lost_redundancy", "location",
 	}
 }
 

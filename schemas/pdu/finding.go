@@ -12,15 +12,16 @@ import (
 
 // Rules that find something about PDUs.
 const (
-	Overload   = "pdu_branch_overload" // a phase or branch draws too much for its fuse
-	Imbalance  = "pdu_phase_imbalance" // the phases differ too much
-	Redundancy = "pdu_redundancy_lost" // one feed could not carry both
+	Overload   = "pdu_branch_overload"     // a phase or branch draws too much for its fuse
+	Continuous = "pdu_continuous_overload" // or too much to do so for hours
+	Imbalance  = "pdu_phase_imbalance"     // the phases differ too much
+	Redundancy = "pdu_lost_redundancy"     // one feed could not carry both
 )
 
 // FindingConfig is what the mapper of findings needs to know of the job.
 type FindingConfig struct {
 	ocsf.Config
-	Load      ocsf.Severities // by load_pct: of Overload and Redundancy
+	Load      ocsf.Severities // by load_pct: of Overload, Continuous and Redundancy
 	Imbalance ocsf.Severities // by imbalance_pct
 }
 
@@ -43,7 +44,7 @@ func (c FindingConfig) Validate() error {
 //   - the columns of ocsf.FindingFields. finding_uid is
 //     finding:<rule>:<pdu>[:<phase>]:<start of the first window in ms>.
 //   - pdu_id, phase (or branch) and the number of readings that show it (count).
-//   - Overload: the current (avg_a, max_a) against the fuse and the rating (fuse_a, rated_a,
+//   - Overload, Continuous: the current (avg_a, max_a) against the fuse and the rating (fuse_a, rated_a,
 //     load_pct of the fuse).
 //   - Imbalance: the currents (l1_avg_a, l2_avg_a, l3_avg_a), imbalance_pct and limit_pct.
 //   - Redundancy: which feed is thought to fail (failed_feed), what the other one then
@@ -128,10 +129,9 @@ func (f finding) severity(row int) ocsf.Enum {
 func (f finding) title(dst []byte, row int) []byte {
 	switch rule := f.Rule.Text(row); rule {
 	case Overload:
-		if pct, ok := f.number("load_pct", row); ok && pct < 100 {
-			return append(dst, "PDU branch current near fuse rating"...)
-		}
 		return append(dst, "PDU branch current above fuse rating"...)
+	case Continuous:
+		return append(dst, "PDU branch current above continuous rating"...)
 	case Imbalance:
 		return append(dst, "PDU phase imbalance above limit"...)
 	case Redundancy:
@@ -144,7 +144,7 @@ func (f finding) title(dst []byte, row int) []byte {
 func (f finding) types(l *ocsf.Texts, row int) {
 	l.Add("Power")
 	switch f.Rule.Text(row) {
-	case Overload:
+	case Overload, Continuous:
 		l.Add("Overload")
 	case Imbalance:
 		l.Add("Imbalance")
@@ -157,7 +157,7 @@ func (f finding) types(l *ocsf.Texts, row int) {
 // known.
 func (f finding) desc(dst []byte, row int) []byte {
 	switch f.Rule.Text(row) {
-	case Overload:
+	case Overload, Continuous:
 		if phase := f.phase.Text(row); phase != "" {
 			dst = append(append(dst, "Phase "...), phase...)
 		} else {
@@ -199,7 +199,7 @@ func (f finding) message(dst []byte, row int) []byte {
 	if f.Closed(row) {
 		return f.lasting(append(append(dst, noun(rule)...), " closed"...), " after ", row)
 	}
-	if _, ok := f.number("load_pct", row); ok && rule == Overload {
+	if _, ok := f.number("load_pct", row); ok && (rule == Overload || rule == Continuous) {
 		return f.add(dst, "at ", "load_pct", " % of fuse rating", row)
 	}
 	dst = append(dst, noun(rule)...)
@@ -218,10 +218,12 @@ func noun(rule string) string {
 	switch rule {
 	case Overload:
 		return "overload"
+	case Continuous:
+		return "continuous overload"
 	case Imbalance:
 		return "phase imbalance"
 	case Redundancy:
-		return "redundancy lost"
+		return "lost redundancy"
 	}
 	return rule
 }
@@ -300,6 +302,8 @@ func (f finding) comparison(row int) comparison {
 	switch f.Rule.Text(row) {
 	case Overload:
 		return comparison{"avg_a", "phase current (A)", "ABOVE_FUSE_RATING", "fuse_a", "fuse rating (A)"}
+	case Continuous:
+		return comparison{"avg_a", "phase current (A)", "ABOVE_CONTINUOUS_RATING", "fuse_a", "fuse rating (A)"}
 	case Imbalance:
 		return comparison{"imbalance_pct", "phase current imbalance (%)", "ABOVE_LIMIT", "limit_pct", "limit (%)"}
 	case Redundancy:
