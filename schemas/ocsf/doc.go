@@ -20,6 +20,8 @@
 //     exception is autonomous_system.number, which is int64: AS numbers have 32 bits.
 //   - float_t is a double; a fixed point number is the double next to it. NaN and infinity
 //     are null, and kept in unmapped.
+//   - Texts are not cut. 1.1.0 and 1.3.0 take no more than 65,535 characters; the decoder's
+//     limit on strings is the job's.
 //   - unmapped is map<string, string> and holds every column that no attribute took, and in
 //     each row what the attribute that took a column cannot hold (Inputs). Numbers with a
 //     fraction keep one digit behind the point at least (24.0).

@@ -11,6 +11,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/tidemark/tidemark/operators/assets"
+	"github.com/tidemark/tidemark/operators/power"
+	drops "github.com/tidemark/tidemark/operators/traffic"
 	"github.com/tidemark/tidemark/schemas/ble"
 	"github.com/tidemark/tidemark/schemas/ocsf"
 	"github.com/tidemark/tidemark/schemas/pdu"
@@ -147,6 +150,31 @@ func TestOutages(t *testing.T) {
 	}
 	expect(t, "1.1.0", v110[1], "unmapped.slot_ms 900000", "duration 7200000", "anomaly_analyses <nil>", "is_alert <nil>")
 	expect(t, "1.1.0", v110[2], "status Suppressed", "verdict <nil>", "metadata.profiles <nil>")
+}
+
+// The words that mappers know are those that the domain operators say; neither imports the
+// other.
+func TestWordsOfOperators(t *testing.T) {
+	for word, of := range map[string]string{
+		pdu.Overload: string(power.RuleOver), pdu.Continuous: string(power.RuleOverContinuous),
+		pdu.Imbalance: string(power.RuleImbalance), pdu.Redundancy: string(power.RuleRedundancy),
+	} {
+		if word != of {
+			t.Errorf("rule %s is %s in operators/power", word, of)
+		}
+	}
+	state := values{"asset_id": "a", "time": ms(1), "_tm_revision": 1, "kind": ble.Geofence}
+	for event, activity := range map[assets.GeofenceKind]string{assets.Enter: "Geofence Enter", assets.Exit: "Geofence Exit"} {
+		expect(t, string(event), mapped(t, "ble_state", ocsf.V130, ocsf.Ext, state.with(values{"event": string(event)}))[0], "activity_name "+activity)
+	}
+	outage := values{"entity": "AS1", "rule": "r", "time": ms(1), "finding_uid": "f", "n": 1, "activity": "close", "_tm_revision": 1}
+	for status, confidence := range map[drops.Status]string{drops.Unverified: "Low", drops.Verified: "High", drops.FalsePositive: "Low"} {
+		ev := mapped(t, "traffic_finding", ocsf.V180, ocsf.Core, outage.with(values{"verification": string(status)}))[0]
+		expect(t, string(status), ev, "confidence "+confidence, "status_detail "+string(status))
+		if refuted := at(ev, "verdict_id") == "1"; refuted != (status == drops.FalsePositive) {
+			t.Errorf("%s: verdict %s", status, at(ev, "verdict_id"))
+		}
+	}
 }
 
 // A job may count other percents as severe.
