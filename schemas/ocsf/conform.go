@@ -36,15 +36,16 @@ type Conformer struct {
 	classes  map[int64]*classPlan
 	profiles []string // by bit
 
-	doc   document
+	doc   *document
+	own   Record  // of Conform
 	slots []int32 // for the objects that are open: the node of each attribute, and written
 	path  []byte
 	out   []byte
 	on    uint64 // profiles
 	plan  *classPlan
-	at    *Origin
+	at    Origin
 	time  Instant
-	own   int   // of moved: those of the record's unmapped
+	given int   // of moved: those of the record's unmapped
 	kind  int64 // activity_id
 	// What goes to unmapped; the texts are in JSON form already.
 	moved []movedValue
@@ -174,9 +175,15 @@ func NewConformer(s *Schema, cfg ConformConfig) (*Conformer, error) {
 // that class_uid of the record names). The report is valid until the next call. An error
 // leaves dst as it was: a *ConformError, or ErrNotJSON.
 func (c *Conformer) Conform(dst []byte, class int64, record []byte, at Origin) ([]byte, ConformReport, error) {
-	if err := c.doc.parse(record); err != nil {
+	if err := c.own.doc.parse(record); err != nil {
 		return dst, ConformReport{}, err
 	}
+	return c.ConformRecord(dst, class, &c.own, at)
+}
+
+// ConformRecord is Conform for a record that is complete.
+func (c *Conformer) ConformRecord(dst []byte, class int64, record *Record, at Origin) ([]byte, ConformReport, error) {
+	c.doc = &record.doc
 	if class == 0 {
 		var ok bool
 		if class, ok = c.namedClass(); !ok {
@@ -186,7 +193,7 @@ func (c *Conformer) Conform(dst []byte, class int64, record []byte, at Origin) (
 	if c.plan = c.planOf(class); c.plan == nil {
 		return dst, ConformReport{}, &ConformError{Path: "class_uid", Cause: fmt.Sprintf("OCSF %s has no class %d", c.schema.facts.Version, class)}
 	}
-	c.at, c.slots, c.path = &at, c.slots[:0], c.path[:0]
+	c.at, c.slots, c.path = at, c.slots[:0], c.path[:0]
 	c.useProfiles()
 	for {
 		c.rep = ConformReport{Class: class, Rest: len(at.Rest), Fixes: c.rep.Fixes[:0]}
@@ -421,7 +428,7 @@ func (c *Conformer) missing(at int32) *ConformError {
 // because adds what of the attribute was there and had no place.
 func (e *ConformError) because(c *Conformer, path string) {
 	var there []string
-	for _, m := range c.moved[c.own:] {
+	for _, m := range c.moved[c.given:] {
 		if p := string(c.text[m.path[0]:m.path[1]]); p == path || strings.HasPrefix(p, path+".") || strings.HasPrefix(p, path+"[") {
 			there = append(there, fmt.Sprintf("%s is %q", p, clip(c.text[m.value[0]:m.value[1]])))
 		}
@@ -618,7 +625,7 @@ func (c *Conformer) product(it *item, base int) {
 
 // fromOrigin writes what the origin knows and the record does not say.
 func (c *Conformer) fromOrigin(it *item, base int) {
-	p, at := c.plan, c.at
+	p, at := c.plan, &c.at
 	if c.lacks(base, p.eventUID) && len(at.UID) > 0 {
 		c.metadataText(it, base, p.eventUID, at.UID)
 	}

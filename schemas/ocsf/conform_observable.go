@@ -174,7 +174,7 @@ func (c *Conformer) observable(o *Observable, n int32) {
 
 // hasMoved tells whether the value at a path, or what it is in, went to unmapped.
 func (c *Conformer) hasMoved(path string) bool {
-	for _, m := range c.moved[c.own:] {
+	for _, m := range c.moved[c.given:] {
 		if p := c.text[m.path[0]:m.path[1]]; string(p) == path || strings.HasPrefix(string(p), path+"[") {
 			return true
 		}

@@ -115,7 +115,7 @@ func (c *Conformer) ownUnmapped() {
 		c.flatten(n)
 		c.leave(was)
 	}
-	c.own = len(c.moved)
+	c.given = len(c.moved)
 }
 
 // maxScan is the number of members up to which names are compared one by one.

@@ -46,7 +46,7 @@ func TestAllocations(t *testing.T) {
 			t.Fatalf("%v %v %v %s", err, rep.Errors, rep.Warnings, got.Record)
 		}
 	}
-	const most = 30
+	const most = 5
 	if n := testing.AllocsPerRun(100, run); n > most {
 		t.Errorf("%v allocations an event, want at most %d", n, most)
 	}

@@ -20,6 +20,9 @@ type conforming struct {
 
 	observables map[*target][]ocsf.Observable
 
+	record ocsf.Record
+	value  []byte // of it
+
 	rest []span // path and text of each value that no locator read
 	text []byte // of them
 	path []byte
@@ -113,12 +116,15 @@ func (m *Mapper) conformed() (Mapped, *Unmapped) {
 	c.timeOf = t.timeOf()
 	m.eventTime()
 	m.absent, m.faults = 0, 0
-	m.record = m.madeObject(m.record[:0], t.attrs)
+	c.record.Reset()
+	if err := m.writeObject(t.attrs); err != nil {
+		return Mapped{}, m.notConform(err)
+	}
 	at.Time, at.TimeText = c.seen, c.time
 	if !m.cfg.DropRest && !t.drop {
 		at.Rest = m.leftovers()
 	}
-	event, rep, err := c.conformer.Conform(c.event[:0], max(c.classes[t], 0), m.record, at)
+	event, rep, err := c.conformer.ConformRecord(c.event[:0], max(c.classes[t], 0), &c.record, at)
 	if err != nil {
 		return Mapped{}, m.notConform(err)
 	}
@@ -225,6 +231,55 @@ func (m *Mapper) locateIn(n int32, parts []string) (at int32, fault bool) {
 		return -1, false
 	}
 	return n, false
+}
+
+// writeObject writes the attributes to the record, and ends the object that they are in.
+func (m *Mapper) writeObject(attrs []attribute) error {
+	c := m.conform
+	for i := range attrs {
+		a := &attrs[i]
+		plain := a.when.op == always && a.cast == noCast && a.def == nil
+		switch {
+		case plain && a.kind == nested:
+			c.record.Begin(a.name)
+			if err := m.writeObject(a.attrs); err != nil {
+				return err
+			}
+			continue
+		case plain && a.kind == locate:
+			if m.writeLocated(a) {
+				continue
+			}
+		}
+		if c.value = m.made(c.value[:0], a); string(c.value) == "null" {
+			continue
+		}
+		if err := c.record.Value(a.name, c.value); err != nil {
+			return err
+		}
+	}
+	c.record.End()
+	return nil
+}
+
+// writeLocated writes a value that stands in the record as it does in the event; false leaves
+// it to others.
+func (m *Mapper) writeLocated(a *attribute) bool {
+	n, _ := m.locate(&a.locator)
+	if n < 0 {
+		return false
+	}
+	v := &m.doc.nodes[n]
+	switch b := m.doc.bytes(v.text); {
+	case v.kind == text && m.doc.asRead(v.text):
+		m.conform.record.Text(a.name, b)
+	case v.kind == integer || v.kind == float && b[len(b)-1] <= '9':
+		m.conform.record.Number(a.name, b)
+	default:
+		return false
+	}
+	v.used = usedUp
+	return true
 }
 
 // madeObject appends an object with the attributes, where located values have the type that

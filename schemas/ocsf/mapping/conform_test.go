@@ -487,3 +487,37 @@ func leaves(out []string, path string, v any) []string {
 	}
 	return append(out, path)
 }
+
+// FuzzConform: no file and no event panics, and what comes of them is valid.
+func FuzzConform(f *testing.F) {
+	f.Add(base(`, "message": {"first_of": ["$.m", {"const": 1, "when": "$.n in (1, 'a') and not $.x exists"}], "cast": "text"}, "enrichments": {"each": "$.list", "map": {"name": "@.n", "value": ["@", "$.x"]}}`),
+		[]byte(`{"kind":"k","ts":"1.5","id":1,"list":[{"n":"time"},2],"n":1,"x":{"y":["\ud800",NaN,1e400]}}`))
+	f.Add([]byte(mappingOf22), []byte(logOf22))
+	f.Add(bytes.Replace(base(`, "actor": "$.a"`), []byte("5001"), []byte("1007"), 1), []byte(`{"kind":"k","ts":1,"a":{"process":"p"},"id":null}`))
+	s := schema(f, ocsf.V130)
+	f.Fuzz(func(t *testing.T, text, event []byte) {
+		m, err := mapping.CompileConform("f", text)
+		if err != nil {
+			if m, err = mapping.CompileConform("f", []byte(mappingOf22)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cfg := mapping.Config{Source: "f", Mode: mapping.Conform, Schema: s, Product: ocsf.Product{Name: "p", Vendor: "v"}, Fixes: true}
+		run, err := mapping.NewMapper(m, cfg)
+		if err != nil {
+			return
+		}
+		for _, run := range []func([]byte) (mapping.Mapped, *mapping.Unmapped){run.Event, run.Line, run.Envelope} {
+			got, u := run(event)
+			if u != nil && (u.Reason == "" || u.Cause == "") {
+				t.Fatalf("%#v", u)
+			}
+			if u != nil {
+				continue
+			}
+			if rep, err := s.Validate(got.Record); err != nil || len(rep.Errors) > 0 {
+				t.Fatalf("%v %v\n%s", err, rep.Errors, got.Record)
+			}
+		}
+	})
+}

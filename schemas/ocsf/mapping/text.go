@@ -193,7 +193,7 @@ func (d *document) appendTyped(dst []byte, n int32) []byte {
 		}
 		return append(dst, d.bytes(v.text)...)
 	case text:
-		if d.json && int(v.text.to) <= d.end { // it was read so, without escapes
+		if d.asRead(v.text) {
 			dst = append(dst, '"')
 			dst = append(dst, d.bytes(v.text)...)
 			return append(dst, '"')
@@ -225,6 +225,9 @@ func (d *document) appendTyped(dst []byte, n int32) []byte {
 	}
 	return d.appendJSON(dst, n)
 }
+
+// asRead tells whether a text is one of the JSON that was read, without escapes.
+func (d *document) asRead(s span) bool { return d.json && int(s.to) <= d.end }
 
 // replaceHalves replaces the escapes \ud800 to \udfff in dst[start:], which appendQuoted
 // writes for halves of surrogate pairs only.

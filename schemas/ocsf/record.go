@@ -1,0 +1,89 @@
+package ocsf
+
+import (
+	"bytes"
+	"fmt"
+)
+
+// Record is a record for a Conformer, written value by value: so it need not be read again.
+// Names are in JSON form, with quotes and colon. The zero value is ready after Reset.
+type Record struct {
+	doc  document
+	open []openObject // innermost last
+}
+
+// openObject is an object that is being written, and its last member, 0 for none.
+type openObject struct{ node, last int32 }
+
+// Reset begins a new record and keeps the memory of the last one.
+func (r *Record) Reset() {
+	r.doc.b, r.doc.nodes, r.open = append(r.doc.b[:0], '{'), append(r.doc.nodes[:0], node{kind: '{', attr: -1}), append(r.open[:0], openObject{})
+}
+
+// Begin opens an object.
+func (r *Record) Begin(name []byte) {
+	at := r.member(name, '{')
+	r.doc.b = append(r.doc.b, '{')
+	r.open = append(r.open, openObject{node: at})
+}
+
+// End closes the object that was opened last; the record itself is the first one.
+func (r *Record) End() {
+	r.doc.b = append(r.doc.b, '}')
+	last := len(r.open) - 1
+	r.doc.nodes[r.open[last].node].text[1] = int32(len(r.doc.b))
+	r.open = r.open[:last]
+}
+
+// Text adds a text that stands between quotes as it is: UTF-8 that needs no escapes.
+func (r *Record) Text(name, text []byte) {
+	at := r.member(name, '"')
+	r.doc.b = append(r.doc.b, '"')
+	start := int32(len(r.doc.b))
+	r.doc.b = append(r.doc.b, text...)
+	r.doc.nodes[at].text = [2]int32{start, int32(len(r.doc.b))}
+	r.doc.b = append(r.doc.b, '"')
+}
+
+// Number adds a number as JSON writes it.
+func (r *Record) Number(name, literal []byte) {
+	at := r.member(name, '0')
+	r.doc.b = append(r.doc.b, literal...)
+	r.doc.nodes[at].text[1] = int32(len(r.doc.b))
+}
+
+// Value adds any value, as JSON. The error says that it is none, or nested too deep.
+func (r *Record) Value(name, value []byte) error {
+	at := r.member(name, 0)
+	n := r.doc.nodes[at]
+	r.doc.nodes = r.doc.nodes[:at] // it is read again, with what is in it
+	r.doc.b = append(r.doc.b, value...)
+	_, end := r.doc.value(int(n.text[0]), len(r.open)+1)
+	if end >= 0 && end < len(r.doc.b) {
+		end = r.doc.no(end, "something follows the value")
+	}
+	if end < 0 {
+		return fmt.Errorf("%w: %s%s", ErrNotJSON, name, r.doc.fault)
+	}
+	r.doc.nodes[at].name, r.doc.nodes[at].named = n.name, n.named
+	return nil
+}
+
+// member adds a node with a name to the object that was opened last.
+func (r *Record) member(name []byte, kind byte) int32 {
+	in := &r.open[len(r.open)-1]
+	at := int32(len(r.doc.nodes))
+	if in.last == 0 {
+		r.doc.nodes[in.node].first = at
+	} else {
+		r.doc.b = append(r.doc.b, ',')
+		r.doc.nodes[in.last].next = at
+	}
+	in.last = at
+	start := int32(len(r.doc.b)) + 1
+	r.doc.b = append(r.doc.b, name...)
+	end := int32(len(r.doc.b))
+	r.doc.nodes = append(r.doc.nodes, node{kind: kind, attr: -1, named: bytes.IndexByte(name, '\\') >= 0,
+		name: [2]int32{start, end - 2}, text: [2]int32{end, end}})
+	return at
+}
