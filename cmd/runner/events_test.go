@@ -7,8 +7,10 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
@@ -219,3 +221,128 @@ func TestInvalidEvents(t *testing.T) {
 		}
 	}
 }
+
+// TestFeedEvents: every event that a job of a feed emits is valid, whatever comes: of windows
+// and of rows, in both dialects and all versions.
+func TestFeedEvents(t *testing.T) {
+	const n = 800
+	start := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for _, feed := range []string{"ble", "pdu", "traffic"} {
+		how := disorder{Within: 5 * time.Second, Late: 0.05, LateBy: time.Minute, Duplicate: 0.02, Future: 0.01, Malformed: 0.01}
+		g, err := newGenerator(feed, 7, start, 40, 10*time.Second, how)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var payloads [][]byte
+		in := newTelemetry(7, how, g.next)
+		for range n {
+			m, ok := in.next()
+			if !ok {
+				t.Fatal("the generator has ended")
+			}
+			payloads = append(payloads, m.Value)
+		}
+		for _, version := range ocsf.Versions() {
+			for _, dialect := range []string{"core", "ext"} {
+				for _, work := range []string{"rows: true", "window: {tumbling: 10s, early: {rows: 3}}", "window: {session: {gap: 20s}, early: {rows: 2}}"} {
+					cfg, err := parseConfig("job.yaml", fmt.Appendf(nil, `job: j
+feed: %s
+source: {kafka: {brokers: ["127.0.0.1:1"], topic: t}}
+event_time: {max_ahead: 24h}
+normalize: {version: %s, dialect: %s}
+%s
+sinks: [{parquet: {dir: out}}]
+`, feed, version, dialect, work))
+					if err != nil {
+						t.Fatal(err)
+					}
+					p, err := planOf(cfg)
+					if err != nil {
+						t.Fatal(err)
+					}
+					schema, err := ocsf.NewSchema(version)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if schema, err = schema.Merge(ocsf.Tidemark()); err != nil {
+						t.Fatal(err)
+					}
+					name := fmt.Sprintf("%s %s %s %s", feed, version, dialect, work)
+					events := p.run(t, payloads)
+					if len(events) < n/20 {
+						t.Errorf("%s: %d events prove little", name, len(events))
+					}
+					validator := schema.Validator()
+					for _, e := range events {
+						if report, err := validator.Validate([]byte(e)); err != nil || len(report.Errors) > 0 {
+							t.Fatalf("%s: %v %v\n%s", name, err, report.Errors, e)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// run feeds records to a job's decoder and one shard, to the end of time, and returns its events.
+func (p *plan) run(t *testing.T, payloads [][]byte) []string {
+	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
+	defer mem.AssertSize(t, 0)
+	dec, err := p.decoder(mem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, err := p.chain(1, mem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var events []string
+	task := pipeline.NewTask(chain, func(port pipeline.Port, b pipeline.Batch) error {
+		for row := range int(b.Rec.NumRows()) {
+			if port == pipeline.Out || port == pipeline.Delta {
+				events = append(events, string(ocsf.AppendEvent(nil, b.Rec, row)))
+			}
+		}
+		return nil
+	})
+	keyer, err := pipeline.NewKeyer(dec.Schema(), p.cfg.keyColumns(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := pipeline.NewFront(pipeline.FrontConfig{Bound: pipeline.Ticks(time.Minute), QuietAfter: pipeline.MaxTicks, MaxAhead: pipeline.MaxTicks, Align: pipeline.MaxTicks, Shards: 1, Keyer: keyer},
+		func(_ int, m pipeline.Message) error { return task.Step(m) })
+	split := pipeline.Split{Topic: "t"}
+	front.Announce(split, pipeline.Position{})
+	for part := range slices.Chunk(payloads, 97) {
+		wire := wireOf(part)
+		wire.Split = 0
+		rows := &kept{}
+		if err := dec.Decode(wire, rows); err != nil {
+			t.Fatal(err)
+		}
+		if rows.batch != nil {
+			err := front.Rows(wire, rows.batch, 0)
+			rows.batch.Release()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := front.End(split); err != nil {
+		t.Fatal(err)
+	}
+	return events
+}
+
+// kept is the batch of rows that a decoder gave.
+type kept struct{ batch *pipeline.Batch }
+
+func (k *kept) Emit(p pipeline.Port, b pipeline.Batch) error {
+	if p == pipeline.Out {
+		b.Retain()
+		k.batch = &b
+	}
+	return nil
+}
+
+func (k *kept) Count(pipeline.Fate, int32, int64) {}
