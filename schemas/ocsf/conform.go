@@ -366,7 +366,7 @@ func (c *Conformer) settled(base int, at int32, value string) {
 func (c *Conformer) replaced(n int32, value, what string) {
 	switch {
 	case n <= 0:
-		c.filled()
+		c.filled(value)
 	case c.doc.nodes[n].kind == '{' || c.doc.nodes[n].kind == '[':
 		c.move(n, "replaced by "+value)
 	case string(c.doc.text(&c.doc.nodes[n])) != value:

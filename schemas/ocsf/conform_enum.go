@@ -54,7 +54,7 @@ func (c *Conformer) keyOfCaption(a *attr, s int32) string {
 	}
 	if key != "" {
 		was := c.enter(a.name)
-		c.filled()
+		c.filled(key)
 		c.leave(was)
 	}
 	return key
@@ -97,7 +97,7 @@ func (c *Conformer) writePair(it *item, at int32, base int, key string, word int
 		if key == "99" {
 			return // the word of the source is due, and there is none
 		}
-		c.filled()
+		c.filled(caption)
 	}
 	c.name(s.name)
 	c.out = appendQuoted(c.out, caption)
@@ -214,7 +214,7 @@ func (c *Conformer) fill(it *item, at int32, base int) {
 		return
 	}
 	was := c.enter(a.name)
-	c.filled()
+	c.filled("0")
 	c.leave(was)
 	c.writePair(it, at, base, "0", 0)
 }

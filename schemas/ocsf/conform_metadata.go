@@ -198,7 +198,7 @@ func (c *Conformer) product(it *item, base int) {
 		return
 	}
 	was := c.enter("product")
-	c.filled()
+	c.filled(c.cfg.Product.Name)
 	c.leave(was)
 	c.name("product")
 	c.out = append(append(c.out, `{"name":`...), appendQuoted(nil, c.cfg.Product.Name)...)

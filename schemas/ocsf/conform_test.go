@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -281,6 +282,69 @@ func lost(t *testing.T, record, event []byte, rep ocsf.ConformReport) []string {
 	}
 	walk(tree(t, record))
 	return out
+}
+
+// TestRecord: a record that is written value by value gives the event of its JSON.
+func TestRecord(t *testing.T) {
+	s := builtIn(t)[ocsf.V130]
+	read, write := conformer(t, s, ocsf.ConformConfig{Fixes: true}), conformer(t, s, ocsf.ConformConfig{Fixes: true})
+	text, err := os.ReadFile("testdata/samples/traffic_window.core.1.3.0.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var record ocsf.Record
+	made := 0
+	for seed := range 500 {
+		event := tree(t, text)
+		mutate(rand.New(rand.NewPCG(uint64(seed), 6)), event)
+		event["gone"] = map[string]any{}
+		record.Reset()
+		writeRecord(t, &record, event)
+		delete(event, "gone")
+		want, wantRep, wantErr := read.Conform(nil, 4001, encode(t, event), noOrigin())
+		got, rep, err := write.ConformRecord(nil, 4001, &record, noOrigin())
+		if fmt.Sprint(err) != fmt.Sprint(wantErr) || !bytes.Equal(got, want) || fmt.Sprint(rep) != fmt.Sprint(wantRep) {
+			t.Fatalf("seed %d: %v, want %v\n got %s\nwant %s", seed, err, wantErr, got, want)
+		}
+		made += len(got)
+	}
+	if made == 0 {
+		t.Error("no event was made")
+	}
+	for _, value := range []string{"", "{", "1 2", strings.Repeat("[", 200) + strings.Repeat("]", 200)} {
+		record.Reset()
+		if err := record.Value([]byte(`"x":`), []byte(value)); !errors.Is(err, ocsf.ErrNotJSON) {
+			t.Errorf("%.10s: %v", value, err)
+		}
+	}
+}
+
+// writeRecord writes the members of an object, by name, and ends it.
+func writeRecord(t *testing.T, r *ocsf.Record, o map[string]any) {
+	t.Helper()
+	for _, name := range slices.Sorted(maps.Keys(o)) {
+		quoted := append(encode(t, name), ':')
+		switch v := o[name].(type) {
+		case map[string]any:
+			if len(v) > 0 || name == "gone" {
+				r.Begin(quoted)
+				writeRecord(t, r, v)
+				continue
+			}
+		case json.Number:
+			r.Number(quoted, []byte(v))
+			continue
+		case string:
+			if b := encode(t, v); !bytes.ContainsAny(b, `\`) {
+				r.Text(quoted, b[1:len(b)-1])
+				continue
+			}
+		}
+		if err := r.Value(quoted, encode(t, o[name])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.End()
 }
 
 // TestConformUnmapped: paths that are taken, and many of them.

@@ -30,9 +30,9 @@ func (c *Conformer) cast(n int32, to string) {
 }
 
 // filled notes that an attribute was derived.
-func (c *Conformer) filled() {
+func (c *Conformer) filled(value string) {
 	if c.rep.Filled++; c.cfg.Fixes {
-		c.fix("filled in", "")
+		c.fix("filled in, "+value, "")
 	}
 }
 

@@ -12,8 +12,12 @@ type Record struct {
 	open []openObject // innermost last
 }
 
-// openObject is an object that is being written, and its last member, 0 for none.
-type openObject struct{ node, last int32 }
+// openObject is an object that is being written.
+type openObject struct {
+	node, last int32 // the object, and its last member, 0 for none
+	before     int32 // the sibling before it, 0 for none
+	from       int   // where it begins, with its name
+}
 
 // Reset begins a new record and keeps the memory of the last one.
 func (r *Record) Reset() {
@@ -22,17 +26,29 @@ func (r *Record) Reset() {
 
 // Begin opens an object.
 func (r *Record) Begin(name []byte) {
+	from, before := len(r.doc.b), r.open[len(r.open)-1].last
 	at := r.member(name, '{')
 	r.doc.b = append(r.doc.b, '{')
-	r.open = append(r.open, openObject{node: at})
+	r.open = append(r.open, openObject{node: at, before: before, from: from})
 }
 
-// End closes the object that was opened last; the record itself is the first one.
+// End closes the object that was opened last; the record itself is the first one. Another one
+// without members is taken back.
 func (r *Record) End() {
+	in := r.open[len(r.open)-1]
+	r.open = r.open[:len(r.open)-1]
+	if in.last == 0 && len(r.open) > 0 {
+		r.doc.b, r.doc.nodes = r.doc.b[:in.from], r.doc.nodes[:in.node]
+		of := &r.open[len(r.open)-1]
+		if of.last = in.before; in.before == 0 {
+			r.doc.nodes[of.node].first = 0
+		} else {
+			r.doc.nodes[in.before].next = 0
+		}
+		return
+	}
 	r.doc.b = append(r.doc.b, '}')
-	last := len(r.open) - 1
-	r.doc.nodes[r.open[last].node].text[1] = int32(len(r.doc.b))
-	r.open = r.open[:last]
+	r.doc.nodes[in.node].text[1] = int32(len(r.doc.b))
 }
 
 // Text adds a text that stands between quotes as it is: UTF-8 that needs no escapes.
@@ -52,7 +68,8 @@ func (r *Record) Number(name, literal []byte) {
 	r.doc.nodes[at].text[1] = int32(len(r.doc.b))
 }
 
-// Value adds any value, as JSON. The error says that it is none, or nested too deep.
+// Value adds any value, as JSON. The error says that it is none, or nested too deep; then the
+// record is of no use until it is Reset.
 func (r *Record) Value(name, value []byte) error {
 	at := r.member(name, 0)
 	n := r.doc.nodes[at]

@@ -35,9 +35,11 @@ func native(t testing.TB, text []byte, change func(*mapping.Config)) *mapping.Ma
 		t.Fatal(err)
 	}
 	cfg := mapping.DefaultConfig(m)
-	cfg.Mode, cfg.Schema = mapping.Conform, schema(t, ocsf.V130)
-	if change != nil {
+	if cfg.Mode = mapping.Conform; change != nil {
 		change(&cfg)
+	}
+	if cfg.Schema == nil {
+		cfg.Schema = schema(t, ocsf.V130)
 	}
 	out, err := mapping.NewMapper(m, cfg)
 	if err != nil {
@@ -79,6 +81,7 @@ func member(t *testing.T, event []byte, path string) string {
 // TestRules: what a rule makes of an event, in an attribute that takes anything
 // (enrichments.data) or that has a type.
 func TestRules(t *testing.T) {
+	s := schema(t, ocsf.V130)
 	const event = `{"kind":"k","ts":1700000000,"id":"x","n":7,"s":"7","hex":"1b","h2":"0X1B","f":"2.50","yes":"On","empty":"","null":null,
 		"at":"04/10/2023","list":[{"a":1},{"a":null},{"a":3,"b":[{"c":4}]}],"one":{"a":9},"deep":{"x":{"y":"z"}},"big":9007199254740993,"bool":true,"quote":"it's"}`
 	for _, c := range []struct{ rule, want string }{
@@ -98,7 +101,7 @@ func TestRules(t *testing.T) {
 		{`["$.n", "$.no", "x", ["$.s"], {"get": "$.f", "cast": "float"}, {"const": "$.n"}, {"y": "$.yes"}]`, `[7,"x",["7"],2.5,"$.n",{"y":"On"}]`}, {`[1, "x", {"y": 2}]`, `[1,"x",{"y":2}]`},
 		{`{"enum": {"evaluate": "$.n", "values": {"7": {"a": 1}}, "other": 2}}`, `{"a":1}`}, {`{"enum": {"evaluate": "$.s", "values": {}, "other": 2}}`, `2`},
 	} {
-		m := native(t, base(`, "enrichments": [{"name": "time", "value": "v", "data": `+c.rule+`}], "message": {"const": "m"}`), nil)
+		m := native(t, base(`, "enrichments": [{"name": "time", "value": "v", "data": `+c.rule+`}], "message": {"const": "m"}`), func(cfg *mapping.Config) { cfg.Schema = s })
 		got, u := m.Event([]byte(event))
 		want := `[{"data":` + c.want + `,"name":"time","value":"v"}]`
 		if c.want == "absent" { // which enrichments may not be
@@ -112,6 +115,7 @@ func TestRules(t *testing.T) {
 
 // TestConditions: every operator, both ways.
 func TestConditions(t *testing.T) {
+	s := schema(t, ocsf.V130)
 	const event = `{"kind":"k","ts":1700000000,"id":"x","n":7,"s":"7","text":"it's","t":true,"null":null,"list":[1],"f":1.50}`
 	for _, c := range []struct {
 		when string
@@ -122,7 +126,7 @@ func TestConditions(t *testing.T) {
 		{"$.text = 'it''s'", true}, {"$.n in (6, 7)", true}, {"$.n not in (6,7)", false}, {"$.n IN ('x')", false}, {"$.f = 1.50", true},
 		{"$.n = 8 or $.s = 7 and $.t = true", true}, {"($.n = 8 or $.s = 7) and $.t = false", false}, {"not ($.n = 7 and $.t = true)", false}, {"not not $.n = 7", true},
 	} {
-		m := native(t, base(`, "message": {"const": "holds", "when": "`+c.when+`"}`), nil)
+		m := native(t, base(`, "message": {"const": "holds", "when": "`+c.when+`"}`), func(cfg *mapping.Config) { cfg.Schema = s })
 		got, u := m.Event([]byte(event))
 		if holds := member(t, got.Record, "message") == `"holds"`; u != nil || holds != c.want {
 			t.Errorf("%s: %t, want %t (%v)", c.when, holds, c.want, u)
@@ -169,6 +173,19 @@ func TestRest(t *testing.T) {
 	dropping := bytes.Replace(base(more), []byte(`"schema": "inv`), []byte(`"rest": "drop", "schema": "inv`), 1)
 	if got, u = native(t, dropping, nil).Event([]byte(event)); u != nil || member(t, got.Record, "unmapped") != "absent" {
 		t.Errorf("%v: %s", u, got.Record)
+	}
+}
+
+// TestNothingOfNulls: objects of which the event has nothing leave no trace.
+func TestNothingOfNulls(t *testing.T) {
+	m := native(t, base(`, "actor": {"user": {"name": "$.no", "uid": {"get": "$.null"}}, "session": {"uid": "$.no"}}, "message": "$.m", "end": {"x": {}}`), func(c *mapping.Config) { c.DropRest = true })
+	for event, want := range map[string]string{
+		`{"kind":"k","ts":1,"id":1,"null":null,"m":"x"}`: `{"category_uid":5,"category_name":"Discovery","class_uid":5001,"class_name":"Device Inventory Info","activity_id":2,"activity_name":"Collect","type_uid":500102,"type_name":"Device Inventory Info: Collect","severity_id":1,"severity":"Informational","time":1000,"timezone_offset":0,"metadata":{"version":"1.3.0","product":{"name":"p","vendor_name":"v"},"original_time":"1"},"device":{"type_id":7,"type":"IOT","uid":"1"},"message":"x"}`,
+	} {
+		m.SetOrigin(ocsf.Origin{Logged: ocsf.Unknown, Sequence: -1})
+		if got, u := m.Event([]byte(event)); u != nil || string(got.Record) != want || got.Moved != 0 {
+			t.Errorf("%v, %d moved\n got %s\nwant %s", u, got.Moved, got.Record, want)
+		}
 	}
 }
 
