@@ -68,6 +68,14 @@ func example(t *testing.T, version ocsf.Version, file, events string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	known := map[int64][]string{}
+	classes, err := m.Classes(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range classes {
+		known[c.UID] = c.Paths
+	}
 	var out strings.Builder
 	for event := range strings.Lines(events) {
 		got, u := run.Event([]byte(event))
@@ -78,6 +86,7 @@ func example(t *testing.T, version ocsf.Version, file, events string) string {
 		if rep, err := s.Validate(got.Record); err != nil || len(rep.Errors)+len(rep.Warnings) > 0 {
 			t.Errorf("%s: %v %v %v", got.Record, err, rep.Errors, rep.Warnings)
 		}
+		hasColumns(t, known[got.Class], got.Record)
 		fmt.Fprintf(&out, "%s\n", got.Record)
 	}
 	return out.String()
