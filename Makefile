@@ -16,7 +16,7 @@ check:
 	$(GO) test . 
 
 test: check
-	$(GO) test -race -shuffle=on ./...
+	$(GO) test -race -shuffle=on -timeout 25m ./...
 	$(GO) test -tags crash -run TestCrashPoints ./cmd/runner ./sinks/clickhouse
 
 integration:

@@ -208,7 +208,7 @@ func randomSeries(rng *rand.Rand) []float64 {
 
 // TestDetectorPlain: the detector says what the plain one says.
 func TestDetectorPlain(t *testing.T) {
-	runs := 25
+	runs := 15
 	if os.Getenv("TIDEMARK_NIGHTLY") != "" {
 		runs = 1000
 	}
