@@ -72,15 +72,11 @@ type blockState struct {
 }
 
 // Audit compares the last epochs that have rows with the table, all of them for 0. It makes
-// one attempt.
-func (s *Sink) Audit(ctx context.Context, last int) (a Audit, err error) {
-	var states []blockState
-	err = s.attempt(ctx, func(ctx context.Context) (err error) {
-		a, states, err = s.server.audit(ctx, last)
-		return err
-	})
+// one attempt, which takes as long as the table is large: ctx alone ends it.
+func (s *Sink) Audit(ctx context.Context, last int) (Audit, error) {
+	a, states, err := s.server.audit(ctx, last)
 	if err != nil {
-		return a, fmt.Errorf("audit %s: %w", s.tableName(), err)
+		return a, fmt.Errorf("audit %s: %w", s.tableName(), redacted(err, string(s.cfg.Password)))
 	}
 	for _, b := range states {
 		b.What = b.fault(s.cfg.Append)
@@ -127,7 +123,9 @@ func (s *Sink) auditIfDue(ctx context.Context) {
 	if !due {
 		return
 	}
-	a, err := s.Audit(ctx, s.cfg.AuditEvery+1)
+	actx, cancel := context.WithTimeout(ctx, s.cfg.AttemptTimeout) // the job waits for it
+	defer cancel()
+	a, err := s.Audit(actx, s.cfg.AuditEvery+1)
 	if err != nil {
 		s.log.Warn("audit not made", "error", err)
 		return

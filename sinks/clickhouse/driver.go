@@ -33,6 +33,10 @@ type conn struct {
 	newDedup atomic.Bool
 }
 
+// longestRequest bounds the wait for an answer where the context does not: an audit of a whole
+// table reads all of it. Attempts have AttemptTimeout.
+const longestRequest = time.Hour
+
 // dial prepares connections; none is made yet.
 func dial(cfg Config, cols []column) (*conn, error) {
 	u, err := url.Parse(cfg.URL)
@@ -46,7 +50,7 @@ func dial(cfg Config, cols []column) (*conn, error) {
 		Auth:        ch.Auth{Username: cfg.User, Password: string(cfg.Password)},
 		Compression: &ch.Compression{Method: ch.CompressionLZ4},
 		DialTimeout: min(10*time.Second, cfg.AttemptTimeout),
-		ReadTimeout: cfg.AttemptTimeout,
+		ReadTimeout: longestRequest,
 		// One block is sent at a time; the second connection asks questions.
 		MaxOpenConns: 2,
 		MaxIdleConns: 2,
