@@ -18,6 +18,7 @@ type figure struct {
 // result is what a rig has printed: names in the order of their first appearance.
 type result struct {
 	rig    rig
+	commit string // on which it ran
 	values []figure
 }
 

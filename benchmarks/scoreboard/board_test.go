@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 )
@@ -122,21 +124,51 @@ func TestRefused(t *testing.T) {
 
 // TestResume: what has passed on a commit is not run again, and what has failed is.
 func TestResume(t *testing.T) {
-	b := board{mode: "nightly", commit: "c0ffee"}
+	git := func(args ...string) string {
+		out, err := exec.Command("git", args...).Output()
+		if err != nil {
+			t.Fatalf("git %v: %v", args, err)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	t.Chdir(t.TempDir())
+	git("init", "-q")
+	commit := func() string {
+		git("-c", "user.name=n", "-c", "user.email=e", "commit", "-q", "--allow-empty", "-m", "m")
+		return git("rev-parse", "HEAD")
+	}
+	first, second, third := commit(), commit(), commit()
+	b := board{mode: "nightly", commit: second}
 	g := gate{nightly: true, resume: true, logs: t.TempDir()}
 	good, bad := rig{name: "a rig", quick: []string{"echo", "scoreboard: kills=1"}}, rig{name: "a rig", quick: []string{"false"}}
-	if _, err := g.result(t.Context(), bad, b); err == nil {
+	if _, _, err := g.result(t.Context(), bad, b); err == nil {
 		t.Error("a rig that fails has passed")
 	}
-	for _, r := range []rig{good, bad} { // the second time nothing runs
-		text, err := g.result(t.Context(), r, b)
-		if res, rerr := read(rig{needs: []string{"kills"}}, text); err != nil || rerr != nil || len(res.values) != 1 {
-			t.Errorf("%q, %v, %v", text, err, rerr)
-		}
+	if _, _, err := g.result(t.Context(), good, b); err != nil {
+		t.Error(err)
 	}
-	for _, other := range []board{{mode: "quick", commit: "c0ffee"}, {mode: "nightly", commit: "decade"}} {
-		if _, err := g.result(t.Context(), bad, other); err == nil {
-			t.Errorf("what passed on another commit or in another mode counts: %+v", other)
+	log, err := os.ReadFile(g.logs + "/a-rig.log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		commit, mode, since string
+		again               bool
+	}{
+		{second, "nightly", "", false}, {second, "quick", "", true}, {third, "nightly", "", true},
+		{third, "nightly", first, false}, {third, "nightly", second, false}, {third, "nightly", third, true}, {third, "nightly", "none", true},
+	} {
+		g.since = c.since
+		text, on, err := g.result(t.Context(), bad, board{mode: c.mode, commit: c.commit}) // fails when it runs
+		if c.again != (err != nil) {
+			t.Errorf("%+v: %v", c, err)
+		}
+		res, rerr := read(rig{needs: []string{"kills"}}, text)
+		if !c.again && (on != second || rerr != nil || len(res.values) != 1) {
+			t.Errorf("%+v: %q of %s, %v", c, text, on, rerr)
+		}
+		if err := os.WriteFile(g.logs+"/a-rig.log", log, 0o644); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -9,7 +9,8 @@
 //	go run ./benchmarks/scoreboard -nightly  with the numbers of the release gate
 //
 // The gate takes hours. With -logs the output of every rig is kept, and with -resume a rig that
-// has passed on the same commit in the same mode is not run again.
+// has passed in the same mode on the same commit is not run again; with -since COMMIT neither is
+// one that has passed on that commit or any after it. The page says of each rig on which.
 package main
 
 import (
@@ -33,14 +34,15 @@ func main() {
 	logs := flag.String("logs", "", "`folder` to keep what the rigs print; none: it is not kept")
 	only := flag.String("only", "", "run the rigs whose name contains `text` and write no page")
 	resume := flag.Bool("resume", false, "do not run again what has passed on this commit, by the folder of -logs")
+	since := flag.String("since", "", "with -resume: what has passed on this `commit` or after it counts too")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if *resume && *logs == "" {
-		fmt.Fprintln(os.Stderr, "scoreboard: -resume needs the folder of -logs")
+	if *resume && *logs == "" || *since != "" && !*resume {
+		fmt.Fprintln(os.Stderr, "scoreboard: -resume needs the folder of -logs, and -since needs -resume")
 		os.Exit(2)
 	}
-	g := gate{nightly: *nightly, out: *out, logs: *logs, only: *only, resume: *resume}
+	g := gate{nightly: *nightly, out: *out, logs: *logs, only: *only, resume: *resume, since: *since}
 	if err := g.run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "scoreboard:", err)
 		os.Exit(1)
@@ -51,6 +53,7 @@ func main() {
 type gate struct {
 	nightly, resume bool
 	out, logs, only string
+	since           string
 }
 
 func (g gate) run(ctx context.Context) error {
@@ -68,7 +71,7 @@ func (g gate) run(ctx context.Context) error {
 			continue
 		}
 		fmt.Printf("== %s: %s\n", r.name, r.command(g.nightly))
-		text, err := g.result(ctx, r, b)
+		text, on, err := g.result(ctx, r, b)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", r.name, err))
 			continue
@@ -77,6 +80,7 @@ func (g gate) run(ctx context.Context) error {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", r.name, err))
 		}
+		res.commit = on
 		fmt.Printf("   %s\n", res.figures())
 		b.results = append(b.results, res)
 	}
@@ -89,31 +93,51 @@ func (g gate) run(ctx context.Context) error {
 	return os.WriteFile(g.out, []byte(b.page()), 0o644)
 }
 
-// result runs a rig, or returns what it printed when it passed on this commit.
-func (g gate) result(ctx context.Context, r rig, b board) ([]byte, error) {
+// result runs a rig, or returns what it printed when it passed before, and the commit.
+func (g gate) result(ctx context.Context, r rig, b board) (text []byte, commit string, err error) {
 	name := filepath.Join(g.logs, strings.ReplaceAll(r.name, " ", "-")+".log")
-	head := passed(b)
 	if g.resume {
-		switch text, err := os.ReadFile(name); {
-		case err == nil && bytes.HasPrefix(text, []byte(head)):
-			fmt.Println("   passed before")
-			return text, nil
-		case err != nil && !errors.Is(err, fs.ErrNotExist):
-			return nil, err
+		text, err := os.ReadFile(name)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, "", err
+		}
+		if on, ok := passed(text, b.mode); ok && (on == b.commit || g.counts(ctx, on)) {
+			fmt.Printf("   passed on %s\n", on)
+			return text, on, nil
 		}
 	}
-	text, err := r.run(ctx, g.nightly)
+	text, err = r.run(ctx, g.nightly)
 	if g.logs == "" {
-		return text, err
+		return text, b.commit, err
 	}
+	head := fmt.Sprintf(passedLine, b.commit, b.mode) + "\n"
 	if err != nil {
 		head = "failed\n"
 	}
-	return text, errors.Join(err, os.WriteFile(name, append([]byte(head), text...), 0o644))
+	return text, b.commit, errors.Join(err, os.WriteFile(name, append([]byte(head), text...), 0o644))
 }
 
-// passed is the first line of the log of a rig that has passed.
-func passed(b board) string { return fmt.Sprintf("passed on %s, %s\n", b.commit, b.mode) }
+// counts tells whether a commit lies between since and the one under test.
+func (g gate) counts(ctx context.Context, commit string) bool {
+	if g.since == "" {
+		return false
+	}
+	before := func(a, b string) bool {
+		return exec.CommandContext(ctx, "git", "merge-base", "--is-ancestor", a, b).Run() == nil
+	}
+	return before(g.since, commit) && before(commit, "HEAD")
+}
+
+// passedLine is the first line of the log of a rig that has passed: commit and mode.
+const passedLine = "passed on %s %s"
+
+// passed reads it.
+func passed(text []byte, mode string) (commit string, ok bool) {
+	line, _, _ := strings.Cut(string(text), "\n")
+	var was string
+	n, err := fmt.Sscanf(line, passedLine, &commit, &was)
+	return commit, err == nil && n == 2 && was == mode
+}
 
 // run runs a rig to its end and returns all that it printed.
 func (r rig) run(ctx context.Context, nightly bool) ([]byte, error) {

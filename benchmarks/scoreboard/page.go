@@ -21,9 +21,9 @@ func (b board) page() string {
 	line("mode", b.mode)
 	line("date", b.date)
 	p.WriteString(intro)
-	p.WriteString("\n| Rig | What it shows | Figures | Command | Seeds |\n|---|---|---|---|---|\n")
+	p.WriteString("\n| Rig | What it shows | Figures | Command | Seeds | Commit |\n|---|---|---|---|---|---|\n")
 	for _, r := range b.results {
-		cells := []string{r.rig.name, r.rig.proves, r.figures(), "`" + r.rig.command(b.mode == "nightly") + "`", r.rig.seeds}
+		cells := []string{r.rig.name, r.rig.proves, r.figures(), "`" + r.rig.command(b.mode == "nightly") + "`", r.rig.seeds, r.commit[:min(len(r.commit), 12)]}
 		for i, c := range cells {
 			cells[i] = strings.ReplaceAll(c, "|", `\|`)
 		}
@@ -36,7 +36,8 @@ const intro = `
 # Reliability
 
 Written by ` + "`make reliability`" + ` (mode quick) or ` + "`make nightly`" + ` (mode nightly), never by hand. The commit
-is the one under test. The page is written only when every rig passes, nothing was lost,
+is the one under test; a gate that was interrupted goes on, so that a rig may have passed on an earlier one,
+which stands in its row. The page is written only when every rig passes, nothing was lost,
 there twice or wrong, and every negative control failed.
 
 A negative control takes one defence away: no sync of a folder, a random token, blocks cut
