@@ -2,7 +2,6 @@ package parquet
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -181,7 +180,7 @@ func leafNode(f arrow.Field) (pq.Node, leafType, error) {
 	case arrow.INT32:
 		return pq.Int(32), leafOf(pq.Int32Value, (*array.Int32).Int32Values), nil
 	case arrow.INT64:
-		scale, err := scaleOf(f)
+		scale, err := pipeline.ScaleOf(f)
 		if err != nil {
 			return nil, leafType{}, err
 		}
@@ -219,19 +218,6 @@ func leafNode(f arrow.Field) (pq.Node, leafType, error) {
 		return pq.Leaf(pq.ByteArrayType), leafOf[*array.Binary](pq.ByteArrayValue, nil), nil
 	}
 	return nil, leafType{}, fmt.Errorf("type %s has no Parquet column here: convert it before the sink", f.Type)
-}
-
-// scaleOf reads the scale of a fixed point column, 0 for a plain integer.
-func scaleOf(f arrow.Field) (int, error) {
-	text, ok := f.Metadata.GetValue(pipeline.ScaleKey)
-	if !ok {
-		return 0, nil
-	}
-	scale, err := strconv.Atoi(text)
-	if err != nil || scale < 0 || scale > 18 {
-		return 0, fmt.Errorf("metadata %s %q: want 0 to 18", pipeline.ScaleKey, text)
-	}
-	return scale, nil
 }
 
 func codecOf(name string) (compress.Codec, error) {
