@@ -137,6 +137,25 @@ func (f *flags) parse(args []string) error {
 	return nil
 }
 
+// parseFile is parse for a command that takes one file, - for standard input, before, between or
+// behind its flags.
+func (f *flags) parseFile(args []string) (string, error) {
+	var files []string
+	for {
+		if err := f.parseFlags(args); err != nil {
+			return "", err
+		}
+		if f.NArg() == 0 {
+			break
+		}
+		files, args = append(files, f.Arg(0)), f.Args()[1:]
+	}
+	if len(files) != 1 {
+		return "", &usageError{fmt.Sprintf("%s: %d files: want one, or - for standard input", f.Name(), len(files))}
+	}
+	return files[0], nil
+}
+
 // parseFlags is parse for a command that takes more than flags.
 func (f *flags) parseFlags(args []string) error {
 	switch err := f.Parse(args); {

@@ -51,19 +51,11 @@ func cmdMapTest(ctx context.Context, args []string, out streams) error {
 	f.StringVar(&m.mode, "mode", string(mapping.Conform), "conform or compat; docs/mapping.md tells them apart")
 	f.StringVar(&m.preprocessor, "preprocessor", "", "sysmon or alb; with alb every line is an event")
 	f.StringVar(&m.expect, "expect", "", "`file` with the event that is expected of each, in the same order and form; null for one that is not mapped")
-	var files []string
-	for {
-		if err := f.parseFlags(args); err != nil {
-			return err
-		}
-		if f.NArg() == 0 {
-			break
-		}
-		files, args = append(files, f.Arg(0)), f.Args()[1:]
+	file, err := f.parseFile(args)
+	if err != nil {
+		return err
 	}
 	switch {
-	case len(files) != 1:
-		return &usageError{fmt.Sprintf("map test: %d files: want one, or - for standard input", len(files))}
 	case m.mapping == "":
 		return &usageError{"map test: want --mapping FILE"}
 	}
@@ -71,12 +63,12 @@ func cmdMapTest(ctx context.Context, args []string, out streams) error {
 	if err != nil {
 		return &usageError{"map test: " + err.Error()}
 	}
-	in, err := openInput(files[0])
+	in, err := openInput(file)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	t.name, t.next = files[0], newEventReader(in).next
+	t.name, t.next = file, newEventReader(in).next
 	if m.preprocessor == string(mapping.ALB) {
 		t.next = newLineReader(in).next
 	}

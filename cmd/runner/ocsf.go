@@ -61,19 +61,11 @@ func cmdOCSFValidate(ctx context.Context, args []string, out streams) error {
 	f.BoolVar(&v.recommended, "recommended", false, "with --warnings: warn of recommended attributes that are missing")
 	f.StringVar(&v.source, "source", "", "`file` with the source of each event, in the same order: prints the values that the events have lost")
 	f.StringVar(&v.output, "o", "text", "`form` of the output: text or json, one object a line and the summary last")
-	var files []string
-	for {
-		if err := f.parseFlags(args); err != nil {
-			return err
-		}
-		if f.NArg() == 0 {
-			break
-		}
-		files, args = append(files, f.Arg(0)), f.Args()[1:]
+	file, err := f.parseFile(args)
+	if err != nil {
+		return err
 	}
 	switch {
-	case len(files) != 1:
-		return &usageError{fmt.Sprintf("ocsf validate: %d files: want one, or - for standard input", len(files))}
 	case v.output != "text" && v.output != "json":
 		return &usageError{fmt.Sprintf("ocsf validate: -o %q: want text or json", v.output)}
 	case v.recommended && !v.warnings:
@@ -83,13 +75,13 @@ func cmdOCSFValidate(ctx context.Context, args []string, out streams) error {
 	if err != nil {
 		return &usageError{"ocsf validate: " + err.Error()}
 	}
-	in, err := openInput(files[0])
+	in, err := openInput(file)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
 	c := ocsfCheck{validator: validator, events: newEventReader(in), warnings: v.warnings,
-		out: bufio.NewWriter(out.stdout), name: files[0], json: v.output == "json", sum: ocsfSummary{Errors: map[string]int{}}}
+		out: bufio.NewWriter(out.stdout), name: file, json: v.output == "json", sum: ocsfSummary{Errors: map[string]int{}}}
 	if v.warnings {
 		c.sum.Warnings = map[string]int{}
 	}
