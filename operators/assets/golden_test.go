@@ -1,11 +1,8 @@
 package assets_test
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"math"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -23,19 +20,6 @@ import (
 func TestGolden(t *testing.T) {
 	t.Run("assets", func(t *testing.T) { goldenAssets(t, pipelinetest.Golden(t, "assets.json")) })
 	t.Run("geofence", func(t *testing.T) { goldenGeofence(t, pipelinetest.Golden(t, "geofence.json")) })
-}
-
-func strict(t *testing.T, file string, v any) {
-	t.Helper()
-	raw, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		t.Fatalf("%s: %v", file, err)
-	}
 }
 
 func ticks(seconds float64) int64 { return int64(math.Round(seconds * 1e6)) }
@@ -61,7 +45,7 @@ func goldenAssets(t *testing.T, file string) {
 		Expect any        `json:"expect"`
 		Note   string     `json:"note"`
 	}
-	if strict(t, file, &cases); len(cases) == 0 {
+	if pipelinetest.Strict(t, file, &cases); len(cases) == 0 {
 		t.Fatal("no cases")
 	}
 	for _, c := range cases {
@@ -79,7 +63,7 @@ func goldenAssets(t *testing.T, file string) {
 			default:
 				t.Fatalf("unknown op %q", c.Op)
 			}
-			if d := difference("", got, c.Expect); d != "" {
+			if d := pipelinetest.Difference(got, c.Expect); d != "" {
 				t.Errorf("%s: %s", c.Name, d)
 			}
 		})
@@ -354,7 +338,7 @@ func (c *geofenceCase) run(t *testing.T, steps int) ([]any, map[string]string) {
 
 func goldenGeofence(t *testing.T, file string) {
 	var cases []geofenceCase
-	if strict(t, file, &cases); len(cases) == 0 {
+	if pipelinetest.Strict(t, file, &cases); len(cases) == 0 {
 		t.Fatal("no cases")
 	}
 	for _, c := range cases {
@@ -366,7 +350,7 @@ func goldenGeofence(t *testing.T, file string) {
 					byText(got)
 					byText(want)
 				}
-				if d := difference("", got, any(want)); d != "" {
+				if d := pipelinetest.Difference(got, any(want)); d != "" {
 					t.Errorf("%s, %d steps between fixes: %s\n%v", c.Name, steps, d, got)
 				}
 				for fence, want := range c.Final {
@@ -386,46 +370,4 @@ func byText(events []any) {
 		return fmt.Sprintf("%020.3f %v %v", m["ts"], m["type"], m["fence"])
 	}
 	slices.SortFunc(events, func(a, b any) int { return strings.Compare(key(a), key(b)) })
-}
-
-// difference tells where got is not what is expected: of objects the members of the
-// expectation, numbers to 0.0015.
-func difference(at string, got, want any) string {
-	switch w := want.(type) {
-	case map[string]any:
-		g, ok := got.(map[string]any)
-		if !ok {
-			return fmt.Sprintf("%s: %v, want an object", at, got)
-		}
-		for name, v := range w {
-			below, there := g[name]
-			if !there {
-				return fmt.Sprintf("%s.%s: absent", at, name)
-			}
-			if d := difference(at+"."+name, below, v); d != "" {
-				return d
-			}
-		}
-		return ""
-	case []any:
-		g, ok := got.([]any)
-		if !ok || len(g) != len(w) {
-			return fmt.Sprintf("%s: %v, want %v", at, got, w)
-		}
-		for i := range w {
-			if d := difference(fmt.Sprintf("%s[%d]", at, i), g[i], w[i]); d != "" {
-				return d
-			}
-		}
-		return ""
-	case float64:
-		if g, ok := got.(float64); ok && math.Abs(g-w) <= 0.0015 {
-			return ""
-		}
-	default:
-		if got == want {
-			return ""
-		}
-	}
-	return fmt.Sprintf("%s: %v, want %v", at, got, want)
 }

@@ -1,11 +1,8 @@
 package power_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"math"
-	"os"
 	"testing"
 
 	"github.com/tidemark/tidemark/operators/power"
@@ -50,10 +47,6 @@ type goldenInput struct {
 // TestGolden runs the golden cases of this package.
 func TestGolden(t *testing.T) {
 	t.Run("pdu", func(t *testing.T) {
-		raw, err := os.ReadFile(pipelinetest.Golden(t, "pdu.json"))
-		if err != nil {
-			t.Fatal(err)
-		}
 		var cases []struct {
 			ID     int         `json:"id"`
 			Name   string      `json:"name"`
@@ -62,10 +55,8 @@ func TestGolden(t *testing.T) {
 			Expect any         `json:"expect"`
 			Note   string      `json:"note"`
 		}
-		d := json.NewDecoder(bytes.NewReader(raw))
-		d.DisallowUnknownFields()
-		if err := d.Decode(&cases); err != nil || len(cases) == 0 {
-			t.Fatalf("%d cases, %v", len(cases), err)
+		if pipelinetest.Strict(t, pipelinetest.Golden(t, "pdu.json"), &cases); len(cases) == 0 {
+			t.Fatal("no cases")
 		}
 		for _, c := range cases {
 			t.Run(fmt.Sprint(c.ID), func(t *testing.T) {
@@ -73,7 +64,7 @@ func TestGolden(t *testing.T) {
 				if err != nil {
 					t.Fatalf("%s: %v", c.Name, err)
 				}
-				if d := difference("", got, c.Expect); d != "" {
+				if d := pipelinetest.Difference(got, c.Expect); d != "" {
 					t.Errorf("%s: %s", c.Name, d)
 				}
 			})
@@ -188,46 +179,4 @@ func loadResult(l power.Load, limits power.Limits) map[string]any {
 func survivorResult(s power.Survivor) map[string]any {
 	return map[string]any{"surviving_feed_branch_w": named(power.Branches, s.BranchW), "line_a": named(power.Lines, s.Load.Line),
 		"branch_a": named(power.Branches, s.Load.Branch), "lost": list(s.Lost), "utilisation": s.Utilisation, "verdict": string(s.Verdict)}
-}
-
-// difference tells where got is not what is expected: of objects the members of the
-// expectation, numbers to 0.0015.
-func difference(at string, got, want any) string {
-	switch w := want.(type) {
-	case map[string]any:
-		g, ok := got.(map[string]any)
-		if !ok {
-			return fmt.Sprintf("%s: %v, want an object", at, got)
-		}
-		for name, v := range w {
-			below, there := g[name]
-			if !there {
-				return fmt.Sprintf("%s.%s: absent", at, name)
-			}
-			if d := difference(at+"."+name, below, v); d != "" {
-				return d
-			}
-		}
-		return ""
-	case []any:
-		g, ok := got.([]any)
-		if !ok || len(g) != len(w) {
-			return fmt.Sprintf("%s: %v, want %v", at, got, w)
-		}
-		for i := range w {
-			if d := difference(fmt.Sprintf("%s[%d]", at, i), g[i], w[i]); d != "" {
-				return d
-			}
-		}
-		return ""
-	case float64:
-		if g, ok := got.(float64); ok && math.Abs(g-w) <= 0.0015 {
-			return ""
-		}
-	default:
-		if got == want {
-			return ""
-		}
-	}
-	return fmt.Sprintf("%s: %v, want %v", at, got, want)
 }

@@ -24,19 +24,6 @@ func TestGolden(t *testing.T) {
 	t.Run("detector", func(t *testing.T) { goldenDetector(t, pipelinetest.Golden(t, "detector")) })
 }
 
-func strict(t *testing.T, file string, v any) {
-	t.Helper()
-	raw, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		t.Fatalf("%s: %v", file, err)
-	}
-}
-
 // counterInput is the input of every op.
 type counterInput struct {
 	Samples []struct {
@@ -64,7 +51,7 @@ func goldenCounters(t *testing.T, file string) {
 		Expect any          `json:"expect"`
 		Note   string       `json:"note"`
 	}
-	if strict(t, file, &cases); len(cases) == 0 {
+	if pipelinetest.Strict(t, file, &cases); len(cases) == 0 {
 		t.Fatal("no cases")
 	}
 	for _, c := range cases {
@@ -73,7 +60,7 @@ func goldenCounters(t *testing.T, file string) {
 			if err != nil {
 				t.Fatalf("%s: %v", c.Name, err)
 			}
-			if d := difference("", got, c.Expect); d != "" {
+			if d := pipelinetest.Difference(got, c.Expect); d != "" {
 				t.Errorf("%s: %s", c.Name, d)
 			}
 		})
@@ -182,48 +169,6 @@ func (in *counterInput) result(op string) (any, error) {
 	return nil, fmt.Errorf("unknown op %q", op)
 }
 
-// difference tells where got is not what is expected: of objects the members of the
-// expectation, numbers to 0.0015.
-func difference(at string, got, want any) string {
-	switch w := want.(type) {
-	case map[string]any:
-		g, ok := got.(map[string]any)
-		if !ok {
-			return fmt.Sprintf("%s: %v, want an object", at, got)
-		}
-		for name, v := range w {
-			below, there := g[name]
-			if !there {
-				return fmt.Sprintf("%s.%s: absent", at, name)
-			}
-			if d := difference(at+"."+name, below, v); d != "" {
-				return d
-			}
-		}
-		return ""
-	case []any:
-		g, ok := got.([]any)
-		if !ok || len(g) != len(w) {
-			return fmt.Sprintf("%s: %v, want %v", at, got, w)
-		}
-		for i := range w {
-			if d := difference(fmt.Sprintf("%s[%d]", at, i), g[i], w[i]); d != "" {
-				return d
-			}
-		}
-		return ""
-	case float64:
-		if g, ok := got.(float64); ok && math.Abs(g-w) <= 0.0015 {
-			return ""
-		}
-	default:
-		if got == want {
-			return ""
-		}
-	}
-	return fmt.Sprintf("%s: %v, want %v", at, got, want)
-}
-
 // series reads a file of slots; those that it leaves out are missing.
 func series(t *testing.T, file string) (start int64, values []float64) {
 	t.Helper()
@@ -321,7 +266,7 @@ func goldenDetector(t *testing.T, dir string) {
 				return
 			}
 			var want []goldenEvent
-			strict(t, file, &want)
+			pipelinetest.Strict(t, file, &want)
 			start, values := series(t, filepath.Join(dir, name+".csv"))
 			events, err := traffic.Detect(traffic.DefaultDetectorConfig(), start, values)
 			if err != nil {
@@ -349,7 +294,7 @@ func shown(v any) string {
 // goldenMerged runs a case of several signals of one entity.
 func goldenMerged(t *testing.T, dir, file string) {
 	var parts []json.RawMessage
-	strict(t, file, &parts)
+	pipelinetest.Strict(t, file, &parts)
 	var head struct {
 		Entity            string   `json:"entity"`
 		Signals           []string `json:"signals"`

@@ -41,7 +41,7 @@ func goldenMapping(t *testing.T, file string) {
 		Format string        `json:"format"`
 		Cases  []mappingCase `json:"cases"`
 	}
-	strict(t, file, &golden)
+	pipelinetest.Strict(t, file, &golden)
 	if golden.Format != "tidemark-mapping-cases/1" || len(golden.Cases) == 0 {
 		t.Fatalf("format %q, %d cases", golden.Format, len(golden.Cases))
 	}

@@ -1,10 +1,8 @@
 package ocsf_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"os"
 	"slices"
 	"testing"
 
@@ -23,20 +21,6 @@ func TestGolden(t *testing.T) {
 		{"ocsf-validation", goldenValidation},
 	} {
 		t.Run(set.name, func(t *testing.T) { set.run(t, pipelinetest.Golden(t, set.name+".json")) })
-	}
-}
-
-// strict reads a golden file into v, where a member that v does not have is an error.
-func strict(t *testing.T, file string, v any) {
-	t.Helper()
-	raw, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		t.Fatalf("%s: %v", file, err)
 	}
 }
 
@@ -62,7 +46,7 @@ func goldenValidation(t *testing.T, file string) {
 			} `json:"expect"`
 		} `json:"cases"`
 	}
-	strict(t, file, &golden)
+	pipelinetest.Strict(t, file, &golden)
 	if golden.Format != "tidemark-ocsf-validation-cases/1" || len(golden.Cases) == 0 {
 		t.Fatalf("format %q, %d cases", golden.Format, len(golden.Cases))
 	}
