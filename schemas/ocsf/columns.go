@@ -56,7 +56,7 @@ type Columns struct {
 
 	doc   document
 	slots []int32 // for the objects that are open, the member of each column, 0 for none
-	path  []byte
+	trail
 	taken int   // values of the event that columns took
 	fault error // why the event is refused
 	// leftover are the entries of unmapped, over text.

@@ -56,18 +56,6 @@ func (c *Columns) ofClass() error {
 	return nil
 }
 
-// enter appends a member to the path and returns what leave needs.
-func (c *Columns) enter(name []byte) int {
-	was := len(c.path)
-	if was > 0 {
-		c.path = append(c.path, '.')
-	}
-	c.path = append(c.path, name...)
-	return was
-}
-
-func (c *Columns) leave(was int) { c.path = c.path[:was] }
-
 // object appends the object at node n, whose path is that of the moment.
 func (c *Columns) object(to *column, n int32) {
 	base, before := len(c.slots), c.taken
@@ -84,7 +72,7 @@ func (c *Columns) object(to *column, n int32) {
 	c.slots = c.slots[:base]
 	there := c.taken > before || !to.nullable
 	if there && missing != "" && c.fault == nil {
-		was := c.enter([]byte(missing))
+		was := c.enterBytes([]byte(missing))
 		c.fault = fmt.Errorf("%w: %s: required, and missing or of the wrong type", ErrNotOfColumns, clip(c.path))
 		c.leave(was)
 	}
@@ -106,7 +94,7 @@ func (c *Columns) members(to *column, n int32, base int) {
 			other, c.slots[base+int(i)] = c.slots[base+int(i)], m
 		}
 		if other != 0 {
-			was := c.enter(name)
+			was := c.enterBytes(name)
 			c.keep(other)
 			c.leave(was)
 		}
@@ -119,7 +107,7 @@ func (c *Columns) member(f *column, m int32) bool {
 		f.none()
 		return false
 	}
-	was := c.enter([]byte(f.name))
+	was := c.enterBytes([]byte(f.name))
 	defer c.leave(was)
 	if c.value(f, m) {
 		return true
@@ -263,7 +251,7 @@ func (c *Columns) keep(m int32) {
 		return
 	case '{':
 		for e := n.first; e != 0; e = c.doc.nodes[e].next {
-			was := c.enter(c.doc.name(&c.doc.nodes[e]))
+			was := c.enterBytes(c.doc.name(&c.doc.nodes[e]))
 			c.keep(e)
 			c.leave(was)
 		}

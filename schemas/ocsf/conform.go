@@ -38,7 +38,7 @@ type Conformer struct {
 	doc   *document
 	own   Record  // of Conform
 	slots []int32 // for the objects that are open: the node of each attribute, and written
-	path  []byte
+	trail
 	out   []byte
 	on    uint64 // profiles
 	plan  *classPlan

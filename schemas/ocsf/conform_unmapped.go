@@ -2,26 +2,6 @@ package ocsf
 
 import "strconv"
 
-// enter appends the name of a member, in JSON form, to the path.
-func (c *Conformer) enter(name string) int {
-	n := len(c.path)
-	if n > 0 {
-		c.path = append(c.path, '.')
-	}
-	c.path = append(c.path, name...)
-	return n
-}
-
-func (c *Conformer) enterElement(i int) int {
-	n := len(c.path)
-	c.path = append(c.path, '[')
-	c.path = strconv.AppendInt(c.path, int64(i), 10)
-	c.path = append(c.path, ']')
-	return n
-}
-
-func (c *Conformer) leave(n int) { c.path = c.path[:n] }
-
 // cast notes that the value of node n changes its form.
 func (c *Conformer) cast(n int32, to string) {
 	if c.rep.Casts++; c.cfg.Fixes {

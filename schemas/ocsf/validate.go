@@ -79,8 +79,8 @@ type Validator struct {
 	doc      document
 	profiles uint64
 	// slots holds, for the items that are open, the node of each attribute, 0 for none.
-	slots  []int32
-	path   []byte
+	slots []int32
+	trail
 	report Report
 }
 
@@ -160,26 +160,6 @@ func (v *Validator) add(to []Finding, code, format string, args []any) []Finding
 	}
 	return append(to, Finding{code, string(v.path), fmt.Sprintf(format, args...)})
 }
-
-// enter appends a member to the path and returns what leave needs.
-func (v *Validator) enter(name string) int {
-	n := len(v.path)
-	if n > 0 {
-		v.path = append(v.path, '.')
-	}
-	v.path = append(v.path, name...)
-	return n
-}
-
-func (v *Validator) enterElement(i int) int {
-	n := len(v.path)
-	v.path = append(v.path, '[')
-	v.path = strconv.AppendInt(v.path, int64(i), 10)
-	v.path = append(v.path, ']')
-	return n
-}
-
-func (v *Validator) leave(n int) { v.path = v.path[:n] }
 
 func (v *Validator) errorAt(path, code, format string, args ...any) {
 	defer v.leave(v.enter(path))
