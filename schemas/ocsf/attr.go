@@ -46,6 +46,25 @@ type Pairs struct {
 	ends         []int32
 }
 
+// textMap is the type of unmapped.
+func textMap() *arrow.MapType {
+	m := arrow.MapOf(arrow.BinaryTypes.String, arrow.BinaryTypes.String)
+	m.SetItemNullable(false)
+	return m
+}
+
+// end ends a row.
+func (p *Pairs) end() { p.ends = append(p.ends, int32(len(p.keys.ends)-1)) }
+
+// array makes the column of all rows that were ended.
+func (p *Pairs) array() arrow.Array {
+	keys, values := p.keys.array(nil), p.values.array(nil)
+	defer keys.Release()
+	defer values.Release()
+	typ := textMap()
+	return listOf(typ, nil, p.ends, wrap(typ.Elem(), keys.Len(), nil, []arrow.ArrayData{keys.Data(), values.Data()}))
+}
+
 // Add adds an entry whose value is the text that value appends; false adds none.
 func (p *Pairs) Add(key string, value func(dst []byte) ([]byte, bool)) {
 	text, ok := value(p.values.data)
@@ -165,9 +184,7 @@ func (a *Attr) Type() arrow.DataType {
 		}
 		return arrow.StructOf(fields...)
 	case a.Map != nil:
-		m := arrow.MapOf(arrow.BinaryTypes.String, arrow.BinaryTypes.String)
-		m.SetItemNullable(false)
-		return m
+		return textMap()
 	case a.Bool != nil:
 		return arrow.FixedWidthTypes.Boolean
 	case a.Int32 != nil:
@@ -371,17 +388,13 @@ func (a *Attr) entries(n int) (arrow.Array, error) {
 	p := Pairs{keys: newTexts(a.pairs, a.names), values: newTexts(a.pairs, a.bytes), ends: make([]int32, 1, n+1)}
 	for i := range n {
 		a.Map(&p, i)
-		p.ends = append(p.ends, int32(len(p.keys.ends)-1))
+		p.end()
 	}
 	if p.keys.over || p.values.over {
 		return nil, fmt.Errorf("attribute %s: %w", a.Name, errTooMuchText)
 	}
 	a.pairs, a.names, a.bytes = len(p.keys.ends), len(p.keys.data), len(p.values.data)
-	keys, values := p.keys.array(nil), p.values.array(nil)
-	defer keys.Release()
-	defer values.Release()
-	typ := a.Type().(*arrow.MapType)
-	return listOf(typ, nil, p.ends, wrap(typ.Elem(), keys.Len(), nil, []arrow.ArrayData{keys.Data(), values.Data()})), nil
+	return p.array(), nil
 }
 
 // repeat makes a column of n times v.

@@ -51,7 +51,7 @@ type Columns struct {
 	schema *arrow.Schema
 	root   column
 	// unmapped is the last column, and not below root.
-	unmapped pairs
+	unmapped Pairs
 	rows     int
 
 	doc   document

@@ -91,13 +91,6 @@ func (c *column) typ() arrow.DataType {
 	return arrow.BinaryTypes.String
 }
 
-// textMap is the type of unmapped.
-func textMap() *arrow.MapType {
-	m := arrow.MapOf(arrow.BinaryTypes.String, arrow.BinaryTypes.String)
-	m.SetItemNullable(false)
-	return m
-}
-
 // reset empties the column, with room for as much as it held and a tenth more. The old
 // slices belong to the arrays that were made of them.
 func (c *column) reset() {
@@ -256,36 +249,17 @@ func (c *column) array() arrow.Array {
 	return c.texts.array(&c.valid)
 }
 
-// pairs is the column of unmapped.
-type pairs struct {
-	keys, values texts
-	ends         []int32
-}
-
-func (p *pairs) reset() {
+func (p *Pairs) reset() {
 	n := len(p.ends)
 	entries := len(p.keys.ends)
 	p.keys, p.values = newTexts(entries, len(p.keys.data)), newTexts(entries, len(p.values.data))
 	p.ends = append(room[int32](n+1), 0)
 }
 
-// end ends a row.
-func (p *pairs) end() { p.ends = append(p.ends, int32(len(p.keys.ends)-1)) }
-
-func (p *pairs) truncate(n int) {
+func (p *Pairs) truncate(n int) {
 	p.ends = p.ends[:n+1]
 	p.keys.truncate(int(p.ends[n]))
 	p.values.truncate(int(p.ends[n]))
-}
-
-func (p *pairs) array() arrow.Array {
-	typ := textMap()
-	keys, values := p.keys.array(nil), p.values.array(nil)
-	defer keys.Release()
-	defer values.Release()
-	entries := wrap(typ.Elem(), keys.Len(), nil, []arrow.ArrayData{keys.Data(), values.Data()})
-	defer entries.Release()
-	return wrap(typ, len(p.ends)-1, nil, []arrow.ArrayData{entries.Data()}, memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(p.ends)))
 }
 
 // Len is the number of rows since the last NewRecordBatch.
