@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,9 +37,11 @@ type Checkpoint struct {
 	Lineage uint16
 	Epoch   int64
 	// Seed of the key hash; it decides key groups.
-	Seed     uint64
-	Splits   []SplitState
-	Merged   Mark
+	Seed   uint64
+	Splits []SplitState
+	Merged Mark
+	// Newest is the largest event mark that the rows of any split have given.
+	Newest   int64
 	Moves    []Move
 	Gaps     []Gap
 	Receipts []SinkReceipt
@@ -88,6 +91,7 @@ type manifest struct {
 	Seed    string     `json:"seed"`
 	Event   int64      `json:"event_mark"`
 	Ingest  int64      `json:"ingest_mark"`
+	Newest  int64      `json:"newest_mark,omitempty"` // 0: none, or an older program wrote it
 	Pieces  []PieceRef `json:"pieces"`
 	Files   []FileRef  `json:"files"`
 
@@ -270,8 +274,9 @@ func (c *Checkpoints) read(ctx context.Context, epoch int64, want string) (*Chec
 	if err != nil {
 		return nil, bad(fmt.Errorf("seed: %w", err))
 	}
+	m.Newest = cmp.Or(m.Newest, MinTicks)
 	cp := &Checkpoint{Job: m.Job, Lineage: m.Lineage, Epoch: m.Epoch, Seed: seed,
-		Merged: Mark{m.Event, m.Ingest}, Pieces: m.Pieces, Files: m.Files, Config: m.Config}
+		Merged: Mark{Event: m.Event, Ingest: m.Ingest}, Newest: m.Newest, Pieces: m.Pieces, Files: m.Files, Config: m.Config}
 	for _, f := range m.Files {
 		b, err := c.verified(ctx, f)
 		if err != nil {
@@ -416,7 +421,7 @@ func (c *Checkpoints) Write(ctx context.Context, cp *Checkpoint, prev *Checkpoin
 		cp.Files = append(cp.Files, f)
 	}
 	b, err := json.MarshalIndent(manifest{Format: CheckpointFormat, Job: cp.Job, Lineage: cp.Lineage, Epoch: cp.Epoch,
-		Seed: strconv.FormatUint(cp.Seed, 16), Event: cp.Merged.Event, Ingest: cp.Merged.Ingest, Pieces: cp.Pieces, Files: cp.Files, Config: cp.Config}, "", " ")
+		Seed: strconv.FormatUint(cp.Seed, 16), Event: cp.Merged.Event, Ingest: cp.Merged.Ingest, Newest: cp.Newest, Pieces: cp.Pieces, Files: cp.Files, Config: cp.Config}, "", " ")
 	if err != nil {
 		return fmt.Errorf("checkpoint %d: manifest: %w", cp.Epoch, err)
 	}

@@ -110,7 +110,7 @@ func (c *Counts) Add(other Counts) {
 // NewFront makes a front that sends to shards through send. Batches in messages are lent.
 func NewFront(cfg FrontConfig, send func(shard int, m Message) error) *Front {
 	f := &Front{cfg: cfg, marks: NewMarks(cfg.Bound, cfg.QuietAfter), index: map[Split]int32{},
-		sent: Mark{MinTicks, MinTicks}, now: MinTicks, since: MinTicks, send: send}
+		sent: Mark{Event: MinTicks, Ingest: MinTicks}, now: MinTicks, since: MinTicks, send: send}
 	f.marks.OnAllQuiet = cfg.OnAllQuiet
 	return f
 }
@@ -125,7 +125,7 @@ func (f *Front) Restore(cp *Checkpoint) error {
 		f.splits[i] = s
 		f.marks.Resume(i, s.Mark, s.Position.LastIngest, s.Quiet)
 	}
-	f.marks.ResumeMerged(cp.Merged, slices.Clone(cp.Moves))
+	f.marks.ResumeMerged(cp.Merged, cp.Newest, slices.Clone(cp.Moves))
 	return f.sendMark()
 }
 
@@ -144,6 +144,9 @@ func (f *Front) Cut() []SplitState {
 
 // Merged returns the merged mark; Holder the split that holds it, -1 for none.
 func (f *Front) Merged() Mark { return f.marks.Merged() }
+
+// Newest returns the largest event mark that the rows of any split have given.
+func (f *Front) Newest() int64 { return f.marks.Newest() }
 
 // Holder returns the split that holds the merged mark, -1 for none.
 func (f *Front) Holder() int32 { return int32(f.marks.Holder()) }
@@ -358,6 +361,7 @@ func (f *Front) sendMark() error {
 			f.since = f.now
 		}
 		f.sent = m
+		m.Newest = f.marks.Newest()
 		return f.broadcast(Message{Kind: MarkMessage, Mark: m})
 	}
 	return nil

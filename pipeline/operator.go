@@ -55,7 +55,12 @@ func (f Fate) String() string {
 
 // Mark is a pair of inclusive watermarks: no more rows with time <= Event, none with
 // broker timestamp <= Ingest. Neither ever falls.
-type Mark struct{ Event, Ingest int64 }
+type Mark struct {
+	Event, Ingest int64
+	// Newest, in the marks that operators get, is the largest event mark that the rows of any
+	// split have given: how late it is where the end of the input makes Event MaxTicks.
+	Newest int64
+}
 
 // Emitter takes what an operator sends. Batches are lent for the length of the call.
 // Rows that leave through Late and Dead are counted by the runtime; an operator counts

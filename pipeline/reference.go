@@ -9,10 +9,15 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
-// Reference is a new content of a reference table, on its way to the operators that use it.
+// Reference is a new content of a reference table, or of another file, on its way to the
+// operators that use it.
 type Reference struct {
 	Name  string
 	Table *Table
+	// Value is what a file says that is no table: whatever its reader has made of it, immutable
+	// since shards share it. Version names the content.
+	Value   any
+	Version string
 }
 
 // Table is an immutable reference table: rows that are looked up by key. Shards share it.

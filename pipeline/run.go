@@ -117,6 +117,7 @@ type cut struct {
 	epoch  int64
 	splits []SplitState
 	merged Mark
+	newest int64
 	moves  []Move
 	gaps   []Gap
 	holder int32
@@ -287,7 +288,7 @@ func (r *runner) prepare(ctx context.Context) error {
 // startOver makes a checkpoint with nothing in it, whose receipts are none. From then on the
 // old state is out of use, also for a process that comes after one that died.
 func (r *runner) startOver(ctx context.Context, old *Checkpoint) error {
-	cp := &Checkpoint{Job: r.job.Name, Lineage: r.lineage, Epoch: r.epoch, Seed: r.seed, Merged: Mark{MinTicks, MinTicks}, Config: r.job.Config}
+	cp := &Checkpoint{Job: r.job.Name, Lineage: r.lineage, Epoch: r.epoch, Seed: r.seed, Merged: Mark{Event: MinTicks, Ingest: MinTicks}, Newest: MinTicks, Config: r.job.Config}
 	if err := r.job.Checkpoints.Write(ctx, cp, nil, nil); err != nil {
 		return err
 	}
@@ -622,7 +623,7 @@ func (r *runner) take(ctx context.Context, d *decoded) error {
 // barrier ends the epoch at hand. The Dead rows of the front are with the writer already,
 // so they come before the shards' barriers there.
 func (r *runner) barrier(ctx context.Context, final bool) error {
-	c := cut{epoch: r.epoch, splits: r.front.Cut(), merged: r.front.Merged(), moves: slices.Clone(r.front.Moves()),
+	c := cut{epoch: r.epoch, splits: r.front.Cut(), merged: r.front.Merged(), newest: r.front.Newest(), moves: slices.Clone(r.front.Moves()),
 		gaps: slices.Clone(r.front.Gaps()), holder: r.front.Holder(), since: r.front.Since(), idles: r.front.TakeIdles(), final: final}
 	if err := r.front.Barrier(r.epoch); err != nil {
 		return err
@@ -881,7 +882,7 @@ func (r *runner) checkpoint(ctx context.Context, src Source, c cut, began time.T
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	cp := &Checkpoint{Job: r.job.Name, Lineage: r.lineage, Epoch: c.epoch, Seed: r.seed, Splits: c.splits, Merged: c.merged, Moves: c.moves, Gaps: c.gaps, Config: r.job.Config, Last: c.final}
+	cp := &Checkpoint{Job: r.job.Name, Lineage: r.lineage, Epoch: c.epoch, Seed: r.seed, Splits: c.splits, Merged: c.merged, Newest: c.newest, Moves: c.moves, Gaps: c.gaps, Config: r.job.Config, Last: c.final}
 	rows := map[string]int64{}
 	for i, st := range s.stages {
 		receipt, err := st.st.Prepare(ctx, cp.Merged)

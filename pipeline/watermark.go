@@ -32,11 +32,11 @@ type input struct {
 }
 
 // NewValve returns a valve without inputs, at the lowest mark.
-func NewValve() *Valve { return &Valve{merged: Mark{MinTicks, MinTicks}} }
+func NewValve() *Valve { return &Valve{merged: Mark{Event: MinTicks, Ingest: MinTicks}} }
 
 // Add makes an input, active and at the lowest mark: it holds the merged mark from now on.
 func (v *Valve) Add() int {
-	v.in = append(v.in, input{mark: Mark{MinTicks, MinTicks}})
+	v.in = append(v.in, input{mark: Mark{Event: MinTicks, Ingest: MinTicks}})
 	return len(v.in) - 1
 }
 
@@ -84,7 +84,7 @@ func (v *Valve) merge() bool {
 	if v.OnAllQuiet == FlushMark && v.AllIdle() {
 		return v.flush()
 	}
-	next := Mark{MaxTicks, MaxTicks}
+	next := Mark{Event: MaxTicks, Ingest: MaxTicks}
 	counting := false
 	for i := range v.in {
 		in := &v.in[i]
@@ -152,6 +152,7 @@ type Marks struct {
 	// quiet; MaxTicks for never.
 	quietAfter int64
 	last       []int64 // broker timestamp of the last record, per split
+	newest     int64   // the largest event mark of any split, that of its end left out
 	moves      []Move
 }
 
@@ -170,7 +171,7 @@ const maxMoves = 1024
 
 // NewMarks takes the disorder bound and the quiet rule in ticks, both at least 0.
 func NewMarks(bound, quietAfter int64) *Marks {
-	return &Marks{Valve: *NewValve(), bound: bound, quietAfter: quietAfter}
+	return &Marks{Valve: *NewValve(), bound: bound, quietAfter: quietAfter, newest: MinTicks}
 }
 
 // Add makes room for the next split and returns its index. A new split holds the merged
@@ -230,9 +231,19 @@ func (m *Marks) replay(mark int64, times []int64, still func(row int) bool, behi
 // longer. It reports whether the merged mark rose.
 func (m *Marks) Arrive(split int32, at Mark, last int64) bool {
 	m.last[split] = last
+	m.see(at.Event)
 	rose := m.SetIdle(int(split), false)
 	return m.Observe(int(split), at) || rose
 }
+
+func (m *Marks) see(mark int64) {
+	if mark != MaxTicks {
+		m.newest = max(m.newest, mark)
+	}
+}
+
+// Newest returns the largest event mark that the rows of any split have given.
+func (m *Marks) Newest() int64 { return m.newest }
 
 // LogEnd notes that a split was read to its log end; seen and empty are those of the
 // Event. It reports whether the merged mark rose.
@@ -267,19 +278,21 @@ func (m *Marks) Leave(split int32, seen int64) bool {
 
 // End gives a bounded split its maximal mark and reports whether the merged mark rose.
 func (m *Marks) End(split int32) bool {
-	return m.Arrive(split, Mark{MaxTicks, MaxTicks}, m.last[split])
+	return m.Arrive(split, Mark{Event: MaxTicks, Ingest: MaxTicks}, m.last[split])
 }
 
 // Resume sets what a checkpoint kept: the split's marks, its last broker timestamp and
 // whether it was quiet. ResumeMerged comes after the last of them.
 func (m *Marks) Resume(split int32, at Mark, last int64, quiet bool) {
 	m.in[split] = input{mark: at, idle: quiet}
+	m.see(at.Event)
 	m.last[split] = last
 }
 
-// ResumeMerged sets the merged mark and the history of moves of a checkpoint.
-func (m *Marks) ResumeMerged(at Mark, moves []Move) {
+// ResumeMerged sets the merged mark, Newest and the history of moves of a checkpoint.
+func (m *Marks) ResumeMerged(at Mark, newest int64, moves []Move) {
 	m.merged, m.moves = at, moves
+	m.see(newest)
 	for i := range m.in {
 		in := &m.in[i]
 		in.trailing = !in.idle && in.mark.Event < at.Event

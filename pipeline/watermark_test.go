@@ -118,7 +118,7 @@ func TestResume(t *testing.T) {
 		n.Add()
 		n.Resume(s, m.At(int(s)), m.Last(s), m.Idle(int(s)))
 	}
-	n.ResumeMerged(m.Merged(), m.Moves())
+	n.ResumeMerged(m.Merged(), m.Newest(), m.Moves())
 	for _, x := range []*Marks{m, n} {
 		behind, mark, passed := x.Stamp(b, []int64{40, 120}, nil)
 		if !slices.Equal(behind, []int64{50, 50}) || mark != 114 || passed != 300 {
