@@ -49,7 +49,11 @@ type Config struct {
 	// Dedupe lets the first of equal rows through.
 	Dedupe *DedupeConfig `yaml:"dedupe"`
 	// Rows makes a result of every row, in place of a window.
-	Rows        bool              `yaml:"rows"`
+	Rows bool `yaml:"rows"`
+	// One of these follows what the feed is about, in place of a window.
+	Assets      *AssetsConfig     `yaml:"assets"`
+	Power       *PowerConfig      `yaml:"power"`
+	Traffic     *TrafficConfig    `yaml:"traffic"`
 	Window      WindowConfig      `yaml:"window"`
 	State       StateConfig       `yaml:"state"`
 	Normalize   NormalizeConfig   `yaml:"normalize"`
@@ -64,10 +68,19 @@ type Config struct {
 // windowless tells whether every row is a result of its own.
 func (c *Config) windowless() bool { return c.Rows || c.Mapping != nil }
 
+// windowed tells whether a window takes the rows.
+func (c *Config) windowed() bool {
+	_, s := c.domainSection()
+	return !c.windowless() && s == nil
+}
+
 // keyColumns are those that rows are dealt to shards by.
 func (c *Config) keyColumns() []string {
 	if c.windowless() { // nothing is kept by key: all shards have as much to do
 		return []string{"_offset"}
+	}
+	if d := c.domain(); d != nil {
+		return d.key
 	}
 	return c.Window.Key
 }
@@ -490,6 +503,13 @@ func (c *Config) resolve() {
 	case w.Global: // window_start is null
 		sortBy = slices.Clone(c.Window.Key)
 	}
+	dom := c.domain()
+	if dom != nil {
+		sortBy, timeColumn = dom.tables[0].sortBy, dom.tables[0].timeColumn
+		if dom.oneShard {
+			c.Parallelism.Shards = 1
+		}
+	}
 	switch {
 	case c.Mapping != nil && c.Mapping.Mode == mapping.Conform:
 		sortBy, timeColumn = []string{"time", "metadata.uid"}, "time"
@@ -526,6 +546,8 @@ func (c *Config) resolve() {
 				k.Key = sortBy[1:]
 			case c.Normalize.To == "ocsf":
 				k.Key = sortBy
+			case dom != nil:
+				k.Key = sortBy[:1]
 			default:
 				k.Key = c.Window.Key
 			}
@@ -672,9 +694,12 @@ func (c *Config) validateOCSF(d *document) {
 // validateRows checks what depends on the columns of the feed, by building it.
 func (c *Config) validateRows(d *document, f feed) {
 	sized := *c
-	if c.windowless() {
+	switch {
+	case c.windowless():
 		c.validateWindowless(d)
-	} else {
+	case c.domain() != nil:
+		c.validateDomain(d)
+	default:
 		c.validateShape(d)
 		sized = c.sized(d)
 	}
@@ -717,7 +742,7 @@ func (c *Config) validateRows(d *document, f feed) {
 			d.add(d.node("filter"), "filter", "%s", strings.TrimPrefix(err.Error(), "filter "))
 		}
 	}
-	if dd := c.Dedupe; dd != nil && !c.windowless() {
+	if dd := c.Dedupe; dd != nil && c.windowed() {
 		_, err := operators.NewDedupe(c.dedupeConfig(0), rows, memory.DefaultAllocator)
 		d.invalid(err, "dedupe")
 		for _, k := range c.Window.Key {
@@ -726,7 +751,7 @@ func (c *Config) validateRows(d *document, f feed) {
 			}
 		}
 	}
-	if !c.windowless() {
+	if c.windowed() {
 		for i, a := range c.Window.Aggregates {
 			at := strconv.Itoa(i)
 			if err := operators.Aggregate(a).Validate(rows); err != nil {
@@ -767,7 +792,7 @@ func (c *Config) sized(d *document) Config {
 
 // validateWindowless checks that a job without a window has nothing that needs one.
 func (c *Config) validateWindowless(d *document) {
-	for _, section := range []string{"window", "dedupe", "state"} {
+	for _, section := range []string{"window", "dedupe", "state", "assets", "power", "traffic"} {
 		if n := child(d.root, section); n != nil {
 			d.add(n, section, "every row is a result of its own here, and no window keeps it: take %s out, or what makes the job so (rows, mapping)", section)
 		}
@@ -1067,7 +1092,7 @@ func (c *Config) horizon() int64 {
 // complete says by how much the mark is past a time column of the results at most when a row
 // comes out, negative when nobody knows, and the grid on which its values lie.
 func (c *Config) complete(column string) (after, step, offset int64) {
-	if c.windowless() { // a row comes out however late it is
+	if !c.windowed() { // a row comes out however late it is
 		return -1, 0, 0
 	}
 	last := c.Window.last()
@@ -1116,6 +1141,9 @@ func (c *Config) work() string {
 		return fmt.Sprintf("events by %s (%s)", c.Mapping.File, c.Mapping.Mode)
 	case c.Rows:
 		return "every row by itself"
+	}
+	if d := c.domain(); d != nil {
+		return d.work
 	}
 	return fmt.Sprintf("%s by %s", c.Window.shape(), strings.Join(c.Window.Key, ", "))
 }

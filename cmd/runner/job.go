@@ -42,6 +42,7 @@ type plan struct {
 	mapper    func() (*ocsf.Mapper, error) // of described; nil: results as they are
 	refs      *references                  // nil: none
 	events    *events                      // of a mapping file; nil: none
+	dom       *domain                      // in place of a window; nil: none
 }
 
 // newPlan checks everything that depends on columns.
@@ -67,9 +68,13 @@ func newPlan(cfg Config, f feed, fields []schemas.Field) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cfg.Rows {
+	p.dom = cfg.domain()
+	switch {
+	case cfg.Rows:
 		p.folded = p.rows
-	} else {
+	case p.dom != nil:
+		p.folded = p.dom.tables[0].schema
+	default:
 		w, err := cfg.newKeyed(0, p.rows, memory.DefaultAllocator)
 		if err != nil {
 			return nil, err
@@ -98,8 +103,11 @@ func (p *plan) newMapper() (*ocsf.Mapper, error) {
 	cfg, base := p.cfg, ocsf.DefaultConfig()
 	base.Topic, base.ProductVersion = cfg.Source.Kafka.Topic, version
 	base.Version, base.Dialect, base.ExtensionUID = cfg.Normalize.Version, cfg.Normalize.Dialect, cfg.Normalize.ExtensionUID
-	if cfg.Rows {
+	switch {
+	case cfg.Rows:
 		return p.feed.rowMapper(ocsf.RowConfig{Config: base, Stream: base.Topic}, p.described)
+	case p.dom != nil:
+		return p.dom.tables[0].mapper(base, p.described)
 	}
 	oc := ocsf.WindowConfig{Config: base, Op: cfg.Window.ID, Kind: ocsf.Tumbling}
 	switch w := cfg.Window.last(); {
@@ -164,9 +172,16 @@ func (p *plan) chain(seed uint64, mem memory.Allocator) ([]pipeline.Operator, er
 		}
 		chain = append(chain, d)
 	}
-	if p.cfg.Rows {
+	switch {
+	case p.cfg.Rows:
 		chain = append(chain, operators.NewEach(mem))
-	} else {
+	case p.dom != nil:
+		ops, err := p.dom.build(p.rows, p.refs.values(), seed, mem)
+		if err != nil {
+			return nil, err
+		}
+		chain = append(chain, ops...)
+	default:
 		w, err := p.cfg.newKeyed(seed, p.rows, mem)
 		if err != nil {
 			return nil, err
@@ -375,6 +390,12 @@ func (p *plan) ports() []pipeline.Port {
 		return []pipeline.Port{pipeline.Out, pipeline.Dead}
 	}
 	ports := []pipeline.Port{pipeline.Out, pipeline.Late, pipeline.Dead}
+	if p.dom != nil {
+		for i := range p.dom.tables[1:] {
+			ports = append(ports, pipeline.Side(i))
+		}
+		return ports
+	}
 	if p.cfg.Window.Trigger == operators.OnIngest {
 		ports = append(ports, pipeline.Delta)
 	}
@@ -396,6 +417,10 @@ func (p *plan) sink(sc SinkConfig, port pipeline.Port, store pipeline.Store, log
 	cfg, schema := sc.Parquet.Config, p.results
 	if class, ok := p.events.class(port); ok {
 		cfg, schema = cfg.OfClass(class.name, class.columns.Class), class.schema
+	}
+	if t, ok := p.dom.side(port); ok {
+		cfg = cfg.Beside(t.name(cfg.Table))
+		cfg.TimeColumn, cfg.SortBy, schema = t.timeColumn, t.sortBy, t.schema
 	}
 	switch port {
 	case pipeline.Out:
@@ -423,6 +448,10 @@ func (p *plan) clickhouse(cfg clickhouse.Config, port pipeline.Port) (clickhouse
 		}
 		return cfg, class.schema
 	}
+	if t, ok := p.dom.side(port); ok {
+		cfg.Table, cfg.TimeColumn, cfg.OrderBy, cfg.LowCardinality = t.name(cfg.Table), t.timeColumn, t.sortBy, nil
+		return cfg, t.schema
+	}
 	if port != pipeline.Out && cfg.Delivery == clickhouse.Upsert {
 		cfg.Delivery = cfg.Strongest()
 	}
@@ -431,7 +460,7 @@ func (p *plan) clickhouse(cfg clickhouse.Config, port pipeline.Port) (clickhouse
 	}
 	switch port {
 	case pipeline.Out:
-		if p.cfg.windowless() {
+		if !p.cfg.windowed() {
 			break
 		}
 		cfg.CompleteAfter, cfg.CompleteStep, cfg.CompleteOffset = p.cfg.complete(cfg.TimeColumn)
@@ -458,11 +487,15 @@ func (p *plan) kafka(cfg topics.SinkConfig, port pipeline.Port) (topics.SinkConf
 		cfg.Topic += "_" + class.name
 		return cfg, class.schema
 	}
+	if t, ok := p.dom.side(port); ok {
+		cfg.Topic, cfg.Key, cfg.Identity = t.name(cfg.Topic), t.sortBy[:1], t.sortBy
+		return cfg, t.schema
+	}
 	switch port {
 	case pipeline.Delta:
 		cfg.Topic, cfg.Identity = cfg.Topic+"_late_delta", nil
 	case pipeline.Late:
-		cfg.Topic, cfg.Key, cfg.Identity = cfg.Topic+"_late", p.cfg.Window.Key, []string{"_split", "_offset"}
+		cfg.Topic, cfg.Key, cfg.Identity = cfg.Topic+"_late", p.cfg.keyColumns(), []string{"_split", "_offset"}
 		return cfg, p.late
 	case pipeline.Dead:
 		cfg.Topic, cfg.Key, cfg.Identity = cfg.Topic+"_dead", []string{"_split"}, []string{"_split", "_offset"}

@@ -157,7 +157,8 @@ func enrichRows(refs []ReferenceConfig, on string, rows *arrow.Schema, bad func(
 	return rows
 }
 
-// references are the tables of a job and the files that they come from.
+// references are the files that a job reads at start and again when they change: reference
+// tables, and what its domain needs to know.
 type references struct {
 	job     string
 	log     *slog.Logger
@@ -166,16 +167,38 @@ type references struct {
 	metrics referenceMetrics
 }
 
+// reference is a file and what was read of it.
 type reference struct {
-	cfg           ReferenceConfig
-	keys, columns []arrow.Field
-	read, seen    fileStamp // of the content that was read, and at the last look
+	name, file string
+	// cfg is of a reference table, nil of a domain's file.
+	cfg        *ReferenceConfig
+	parse      func(b []byte) (pipeline.Reference, error)
+	read, seen fileStamp // of the content that was read, and at the last look
 
 	mu      sync.Mutex // guards below
-	table   *pipeline.Table
+	content pipeline.Reference
 	loaded  time.Time
 	failure string // of the last reload
 	told    bool   // that the checkpoint had another version
+}
+
+// what says what kind of file it is.
+func (ref *reference) what() string {
+	if ref.cfg == nil {
+		return "file"
+	}
+	return "reference table"
+}
+
+// entries is how many rows a content has, or what else a domain's file counts.
+func entries(ref pipeline.Reference) int {
+	if ref.Table != nil {
+		return ref.Table.NumRows()
+	}
+	if v, ok := ref.Value.(interface{ Len() int }); ok {
+		return v.Len()
+	}
+	return 0
 }
 
 // fileStamp changes when a file does. Zero: there is none.
@@ -197,19 +220,20 @@ type referenceMetrics struct {
 	failures     *prometheus.CounterVec
 }
 
-// openReferences reads the tables of a job; nil when it has none. The job must not begin when
-// one cannot be read.
+// openReferences reads the tables and files of a job; nil when it has none. The job must not
+// begin when one cannot be read.
 func openReferences(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*references, error) {
-	if len(cfg.Reference) == 0 {
-		return nil, nil
-	}
 	p, err := planOf(cfg)
 	if err != nil {
 		return nil, err
 	}
+	list, err := p.references()
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
 	labels := prometheus.Labels{"job": cfg.Job}
 	r := &references{job: cfg.Job, log: log, updates: make(chan pipeline.Reference), metrics: referenceMetrics{
-		rows:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tidemark_reference_rows", Help: "Rows of a reference table.", ConstLabels: labels}, []string{"reference"}),
+		rows:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tidemark_reference_rows", Help: "Rows of a reference table, or entries of another file.", ConstLabels: labels}, []string{"reference"}),
 		loaded:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tidemark_reference_loaded_timestamp_seconds", Help: "When the reference table in use was read.", ConstLabels: labels}, []string{"reference"}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tidemark_reference_reload_failures_total", Help: "Contents of a reference file that could not be used; the table before stayed.", ConstLabels: labels}, []string{"reference"}),
 	}}
@@ -218,41 +242,71 @@ func openReferences(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*r
 			return nil, fmt.Errorf("reference metrics of job %s: %w", cfg.Job, err)
 		}
 	}
-	for i, c := range cfg.Reference {
-		rows := p.decoded
-		if c.On == onResults {
-			rows = p.folded
-		}
-		rows = enrichRows(cfg.Reference[:i], c.On, rows, func(_ int, e error) { err = e })
-		ref := &reference{cfg: c}
-		if err == nil {
-			ref.keys, ref.columns, err = c.fields(rows)
-		}
-		if err == nil {
-			ref.read = stampOf(c.File)
-			ref.seen = ref.read
-			var t *pipeline.Table
-			if t, err = ref.load(); err == nil {
-				r.use(ref, t, "reference table")
-			}
-		}
+	for _, ref := range list {
+		ref.read = stampOf(ref.file)
+		ref.seen = ref.read
+		content, err := ref.load()
 		if err != nil {
-			return nil, fmt.Errorf("reference %s: %w", c.Name, err)
+			return nil, fmt.Errorf("reference %s: %w", ref.name, err)
 		}
-		r.metrics.failures.WithLabelValues(c.Name).Add(0)
+		r.use(ref, content, ref.what())
+		r.metrics.failures.WithLabelValues(ref.name).Add(0)
 		r.list = append(r.list, ref)
 	}
 	return r, nil
 }
 
-// use notes that a table is in use.
-func (r *references) use(ref *reference, t *pipeline.Table, what string) {
+// references describes the files of the job, none of which is read.
+func (p *plan) references() ([]*reference, error) {
+	var list []*reference
+	for i, c := range p.cfg.Reference {
+		rows := p.decoded
+		if c.On == onResults {
+			rows = p.folded
+		}
+		var err error
+		rows = enrichRows(p.cfg.Reference[:i], c.On, rows, func(_ int, e error) { err = e })
+		if err != nil {
+			return nil, fmt.Errorf("reference %s: %w", c.Name, err)
+		}
+		keys, columns, err := c.fields(rows)
+		if err != nil {
+			return nil, fmt.Errorf("reference %s: %w", c.Name, err)
+		}
+		list = append(list, &reference{name: c.Name, file: c.File, cfg: &c, parse: func(b []byte) (pipeline.Reference, error) {
+			t, err := parseTable(c.File, b, keys, columns)
+			if err != nil {
+				return pipeline.Reference{}, err
+			}
+			return pipeline.Reference{Name: c.Name, Table: t, Version: t.Version}, nil
+		}})
+	}
+	if p.dom == nil {
+		return list, nil
+	}
+	for _, f := range p.dom.files {
+		list = append(list, &reference{name: f.name, file: f.path, parse: func(b []byte) (pipeline.Reference, error) {
+			v, err := f.parse(b)
+			return pipeline.Reference{Name: f.name, Value: v, Version: versionOf(b)}, err
+		}})
+	}
+	return list, nil
+}
+
+// versionOf names a content by its hash.
+func versionOf(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:8])
+}
+
+// use notes that a content is in use.
+func (r *references) use(ref *reference, content pipeline.Reference, message string) {
 	ref.mu.Lock()
-	ref.table, ref.loaded, ref.failure = t, time.Now(), ""
+	ref.content, ref.loaded, ref.failure = content, time.Now(), ""
 	ref.mu.Unlock()
-	r.metrics.rows.WithLabelValues(ref.cfg.Name).Set(float64(t.NumRows()))
-	r.metrics.loaded.WithLabelValues(ref.cfg.Name).SetToCurrentTime()
-	r.log.Info(what, "reference", ref.cfg.Name, "file", ref.cfg.File, "rows", t.NumRows(), "version", t.Version)
+	r.metrics.rows.WithLabelValues(ref.name).Set(float64(entries(content)))
+	r.metrics.loaded.WithLabelValues(ref.name).SetToCurrentTime()
+	r.log.Info(message, "reference", ref.name, "file", ref.file, "rows", entries(content), "version", content.Version)
 }
 
 // watch reads files that have changed until ctx is done, and sends what they hold to the job.
@@ -272,34 +326,34 @@ func (r *references) watch(ctx context.Context) error {
 }
 
 // look reads a file that has changed, unless it changes still. What cannot be read leaves the
-// table as it is.
+// content as it is.
 func (r *references) look(ctx context.Context, ref *reference) {
-	now := stampOf(ref.cfg.File)
+	now := stampOf(ref.file)
 	settled := now == ref.seen
 	ref.seen = now
 	if now == ref.read || !settled {
 		return
 	}
 	ref.read = now
-	t, err := ref.load()
+	content, err := ref.load()
 	if err != nil {
-		r.metrics.failures.WithLabelValues(ref.cfg.Name).Inc()
+		r.metrics.failures.WithLabelValues(ref.name).Inc()
 		ref.mu.Lock()
 		ref.failure = err.Error()
-		version := ref.table.Version
+		version := ref.content.Version
 		ref.mu.Unlock()
-		r.log.Warn("reference table was not replaced", "reference", ref.cfg.Name, "version", version, "err", err)
+		r.log.Warn(ref.what()+" was not replaced", "reference", ref.name, "version", version, "err", err)
 		return
 	}
-	if t.Version == ref.table.Version {
+	if content.Version == ref.content.Version {
 		ref.mu.Lock()
 		ref.failure = ""
 		ref.mu.Unlock()
 		return
 	}
 	select {
-	case r.updates <- pipeline.Reference{Name: ref.cfg.Name, Table: t}:
-		r.use(ref, t, "reference table replaced")
+	case r.updates <- content:
+		r.use(ref, content, ref.what()+" replaced")
 	case <-ctx.Done():
 	}
 }
@@ -312,12 +366,12 @@ func (r *references) enrich(on string, rows *arrow.Schema, mem memory.Allocator)
 	}
 	var chain []pipeline.Operator
 	for _, ref := range r.list {
-		if ref.cfg.On != on {
+		if ref.cfg == nil || ref.cfg.On != on {
 			continue
 		}
-		cfg := operators.EnrichConfig{Name: ref.cfg.Name, Key: ref.cfg.Key, Missing: ref.cfg.Missing, Restored: func(version string) { r.restored(ref, version) }}
+		cfg := operators.EnrichConfig{Name: ref.name, Key: ref.cfg.Key, Missing: ref.cfg.Missing, Restored: func(version string) { r.restored(ref, version) }}
 		ref.mu.Lock()
-		e, err := operators.NewEnrich(cfg, rows, ref.table, mem)
+		e, err := operators.NewEnrich(cfg, rows, ref.content.Table, mem)
 		ref.mu.Unlock()
 		if err != nil {
 			return nil, err
@@ -327,14 +381,30 @@ func (r *references) enrich(on string, rows *arrow.Schema, mem memory.Allocator)
 	return chain, nil
 }
 
+// values returns what was read of a domain's files, by name.
+func (r *references) values() map[string]any {
+	out := map[string]any{}
+	if r == nil {
+		return out
+	}
+	for _, ref := range r.list {
+		if ref.cfg == nil {
+			ref.mu.Lock()
+			out[ref.name] = ref.content.Value
+			ref.mu.Unlock()
+		}
+	}
+	return out
+}
+
 // restored is told which version of a table the checkpoint was made with, by every shard.
 func (r *references) restored(ref *reference, version string) {
 	ref.mu.Lock()
 	defer ref.mu.Unlock()
-	if version != ref.table.Version && !ref.told {
+	if version != ref.content.Version && !ref.told {
 		ref.told = true
 		r.log.Warn("reference table is not the one of the checkpoint: rows from here on get what it has now",
-			"reference", ref.cfg.Name, "checkpoint", version, "version", ref.table.Version)
+			"reference", ref.name, "checkpoint", version, "version", ref.content.Version)
 	}
 }
 
@@ -355,34 +425,34 @@ func (r *references) status() []referenceStatus {
 	var out []referenceStatus
 	for _, ref := range r.list {
 		ref.mu.Lock()
-		out = append(out, referenceStatus{ref.cfg.Name, ref.cfg.File, ref.table.NumRows(), ref.table.Version, ref.loaded, ref.failure})
+		out = append(out, referenceStatus{ref.name, ref.file, entries(ref.content), ref.content.Version, ref.loaded, ref.failure})
 		ref.mu.Unlock()
 	}
 	return out
 }
 
 // load reads the file.
-func (ref *reference) load() (*pipeline.Table, error) {
-	f, err := os.Open(ref.cfg.File)
+func (ref *reference) load() (pipeline.Reference, error) {
+	f, err := os.Open(ref.file)
 	if err != nil {
-		return nil, err
+		return pipeline.Reference{}, err
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxReferenceBytes+1))
 	if err != nil {
-		return nil, err
+		return pipeline.Reference{}, err
 	}
 	if len(b) > maxReferenceBytes {
-		return nil, fmt.Errorf("%s: has more than %d bytes, the most that are read", ref.cfg.File, maxReferenceBytes)
+		return pipeline.Reference{}, fmt.Errorf("%s: has more than %d bytes, the most that are read", ref.file, maxReferenceBytes)
 	}
-	return parseTable(ref.cfg.File, b, ref.keys, ref.columns)
+	return ref.parse(b)
 }
 
 // parseTable reads a table, strictly. An error names the line. The version is a hash of b.
 func parseTable(file string, b []byte, keys, columns []arrow.Field) (*pipeline.Table, error) {
 	// Go's memory: nobody releases a table.
 	t := &tableBuilder{keys: len(keys), rows: array.NewRecordBuilder(memory.NewGoAllocator(), arrow.NewSchema(slices.Concat(keys, columns), nil))}
-	sum := sha256.Sum256(b)
+	version := versionOf(b)
 	b = bytes.TrimPrefix(b, []byte("\ufeff"))
 	for n, line := 1, b; !utf8.Valid(line); n++ {
 		first, rest, _ := bytes.Cut(line, []byte("\n"))
@@ -398,7 +468,7 @@ func parseTable(file string, b []byte, keys, columns []arrow.Field) (*pipeline.T
 	if line, err := read(b); err != nil {
 		return nil, fmt.Errorf("%s:%d: %w", file, line, err)
 	}
-	table, err := pipeline.NewTable(t.rows.NewRecordBatch(), len(keys), hex.EncodeToString(sum[:8]))
+	table, err := pipeline.NewTable(t.rows.NewRecordBatch(), len(keys), version)
 	if twice := (*pipeline.DuplicateKeyError)(nil); errors.As(err, &twice) {
 		return nil, fmt.Errorf("%s:%d: its key is there already, at line %d", file, t.lines[twice.Second], t.lines[twice.First])
 	}

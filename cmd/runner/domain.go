@@ -1,0 +1,118 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/tidemark/tidemark/pipeline"
+	"github.com/tidemark/tidemark/schemas/ocsf"
+)
+
+// A domain is what a job does with the rows of its feed in place of windows: it follows assets,
+// PDUs or traffic.
+type domain struct {
+	// work says what, in words.
+	work string
+	// key are the columns by which rows are dealt to shards. With oneShard the job has one: its
+	// rules look across keys.
+	key      []string
+	oneShard bool
+	// tables are what leaves: the first by port Out, the i-th behind it by pipeline.Side(i).
+	tables []domainTable
+	// files are read at start and again when they change.
+	files []domainFile
+	// build makes the operators of one shard, of which the last gives the tables. Values are
+	// what was read of the files, by name.
+	build func(rows *arrow.Schema, values map[string]any, seed uint64, mem memory.Allocator) ([]pipeline.Operator, error)
+}
+
+// domainTable is a table of a domain.
+type domainTable struct {
+	suffix     string // of the table's name, behind a _: load; none for the first
+	schema     *arrow.Schema
+	sortBy     []string // of rows as they are, in which they are one
+	timeColumn string
+	// mapper makes OCSF events of rows whose first columns are those of schema; nil: there is
+	// none, which only tables behind the first may say.
+	mapper func(base ocsf.Config, in *arrow.Schema) (*ocsf.Mapper, error)
+}
+
+// domainFile is a file that a domain reads.
+type domainFile struct {
+	name, path string
+	parse      func(b []byte) (any, error)
+}
+
+// domainConfig is a section of the job file that names a domain.
+type domainConfig interface {
+	// feed is the one that it reads.
+	feed() string
+	Validate() error
+	domain(c *Config) domain
+}
+
+// domainSection returns the section of the job's domain and its name; nil for none.
+func (c *Config) domainSection() (string, domainConfig) {
+	switch {
+	case c.Assets != nil:
+		return "assets", c.Assets
+	case c.Power != nil:
+		return "power", c.Power
+	case c.Traffic != nil:
+		return "traffic", c.Traffic
+	}
+	return "", nil
+}
+
+// domain returns the job's domain, nil for none.
+func (c *Config) domain() *domain {
+	_, s := c.domainSection()
+	if s == nil {
+		return nil
+	}
+	d := s.domain(c)
+	return &d
+}
+
+// side returns the table that leaves by a port behind the first.
+func (d *domain) side(port pipeline.Port) (domainTable, bool) {
+	if d != nil {
+		for i, t := range d.tables[1:] {
+			if port == pipeline.Side(i) {
+				return t, true
+			}
+		}
+	}
+	return domainTable{}, false
+}
+
+// validateDomain checks the section of a domain, and that there is nothing beside it that takes
+// rows as well.
+func (c *Config) validateDomain(d *document) {
+	name, s := c.domainSection()
+	d.invalid(s.Validate(), name)
+	if c.Feed != s.feed() {
+		d.add(d.node(name), name, "is for feed %s, the job has feed %s", s.feed(), c.Feed)
+	}
+	for _, section := range []string{"rows", "window", "dedupe", "assets", "power", "traffic"} {
+		if n := child(d.root, section); n != nil && section != name {
+			d.add(n, section, "the job has a section %s, which takes the rows: take one of the two out", name)
+		}
+	}
+	if c.EventTime.Scope == ScopeKey {
+		d.add(d.node("event_time", "scope"), "event_time.scope", "clocks by key decide when windows end, and the job has none")
+	}
+	if dom := c.domain(); dom.oneShard && c.Parallelism.Shards != 1 && child(d.node("parallelism"), "shards") != nil {
+		d.add(d.node("parallelism", "shards"), "parallelism.shards", "%d: section %s has rules across its keys, which need them in one shard: set 1", c.Parallelism.Shards, name)
+	}
+	for i, ref := range c.Reference {
+		if ref.On == onResults {
+			d.add(d.node("reference", fmt.Sprint(i), "on"), fmt.Sprintf("reference.%d.on", i), "section %s gives tables of its own: take %s", name, onRows)
+		}
+	}
+}
+
+// name is what a table behind the first is called, where the first is called of.
+func (t domainTable) name(of string) string { return of + "_" + t.suffix }
