@@ -36,6 +36,7 @@ type Conformer struct {
 	profiles []string // by bit
 
 	doc   *document
+	names guesses
 	own   Record  // of Conform
 	slots []int32 // for the objects that are open: the node of each attribute, and written
 	trail
@@ -183,6 +184,7 @@ func (c *Conformer) Conform(dst []byte, class int64, record []byte, at Origin) (
 // ConformRecord is Conform for a record that is complete.
 func (c *Conformer) ConformRecord(dst []byte, class int64, record *Record, at Origin) ([]byte, ConformReport, error) {
 	c.doc = &record.doc
+	c.names.reset(len(c.doc.nodes))
 	if class == 0 {
 		var ok bool
 		if class, ok = c.namedClass(); !ok {

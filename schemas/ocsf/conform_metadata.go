@@ -85,7 +85,7 @@ func (c *Conformer) resolve(it *item, n int32) {
 	}
 	nodes := c.doc.nodes
 	for m := nodes[n].first; m != 0; m = nodes[m].next {
-		at := it.names.find(c.doc.name(&nodes[m]))
+		at := c.names.find(it, m, c.doc.name(&nodes[m]))
 		if at < 0 || nodes[m].kind == 'n' {
 			continue
 		}

@@ -1,6 +1,7 @@
 package ocsf
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -75,8 +76,7 @@ func (d *document) value(p, depth int) (at int32, end int) {
 	if p >= len(d.b) {
 		return 0, d.no(p, "the text ends where a value is due")
 	}
-	at = int32(len(d.nodes))
-	d.nodes = append(d.nodes, node{kind: d.b[p], attr: -1, text: [2]int32{int32(p), int32(p)}})
+	at = d.add(d.b[p], int32(p))
 	switch c := d.b[p]; {
 	case c == '{' || c == '[':
 		if depth > maxDepth {
@@ -87,7 +87,7 @@ func (d *document) value(p, depth int) (at int32, end int) {
 		var escaped bool
 		if end, escaped = d.string(p); end > 0 {
 			n := &d.nodes[at]
-			n.escaped, n.text = escaped, [2]int32{int32(p + 1), int32(end - 1)}
+			n.escaped, n.text[0], n.text[1] = escaped, int32(p+1), int32(end-1)
 		}
 		return at, end
 	case c == 't':
@@ -106,6 +106,20 @@ func (d *document) value(p, depth int) (at int32, end int) {
 	return at, end
 }
 
+// add makes a node of a value that begins at p. A literal of a node would be put together on
+// the stack and copied, which takes several times as long.
+func (d *document) add(kind byte, p int32) int32 {
+	at := len(d.nodes)
+	if at == cap(d.nodes) {
+		d.nodes = append(d.nodes, node{})
+	}
+	d.nodes = d.nodes[:at+1]
+	n := &d.nodes[at]
+	*n = node{}
+	n.kind, n.attr, n.text[0], n.text[1] = kind, -1, p, p
+	return int32(at)
+}
+
 // children reads the members of an object or the elements of an array.
 func (d *document) children(parent int32, p, depth int) int {
 	object := d.b[p] == '{'
@@ -119,7 +133,7 @@ func (d *document) children(parent int32, p, depth int) int {
 	}
 	prev := int32(0)
 	for {
-		var name [2]int32
+		var from, to int
 		var named bool
 		if object {
 			if p >= len(d.b) || d.b[p] != '"' {
@@ -129,7 +143,7 @@ func (d *document) children(parent int32, p, depth int) int {
 			if end < 0 {
 				return end
 			}
-			name, named = [2]int32{int32(p + 1), int32(end - 1)}, escaped
+			from, to, named = p+1, end-1, escaped
 			if p = d.blanks(end); p >= len(d.b) || d.b[p] != ':' {
 				return d.no(p, "want :")
 			}
@@ -139,7 +153,8 @@ func (d *document) children(parent int32, p, depth int) int {
 		if end < 0 {
 			return end
 		}
-		d.nodes[at].name, d.nodes[at].named = name, named
+		n := &d.nodes[at]
+		n.name[0], n.name[1], n.named = int32(from), int32(to), named
 		if prev == 0 {
 			d.nodes[parent].first = at
 		} else {
@@ -165,7 +180,7 @@ func (d *document) children(parent int32, p, depth int) int {
 func (d *document) string(p int) (end int, escaped bool) {
 	start := p + 1
 	high := false
-	for i := start; i < len(d.b); i++ {
+	for i := start + plainLen(d.b[start:]); i < len(d.b); i++ {
 		c := d.b[i]
 		if c >= ' ' && c < utf8.RuneSelf && c != '"' && c != '\\' {
 			continue
@@ -190,6 +205,23 @@ func (d *document) string(p int) (end int, escaped bool) {
 		}
 	}
 	return d.no(p, "a string without end"), false
+}
+
+// plainLen returns how many bytes, in words of eight, need no look of their own in a string:
+// ASCII that is no quote, no backslash and no control character.
+func plainLen(b []byte) int {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	i := 0
+	for ; i+8 <= len(b); i += 8 {
+		w := binary.LittleEndian.Uint64(b[i:])
+		quote, slash := w^ones*'"', w^ones*'\\'
+		// A byte that is 0 borrows from the one above it, so that more may be found than are
+		// there, never fewer.
+		if ((w-ones*' ')|(quote-ones)|(slash-ones)|w)&highs != 0 {
+			break
+		}
+	}
+	return i
 }
 
 // escape returns the length of the escape at b, 0 for a wrong one. Half of a surrogate
@@ -328,4 +360,29 @@ func (d *document) member(n int32, name string) int32 {
 		c = v.next
 	}
 	return found
+}
+
+// topMembers are members of the event that rules ask for by name, -1 for none.
+type topMembers struct{ classUID, activityID, typeUID, metadata, observables, unmapped int32 }
+
+// top finds them in one pass; of several with one name the last.
+func (d *document) top() topMembers {
+	m := topMembers{-1, -1, -1, -1, -1, -1}
+	for c := d.nodes[0].first; c != 0; c = d.nodes[c].next {
+		switch string(d.name(&d.nodes[c])) {
+		case "class_uid":
+			m.classUID = c
+		case "activity_id":
+			m.activityID = c
+		case "type_uid":
+			m.typeUID = c
+		case "metadata":
+			m.metadata = c
+		case "observables":
+			m.observables = c
+		case "unmapped":
+			m.unmapped = c
+		}
+	}
+	return m
 }

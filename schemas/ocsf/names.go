@@ -54,3 +54,24 @@ func (t *nameTable) first(name []byte) uint64 {
 	h *= 0xd6e8feb86659fd93
 	return (h >> 32) & uint64(len(t.slots)-1)
 }
+
+// guesses remember which attribute each node of the last document was: events of one source have
+// the same members in the same order, so that one comparison mostly says what a name is.
+type guesses []int32
+
+// reset makes room for the nodes of a document.
+func (g *guesses) reset(nodes int) {
+	for len(*g) < nodes {
+		*g = append(*g, 0)
+	}
+}
+
+// find is that of the item's names, for the name of a node.
+func (g guesses) find(it *item, node int32, name []byte) int32 {
+	if at := g[node]; int(at) < len(it.attrs) && it.attrs[at].name == string(name) {
+		return at
+	}
+	at := it.names.find(name)
+	g[node] = max(at, 0)
+	return at
+}

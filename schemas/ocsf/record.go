@@ -89,7 +89,7 @@ func (r *Record) Value(name, value []byte) error {
 // member adds a node with a name to the object that was opened last.
 func (r *Record) member(name []byte, kind byte) int32 {
 	in := &r.open[len(r.open)-1]
-	at := int32(len(r.doc.nodes))
+	at := r.doc.add(kind, 0)
 	if in.last == 0 {
 		r.doc.nodes[in.node].first = at
 	} else {
@@ -100,7 +100,8 @@ func (r *Record) member(name []byte, kind byte) int32 {
 	start := int32(len(r.doc.b)) + 1
 	r.doc.b = append(r.doc.b, name...)
 	end := int32(len(r.doc.b))
-	r.doc.nodes = append(r.doc.nodes, node{kind: kind, attr: -1, named: bytes.IndexByte(name, '\\') >= 0,
-		name: [2]int32{start, end - 2}, text: [2]int32{end, end}})
+	n := &r.doc.nodes[at]
+	n.named = bytes.IndexByte(name, '\\') >= 0
+	n.name[0], n.name[1], n.text[0], n.text[1] = start, end-2, end, end
 	return at
 }

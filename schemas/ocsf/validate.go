@@ -77,6 +77,8 @@ type Validator struct {
 	Recommended bool
 
 	doc      document
+	names    guesses
+	top      topMembers
 	profiles uint64
 	// slots holds, for the items that are open, the node of each attribute, 0 for none.
 	slots []int32
@@ -105,6 +107,8 @@ func (v *Validator) Validate(event []byte) (Report, error) {
 	if err := v.doc.parse(event); err != nil {
 		return Report{}, err
 	}
+	v.names.reset(len(v.doc.nodes))
+	v.top = v.doc.top()
 	v.measure()
 	v.schema = v.schemas[0]
 	if at, ok := v.versionAt(); ok && len(v.schemas) > 1 {
@@ -128,7 +132,7 @@ func (v *Validator) Validate(event []byte) (Report, error) {
 
 // measure counts values. The nodes of a value stand together, behind it.
 func (v *Validator) measure() {
-	from, to := v.doc.member(0, "unmapped"), int32(len(v.doc.nodes))
+	from, to := v.top.unmapped, int32(len(v.doc.nodes))
 	if from > 0 {
 		if next := v.doc.nodes[from].next; next != 0 {
 			to = next
@@ -168,7 +172,7 @@ func (v *Validator) errorAt(path, code, format string, args ...any) {
 
 // class finds the class of the event; without it nothing can be checked.
 func (v *Validator) class() *item {
-	at := v.doc.member(0, "class_uid")
+	at := v.top.classUID
 	if at < 0 {
 		v.errorAt("class_uid", requiredMissing, "required, and not there")
 		return nil
@@ -192,7 +196,7 @@ func (v *Validator) class() *item {
 // reported where metadata.profiles is checked.
 func (v *Validator) useProfiles() {
 	v.profiles = 0
-	list := v.doc.member(v.doc.member(0, "metadata"), "profiles")
+	list := v.doc.member(v.top.metadata, "profiles")
 	if list < 0 || v.doc.nodes[list].kind != '[' {
 		return
 	}
@@ -223,7 +227,7 @@ func (v *Validator) item(it *item, n int32) {
 		if it.open() {
 			break
 		}
-		at := it.names.find(v.doc.name(&nodes[c]))
+		at := v.names.find(it, c, v.doc.name(&nodes[c]))
 		ok := at >= 0
 		if !ok || !it.attrs[at].active(v.profiles) {
 			v.unknown(it, &nodes[c], ok)
@@ -584,7 +588,7 @@ func (v *Validator) captionOfElement(it *item, a *attr, el int32, e enumFacts, c
 
 // versionAt finds the version that the event names, if it is a text.
 func (v *Validator) versionAt() (at int32, ok bool) {
-	at = v.doc.member(v.doc.member(0, "metadata"), "version")
+	at = v.doc.member(v.top.metadata, "version")
 	return at, at >= 0 && v.doc.nodes[at].kind == '"'
 }
 
@@ -620,7 +624,7 @@ func (v *Validator) eventVersion() {
 
 // typeUID checks type_uid = class_uid * 100 + activity_id.
 func (v *Validator) typeUID(class *item) {
-	activity, typ := v.doc.member(0, "activity_id"), v.doc.member(0, "type_uid")
+	activity, typ := v.top.activityID, v.top.typeUID
 	if activity < 0 || typ < 0 {
 		return
 	}
@@ -637,7 +641,7 @@ func (v *Validator) typeUID(class *item) {
 
 // observables checks that every name leads to an attribute of the class.
 func (v *Validator) observables(class *item) {
-	list := v.doc.member(0, "observables")
+	list := v.top.observables
 	if list < 0 || v.doc.nodes[list].kind != '[' {
 		return
 	}
