@@ -26,6 +26,7 @@ import (
 	"github.com/tidemark/tidemark/schemas/ocsf/mapping"
 	"github.com/tidemark/tidemark/sinks/clickhouse"
 	topics "github.com/tidemark/tidemark/sinks/kafka"
+	"github.com/tidemark/tidemark/sinks/notify"
 	"github.com/tidemark/tidemark/sinks/parquet"
 	"github.com/tidemark/tidemark/sources/kafka"
 )
@@ -51,13 +52,15 @@ type Config struct {
 	// Rows makes a result of every row, in place of a window.
 	Rows bool `yaml:"rows"`
 	// One of these follows what the feed is about, in place of a window.
-	Assets      *AssetsConfig     `yaml:"assets"`
-	Power       *PowerConfig      `yaml:"power"`
-	Traffic     *TrafficConfig    `yaml:"traffic"`
-	Window      WindowConfig      `yaml:"window"`
-	State       StateConfig       `yaml:"state"`
-	Normalize   NormalizeConfig   `yaml:"normalize"`
-	Sinks       []SinkConfig      `yaml:"sinks"`
+	Assets    *AssetsConfig   `yaml:"assets"`
+	Power     *PowerConfig    `yaml:"power"`
+	Traffic   *TrafficConfig  `yaml:"traffic"`
+	Window    WindowConfig    `yaml:"window"`
+	State     StateConfig     `yaml:"state"`
+	Normalize NormalizeConfig `yaml:"normalize"`
+	Sinks     []SinkConfig    `yaml:"sinks"`
+	// Notify tells people and programs about findings, which sections power and traffic make.
+	Notify      *notify.Config    `yaml:"notify"`
 	Checkpoint  CheckpointConfig  `yaml:"checkpoint"`
 	HTTP        HTTPConfig        `yaml:"http"`
 	Parallelism ParallelismConfig `yaml:"parallelism"`
@@ -639,6 +642,12 @@ func (c *Config) validate(d *document) {
 			}
 		default:
 			bad("sinks."+at, "name a kind of sink: parquet, clickhouse or kafka")
+		}
+	}
+	if c.Notify != nil {
+		d.invalid(c.Notify.Validate(), "notify")
+		if _, s := c.domainSection(); s == nil || c.Normalize.To != "ocsf" {
+			bad("notify", "the job finds nothing that anybody could be told of: it takes a section power or traffic, and normalize: {to: ocsf}")
 		}
 	}
 	d.validateStore(c.Checkpoint.Dir, c.Checkpoint.S3, "checkpoint")

@@ -5,9 +5,11 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tidemark/tidemark/pipeline"
 	"github.com/tidemark/tidemark/schemas/ocsf"
+	"github.com/tidemark/tidemark/sinks/notify"
 )
 
 // A domain is what a job does with the rows of its feed in place of windows: it follows assets,
@@ -51,6 +53,16 @@ type domainConfig interface {
 	feed() string
 	Validate() error
 	domain(c *Config) domain
+}
+
+// countNotifications makes the metric of what became of notifications.
+func countNotifications(reg prometheus.Registerer, job string) (func(policy string, o notify.Outcome), error) {
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tidemark_notifications_total", ConstLabels: prometheus.Labels{"job": job},
+		Help: "Notifications by policy and by what became of them: sent, retried, dead, stale, silenced, repeated."}, []string{"policy", "outcome"})
+	if err := reg.Register(v); err != nil {
+		return nil, fmt.Errorf("notification metrics of job %s: %w", job, err)
+	}
+	return func(policy string, o notify.Outcome) { v.WithLabelValues(policy, string(o)).Inc() }, nil
 }
 
 // domainSection returns the section of the job's domain and its name; nil for none.

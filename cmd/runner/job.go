@@ -21,6 +21,7 @@ import (
 	"github.com/tidemark/tidemark/schemas/ocsf/mapping"
 	"github.com/tidemark/tidemark/sinks/clickhouse"
 	topics "github.com/tidemark/tidemark/sinks/kafka"
+	"github.com/tidemark/tidemark/sinks/notify"
 	"github.com/tidemark/tidemark/sinks/parquet"
 	"github.com/tidemark/tidemark/sources/kafka"
 )
@@ -43,6 +44,8 @@ type plan struct {
 	refs      *references                  // nil: none
 	events    *events                      // of a mapping file; nil: none
 	dom       *domain                      // in place of a window; nil: none
+	// notified counts what became of notifications; nil: nobody does.
+	notified func(policy string, o notify.Outcome)
 }
 
 // newPlan checks everything that depends on columns.
@@ -277,6 +280,14 @@ func (p *plan) job(store pipeline.Store, deps jobDeps, mem memory.Allocator) (pi
 			deps.log.Warn("mode compat keeps events as the mapping file makes them: they are not checked, and most mapping files make none that are valid OCSF; mode conform does")
 		}
 	}
+	if cfg.Notify != nil {
+		if p.notified, err = countNotifications(deps.registry, cfg.Job); err != nil {
+			return pipeline.Job{}, nil, err
+		}
+		if cfg.Source.Kafka.Bounded {
+			deps.log.Info("nobody is notified: a job that ends reads what is past")
+		}
+	}
 	outputs, closeSinks, err := p.outputs(store, deps.log, metrics)
 	if err != nil {
 		return pipeline.Job{}, nil, err
@@ -373,6 +384,14 @@ func (p *plan) outputs(checkpoints pipeline.Store, log *slog.Logger, metrics *pi
 			}
 			out[port] = append(out[port], pipeline.Output{Name: name, Sink: s})
 		}
+	}
+	if p.cfg.Notify != nil && !p.cfg.Source.Kafka.Bounded { // what is bounded is of the past
+		s, err := notify.New(*p.cfg.Notify, checkpoints, p.results, log, p.notified)
+		if err != nil {
+			return nil, nil, errors.Join(err, closeAll())
+		}
+		sinks = append(sinks, s)
+		out[pipeline.Out] = append(out[pipeline.Out], pipeline.Output{Name: "notify", Sink: s})
 	}
 	return out, closeAll, nil
 }
