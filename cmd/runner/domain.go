@@ -39,6 +39,10 @@ type domainTable struct {
 	// mapper makes OCSF events of rows whose first columns are those of schema; nil: there is
 	// none, which only tables behind the first may say.
 	mapper func(base ocsf.Config, in *arrow.Schema) (*ocsf.Mapper, error)
+	// live is how many rows of a key the live page shows, 0 for none; liveBy names the columns
+	// of the key, none for one key.
+	live   int
+	liveBy []string
 }
 
 // domainFile is a file that a domain reads.

@@ -211,6 +211,7 @@ type jobDeps struct {
 	registry     prometheus.Registerer
 	onCheckpoint func(pipeline.Published)
 	references   *references // of the configuration; nil for none
+	live         *liveView   // the page of domains; nil for none
 	takeOver     bool        // the job from whoever runs it
 	// accept, newLineage and settings are as in pipeline.Job.
 	accept     func(*pipeline.Checkpoint) error
@@ -291,6 +292,9 @@ func (p *plan) job(store pipeline.Store, deps jobDeps, mem memory.Allocator) (pi
 	outputs, closeSinks, err := p.outputs(store, deps.log, metrics)
 	if err != nil {
 		return pipeline.Job{}, nil, err
+	}
+	if section, _ := cfg.domainSection(); p.dom != nil && deps.live != nil {
+		deps.live.add(cfg.Job, section, p.dom).sinks(deps.live, p.results, outputs)
 	}
 	open, err := observeSource(kafka.Opener(cfg.Source.Kafka, deps.log), deps.registry, cfg.Job)
 	if err != nil {

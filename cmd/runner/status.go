@@ -16,6 +16,7 @@ import (
 type status struct {
 	mu   sync.Mutex
 	jobs []*jobStatus
+	live liveView
 }
 
 // jobStatus is the state of one job, as /api/v1/status shows it.
@@ -63,6 +64,7 @@ func newStatus() *status { return &status{} }
 // build builds a job that reports here.
 func (s *status) build(cfg Config, deps jobDeps) (pipeline.Job, func() error, error) {
 	js := &jobStatus{Job: cfg.Job, Started: time.Now(), Interval: cfg.Checkpoint.Interval, At: time.Now(), refs: deps.references}
+	deps.live = &s.live
 	then := deps.onCheckpoint
 	deps.onCheckpoint = func(p pipeline.Published) {
 		s.mu.Lock()
