@@ -23,38 +23,70 @@ import (
 	source "github.com/tidemark/tidemark/sources/kafka"
 )
 
-// demoSpeed is how much faster event time runs than the wall clock: a minute of demo is
-// an hour of telemetry, so that 15-minute windows close.
-const demoSpeed = 60
-
-// demoFeed is one of the demo's three jobs.
+// demoFeed is one of the demo's jobs.
 type demoFeed struct {
 	feed, topic, job string
-	devices          int
-	period           time.Duration // event time
-	window, disorder time.Duration
-	lateness         time.Duration
-	more             string // settings of the job file
-	how              disorder
+	// speed is how much faster event time runs than the wall clock.
+	speed    float64
+	disorder time.Duration
+	settings string // of the job file: what takes the rows, in the demo's folder dir
+	how      disorder
+	// events makes the telemetry in order of event time.
+	events func(seed uint64, start time.Time, how disorder) (func() (message, bool), error)
 }
 
+// demoFeeds are three jobs of windows, and one for each domain.
 func demoFeeds() []demoFeed {
 	return []demoFeed{
-		{"ble", "ble.detections", "ble-10s", 2000, 30 * time.Second, 10 * time.Second, 30 * time.Second, 2 * time.Minute,
-			"filter: rssi_dbm >= -92\ndedupe: {columns: [asset_id, seq, gateway_id], within: 1s}\n",
-			disorder{Within: 25 * time.Second, Late: 0.02, LateBy: 6 * time.Minute, Duplicate: 0.002, Future: 0.0005, Malformed: 0.001}},
-		{"pdu", "pdu.readings", "pdu-1m", 60, 10 * time.Second, time.Minute, 30 * time.Second, 5 * time.Minute, "",
-			disorder{Within: 20 * time.Second, Late: 0.01, LateBy: 12 * time.Minute, Future: 0.001, Malformed: 0.001}},
-		{"traffic", "traffic.counters", "traffic-15m", 50, time.Minute, 15 * time.Minute, time.Minute, 10 * time.Minute, "",
-			disorder{Within: 50 * time.Second, Late: 0.01, LateBy: 40 * time.Minute, Future: 0.001, Malformed: 0.001}},
+		{"ble", "ble.detections", "ble-10s", 60, 30 * time.Second,
+			"window: {tumbling: 10s, lateness: 2m, late_delay: 2s}\nfilter: rssi_dbm >= -92\ndedupe: {columns: [asset_id, seq, gateway_id], within: 1s}\n",
+			disorder{Within: 25 * time.Second, Late: 0.02, LateBy: 6 * time.Minute, Duplicate: 0.002, Future: 0.0005, Malformed: 0.001},
+			generated("ble", 2000, 30*time.Second)},
+		{"pdu", "pdu.readings", "pdu-1m", 60, 30 * time.Second, "window: {tumbling: 1m, lateness: 5m, late_delay: 2s}\n",
+			disorder{Within: 20 * time.Second, Late: 0.01, LateBy: 12 * time.Minute, Future: 0.001, Malformed: 0.001},
+			generated("pdu", 60, 10*time.Second)},
+		{"traffic", "traffic.counters", "traffic-15m", 60, time.Minute, "window: {tumbling: 15m, lateness: 10m, late_delay: 2s}\n",
+			disorder{Within: 50 * time.Second, Late: 0.01, LateBy: 40 * time.Minute, Future: 0.001, Malformed: 0.001},
+			generated("traffic", 50, time.Minute)},
+		{"ble", "cages", "cages", 180, 30 * time.Second, "assets: {fences: DIR/fences.geojson, gateways: DIR/gateways.csv}\n",
+			disorder{Within: 25 * time.Second, Late: 0.002, LateBy: 6 * time.Minute, Duplicate: 0.002},
+			func(seed uint64, start time.Time, _ disorder) (func() (message, bool), error) {
+				return newCages(seed, start).next, nil
+			}},
+		{"pdu", "racks", "racks", 60, 30 * time.Second, "power: {inventory: DIR/inventory.yaml}\n",
+			disorder{Within: 20 * time.Second},
+			func(seed uint64, start time.Time, _ disorder) (func() (message, bool), error) {
+				return newRacks(seed, start).next, nil
+			}},
 	}
+}
+
+// generated is telemetry of the kind that produce --generate makes.
+func generated(feed string, devices int, period time.Duration) func(uint64, time.Time, disorder) (func() (message, bool), error) {
+	return func(seed uint64, start time.Time, how disorder) (func() (message, bool), error) {
+		g, err := newGenerator(feed, seed, start, devices, period, how)
+		if err != nil {
+			return nil, err
+		}
+		return g.next, nil
+	}
+}
+
+// writeFiles writes what the domains read.
+func (d *demo) writeFiles() error {
+	for name, text := range map[string]string{"fences.geojson": demoFences(), "gateways.csv": demoGateways(), "inventory.yaml": demoInventory()} {
+		if err := os.WriteFile(filepath.Join(d.dir, name), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 const demoPartitions = 4
 
-// cmdDemo runs the three jobs on an embedded broker.
+// cmdDemo runs the jobs on an embedded broker.
 func cmdDemo(ctx context.Context, args []string, out streams) error {
-	fs := newFlags("demo", "tidemark demo --for 30s", "starts an embedded Kafka broker, feeds it BLE, PDU and traffic telemetry with disorder, late, future and broken rows, and runs three jobs on it")
+	fs := newFlags("demo", "tidemark demo --for 30s", "starts an embedded Kafka broker, feeds it BLE, PDU and traffic telemetry with disorder, late, future and broken rows, and runs jobs on it: windows, and one for each domain")
 	length := fs.Duration("for", time.Minute, "how `long`; Ctrl-C ends it too")
 	dir := fs.String("dir", "tidemark-demo", "`folder` for the output; that of an earlier demo is replaced")
 	listen := fs.String("listen", "127.0.0.1:0", "`address` of the status page")
@@ -77,7 +109,7 @@ func cmdDemo(ctx context.Context, args []string, out streams) error {
 	if err := clearDemo(*dir); err != nil {
 		return err
 	}
-	d := &demo{dir: *dir, clickhouse: *clickhouse, seed: *seed, log: log, status: newStatus(), out: out}
+	d := &demo{dir: filepath.ToSlash(*dir), clickhouse: *clickhouse, seed: *seed, log: log, status: newStatus(), out: out}
 	return d.run(ctx, *length, *listen)
 }
 
@@ -125,6 +157,9 @@ func (d *demo) run(ctx context.Context, length time.Duration, listen string) err
 		return fmt.Errorf("embedded broker: %w", err)
 	}
 	defer broker.Close()
+	if err := d.writeFiles(); err != nil {
+		return err
+	}
 	registry := newRegistry()
 	srv, err := listenHTTP(HTTPConfig{Listen: listen}, d.status, registry)
 	if err != nil {
@@ -143,7 +178,7 @@ func (d *demo) run(ctx context.Context, length time.Duration, listen string) err
 		}()
 		jobs = append(jobs, job)
 	}
-	fmt.Fprintf(d.out.stderr, "embedded broker at %s, status page at http://%s, output in %s, %v to go\n",
+	fmt.Fprintf(d.out.stderr, "embedded broker at %[1]s, status page at http://%[2]s, the domains live at http://%[2]s/live, output in %[3]s, %[4]v to go\n",
 		strings.Join(broker.ListenAddrs(), ","), srv.addr, d.dir, length)
 	began := time.Now()
 
@@ -177,11 +212,10 @@ func (d *demo) job(f demoFeed, brokers []string, registry prometheus.Registerer)
 feed: %s
 source: {kafka: {brokers: [%s], topic: %s}}
 event_time: {max_disorder: %v, max_ahead: 2m, quiet_after: 5m}
-window: {tumbling: %v, lateness: %v, late_delay: 2s}
-sinks: [%s]
+%ssinks: [%s]
 checkpoint: {dir: %q, interval: 2s}
 http: {listen: ""}
-%s`, f.job, f.feed, strings.Join(brokers, ", "), f.topic, f.disorder, f.window, f.lateness, sinks, filepath.Join(d.dir, "state", f.job), f.more)
+`, f.job, f.feed, strings.Join(brokers, ", "), f.topic, f.disorder, strings.ReplaceAll(f.settings, "DIR", d.dir), sinks, filepath.Join(d.dir, "state", f.job))
 	path := filepath.Join(d.dir, f.job+".yaml")
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		return pipeline.Job{}, nil, err
@@ -190,7 +224,12 @@ http: {listen: ""}
 	if err != nil {
 		return pipeline.Job{}, nil, err
 	}
-	return d.status.build(cfg, jobDeps{log: d.log.With("job", f.job), registry: registry})
+	log := d.log.With("job", f.job)
+	refs, err := openReferences(cfg, log, registry)
+	if err != nil {
+		return pipeline.Job{}, nil, err
+	}
+	return d.status.build(cfg, jobDeps{log: log, registry: registry, references: refs})
 }
 
 // feed sends telemetry until the time is over or ctx ends, then waits until the jobs have
@@ -234,16 +273,16 @@ func (d *demo) send(until, hard context.Context, f demoFeed, seed uint64, broker
 		return err
 	}
 	defer prod.Close()
-	gen, err := newGenerator(f.feed, seed, start, f.devices, f.period, f.how)
+	events, err := f.events(seed, start, f.how)
 	if err != nil {
 		return err
 	}
-	t := newTelemetry(seed, f.how, gen.next)
+	t := newTelemetry(seed, f.how, events)
 	began := time.Now()
 	m, _ := t.Next()
 	var batch []kafka.Record
 	for until.Err() == nil {
-		now := start.Add(time.Duration(float64(time.Since(began)) * demoSpeed))
+		now := start.Add(time.Duration(float64(time.Since(began)) * f.speed))
 		for !m.Arrive.After(now) && len(batch) < sendBatch {
 			batch = append(batch, kafka.Record{Key: m.Key, Value: m.Value, Time: m.Arrive, Partition: -1})
 			m, _ = t.Next() // it has no end

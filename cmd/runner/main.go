@@ -37,7 +37,7 @@ func commands() []command {
 		return func(_ context.Context, args []string, out streams) error { return f(args, out.stdout) }
 	}
 	return []command{
-		{"demo", "run three jobs on an embedded broker; nothing else to install", cmdDemo},
+		{"demo", "run jobs on an embedded broker; nothing else to install", cmdDemo},
 		{"run", "run a job until it is stopped", cmdRun},
 		{"validate", "check a job file and name every mistake in it", plain(cmdValidate)},
 		{"ddl", "print the statements that make a job's ClickHouse tables", plain(cmdDDL)},
