@@ -1,6 +1,7 @@
 package power
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -13,6 +14,7 @@ const (
 	RuleOverContinuous Rule = "pdu_continuous_overload"
 	RuleImbalance      Rule = "pdu_phase_imbalance"
 	RuleRedundancy     Rule = "pdu_lost_redundancy"
+	RuleEnergy         Rule = "pdu_energy_mismatch" // the counter is not what the power adds up to
 )
 
 // AlarmConfig says when an alarm is raised and when it is over.
@@ -28,10 +30,28 @@ type AlarmConfig struct {
 // DefaultAlarmConfig is that of a rule.
 func DefaultAlarmConfig(r Rule) AlarmConfig {
 	c := AlarmConfig{Raise: 3, Clear: 3, ClearShare: 0.97}
-	if r == RuleOverContinuous {
+	switch r {
+	case RuleOverContinuous:
 		c.For = (3 * time.Hour).Microseconds()
+	case RuleEnergy: // an hour is a reading
+		c.Raise, c.Clear = 1, 1
 	}
 	return c
+}
+
+// Validate returns every problem.
+func (c AlarmConfig) Validate() error {
+	var errs []error
+	if c.Raise < 1 || c.Clear < 1 {
+		errs = append(errs, fmt.Errorf("raise %d, clear %d: want 1 or more readings in a row", c.Raise, c.Clear))
+	}
+	if !(c.ClearShare > 0 && c.ClearShare <= 1) {
+		errs = append(errs, fmt.Errorf("clear_share %v: want a part of the limit above 0 and up to 1", c.ClearShare))
+	}
+	if c.For < 0 {
+		errs = append(errs, errors.New("for: want a time of 0 or more"))
+	}
+	return errors.Join(errs...)
 }
 
 // Change is what a reading does to an alarm.
@@ -50,7 +70,10 @@ type Alarm struct {
 	Over    int     // readings in a row over the limit, while at rest
 	Under   int     // readings in a row under the lower limit, while open
 	Since   int64   // ticks: the first reading over
-	Highest float64 // since then
+	Made    int64   // when it was created
+	Highest float64 // since the first reading over
+	Count   int64   // of readings since then
+	Sum     float64 // of them
 	Changes int     // of this alarm: the sequence of the finding
 }
 
@@ -61,12 +84,12 @@ func (a *Alarm) Read(cfg AlarmConfig, at int64, value, limit float64) Change {
 	if !a.Open {
 		return a.rest(cfg, at, value, over)
 	}
+	a.Count++
+	a.Sum += value
 	if over || value > limit*cfg.ClearShare {
 		a.Under = 0
 	} else if a.Under++; a.Under >= cfg.Clear {
-		a.Open, a.Over, a.Under = false, 0, 0
-		a.Changes++
-		return Closed
+		return a.End()
 	}
 	if over && Above(value, a.Highest) {
 		a.Highest = value
@@ -85,12 +108,34 @@ func (a *Alarm) rest(cfg AlarmConfig, at int64, value float64, over bool) Change
 		*a = Alarm{Over: 1, Since: at, Highest: value}
 	}
 	a.Highest = max(a.Highest, value)
+	a.Count++
+	a.Sum += value
 	if a.Over < cfg.Raise || at-a.Since < cfg.For {
 		return NoChange
 	}
-	a.Open, a.Changes = true, 1
+	a.Open, a.Changes, a.Made = true, 1, at
 	return Created
 }
+
+// Interrupt says that readings were missing: what is not open yet begins anew.
+func (a *Alarm) Interrupt() {
+	if !a.Open {
+		a.Over = 0
+	}
+}
+
+// End closes an alarm that nothing will be heard of any more.
+func (a *Alarm) End() Change {
+	if !a.Open {
+		return NoChange
+	}
+	a.Open, a.Over, a.Under = false, 0, 0
+	a.Changes++
+	return Closed
+}
+
+// Mean is that of all readings since the first one over.
+func (a *Alarm) Mean() float64 { return a.Sum / float64(a.Count) }
 
 // ID is the uid of the finding: the same in every replay.
 func (a *Alarm) ID(r Rule, pdu, element string) string {

@@ -3,6 +3,7 @@ package power
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -95,3 +96,64 @@ func (s *EnergyCounter) Read(cfg EnergyConfig, at int64, kwh float64) Energy {
 	}
 	return Energy{Kind: EnergyImplausible}
 }
+
+// maxGap is how many intervals readings may be apart for what was drawn between them to be known.
+const maxGap = 3
+
+// Integral adds up the energy of power readings, by trapezoids; the zero value has seen nothing.
+type Integral struct {
+	Seen bool
+	At   int64 // ticks
+	W    float64
+}
+
+// Read returns the energy since the reading before. There is none for the first one, for one
+// that is not after the one before, and over a gap: more than three intervals.
+func (s *Integral) Read(at int64, w float64, interval int64) (kwh float64, ok bool) {
+	was := *s
+	if was.Seen && at <= was.At {
+		return 0, false
+	}
+	*s = Integral{true, at, w}
+	if !was.Seen || at-was.At > maxGap*interval {
+		return 0, false
+	}
+	return (was.W + w) / 2 / 1000 * (time.Duration(at-was.At) * time.Microsecond).Hours(), true
+}
+
+// Balance compares what a counter counts with what its power readings add up to; the zero value
+// has seen nothing.
+type Balance struct {
+	Open              bool
+	Since             int64 // ticks
+	Counter, Integral float64
+}
+
+// balanceSpan is over how long both are compared.
+const balanceSpan = time.Hour
+
+// Read takes what both say of the time since the reading before; ok is whether both know. Where
+// one does not, comparing begins anew. When an hour is full it returns by how many percent of the
+// integral the counter is off; one step of the counter is no difference.
+func (s *Balance) Read(at int64, counter, integral float64, ok bool, resolution float64) (pct float64, full bool) {
+	if !ok || !s.Open {
+		*s = Balance{Open: true, Since: at}
+		return 0, false
+	}
+	s.Counter += counter
+	s.Integral += integral
+	if at-s.Since < balanceSpan.Microseconds() {
+		return 0, false
+	}
+	off := math.Abs(s.Counter - s.Integral)
+	if Above(off, resolution) || resolution == 0 {
+		pct = 100
+		if s.Integral > 0 {
+			pct = 100 * off / s.Integral
+		}
+	}
+	return pct, true
+}
+
+// Next begins another span behind one that is full.
+func (s *Balance) Next(at int64) { *s = Balance{Open: true, Since: at} }

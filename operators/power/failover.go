@@ -3,7 +3,6 @@ package power
 import (
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 )
 
@@ -59,67 +58,92 @@ func verdictOf(utilisation, continuous float64) Verdict {
 
 // Survivor is the feed that is left when the other has failed.
 type Survivor struct {
-	BranchW     Three
+	BranchW     Three // what hangs on its branches, or on its phases; Unknown where only lines are known
 	Load        Load
 	Lost        []string // devices without a cord in it, in the order given
 	Utilisation float64  // the largest of line over rating, branch over breaker
 	Verdict     Verdict
+	// Worst is the line or branch of that, WorstA its current and WorstLimit what it may carry.
+	Worst              string
+	WorstA, WorstLimit float64
 	// AssumedMirror says that no map of devices was given and every branch was taken to be
 	// backed by its like.
 	AssumedMirror bool
 }
 
 // Failover computes what either feed carries when the other fails: [0] when A fails, [1] when
-// B does. Voltages are those between lines.
+// B does. Both have delta wiring; voltages are those between lines.
 func Failover(v Three, devices []Device, limits Limits) ([2]Survivor, error) {
-	var out [2]Survivor
-	var errs []error
-	for f := range out {
-		s := &out[f]
-		for _, d := range devices {
-			on := d.B
-			if f == 1 {
-				on = d.A
-			}
-			at := slices.Index(Branches[:], on)
-			switch {
-			case on == "":
-				s.Lost = append(s.Lost, d.Name)
-			case at < 0:
-				errs = append(errs, fmt.Errorf("device %s: branch %q: want L12, L23 or L31", d.Name, on))
-			default:
-				s.BranchW[at] += d.W
-			}
-		}
-		errs = append(errs, s.judge(v, limits))
-	}
-	return out, errors.Join(errs...)
+	b, errB := Survive(WiringDelta, v, devices, true, limits)
+	a, errA := Survive(WiringDelta, v, devices, false, limits)
+	return [2]Survivor{b, a}, errors.Join(errB, errA)
 }
 
-// Mirror is Failover without a map of devices: every branch of a feed takes what hangs on its
+// Survive computes what feed B carries when A has failed, or A when B has.
+func Survive(w Wiring, v Three, devices []Device, feedB bool, limits Limits) (Survivor, error) {
+	var s Survivor
+	var errs []error
+	for _, d := range devices {
+		on := d.A
+		if feedB {
+			on = d.B
+		}
+		at := w.place(on)
+		switch {
+		case on == "":
+			s.Lost = append(s.Lost, d.Name)
+		case at < 0:
+			errs = append(errs, fmt.Errorf("device %s: branch %q: want one of %v", d.Name, on, w.loads()))
+		default:
+			s.BranchW[at] += d.W
+		}
+	}
+	errs = append(errs, s.carry(w, v, limits))
+	return s, errors.Join(errs...)
+}
+
+// Mirror is Survive without a map of devices: every branch of a feed takes what hangs on its
 // like in the other.
-func Mirror(v, a, b Three, limits Limits) (Survivor, error) {
+func Mirror(w Wiring, v, a, b Three, limits Limits) (Survivor, error) {
 	s := Survivor{AssumedMirror: true}
 	for k := range s.BranchW {
 		s.BranchW[k] = a[k] + b[k]
 	}
-	return s, s.judge(v, limits)
+	return s, s.carry(w, v, limits)
 }
 
-func (s *Survivor) judge(v Three, limits Limits) error {
-	l, err := Delta(v, Unity(s.BranchW))
+// MirrorLines is Mirror where nothing but the currents of the lines is known: every line takes
+// the current of its like, as if both were in phase. That is the most it can be.
+func MirrorLines(a, b Three, limits Limits) Survivor {
+	s := Survivor{AssumedMirror: true, BranchW: unknowns(), Load: Load{Branch: unknowns(), W: Unknown(), Var: Unknown(), VA: Unknown(), VAArithSum: Unknown()}}
+	for k := range a {
+		s.Load.Line[k] = a[k] + b[k]
+	}
+	s.judge(limits)
+	return s
+}
+
+// carry computes the load of what hangs on the branches.
+func (s *Survivor) carry(w Wiring, v Three, limits Limits) error {
+	l, err := w.load(v, Unity(s.BranchW))
 	if err != nil {
 		return err
 	}
-	s.Load, s.Utilisation = l, 0
-	for k := range l.Line {
-		if limits.LineA > 0 {
-			s.Utilisation = math.Max(s.Utilisation, l.Line[k]/limits.LineA)
-		}
-		if limits.BreakerA > 0 {
-			s.Utilisation = math.Max(s.Utilisation, l.Branch[k]/limits.BreakerA)
+	s.Load = l
+	s.judge(limits)
+	return nil
+}
+
+func (s *Survivor) judge(limits Limits) {
+	s.Utilisation = 0
+	worse := func(name string, a, limit float64) {
+		if limit > 0 && a/limit > s.Utilisation {
+			s.Utilisation, s.Worst, s.WorstA, s.WorstLimit = a/limit, name, a, limit
 		}
 	}
+	for k := range s.Load.Line {
+		worse(Lines[k], s.Load.Line[k], limits.LineA)
+		worse(Branches[k], s.Load.Branch[k], limits.BreakerA)
+	}
 	s.Verdict = verdictOf(s.Utilisation, limits.Continuous)
-	return nil
 }

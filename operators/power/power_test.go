@@ -151,7 +151,7 @@ func TestFailover(t *testing.T) {
 	if a != (power.Three{1500, 0, 500}) || b != (power.Three{0, 2200, 0}) {
 		t.Errorf("both up: %v, %v", a, b)
 	}
-	m, err := power.Mirror(v, power.Three{3000, 0, 0}, power.Three{1200, 0, 0}, limits)
+	m, err := power.Mirror(power.WiringDelta, v, power.Three{3000, 0, 0}, power.Three{1200, 0, 0}, limits)
 	if err != nil || !m.AssumedMirror || m.Verdict != power.Overload || m.BranchW[0] != 4200 {
 		t.Errorf("%+v, %v", m, err)
 	}
