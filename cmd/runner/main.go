@@ -46,6 +46,7 @@ func commands() []command {
 		{"produce", "send generated telemetry, a CSV or a JSONL file to a topic", cmdProduce},
 		{"ocsf", "validate events against OCSF, its extensions included", cmdOCSF},
 		{"map", "try a mapping file on events: map test", cmdMap},
+		{"pdu", "judge readings of PDUs in a file: pdu analyze, pdu room", cmdPDU},
 		{"version", "print the version", plain(cmdVersion)},
 	}
 }

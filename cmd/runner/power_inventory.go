@@ -18,7 +18,6 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/tidemark/tidemark/operators/power"
-	"github.com/tidemark/tidemark/schemas"
 )
 
 // powerInventory is an inventory file: what a site knows of its PDUs.
@@ -206,13 +205,4 @@ func inventoryRow(r *csv.Reader, header, rec []string, kind int) *yaml.Node {
 			&yaml.Node{Kind: yaml.ScalarNode, Value: rec[i], Line: line, Column: col})
 	}
 	return entry
-}
-
-// nearestOf adds what was probably meant to a list of names.
-func nearestOf(name string, names []string) string {
-	best, at := schemas.Nearest(name, names)
-	if at <= 1+len(name)/3 {
-		return fmt.Sprintf("; did you mean %s?", best)
-	}
-	return "; known here: " + strings.Join(names, ", ")
 }

@@ -93,7 +93,7 @@ func Survive(w Wiring, v Three, devices []Device, feedB bool, limits Limits) (Su
 		case on == "":
 			s.Lost = append(s.Lost, d.Name)
 		case at < 0:
-			errs = append(errs, fmt.Errorf("device %s: branch %q: want one of %v", d.Name, on, w.loads()))
+			errs = append(errs, fmt.Errorf("device %s: branch %q: want one of %v", d.Name, on, w.Loads()))
 		default:
 			s.BranchW[at] += d.W
 		}

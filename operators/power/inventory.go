@@ -16,8 +16,8 @@ const (
 	WiringSingle Wiring = "single" // one line and neutral: phase L1
 )
 
-// loads are the names of what loads hang on.
-func (w Wiring) loads() [3]string {
+// Loads are the names of what loads hang on.
+func (w Wiring) Loads() [3]string {
 	switch w {
 	case WiringWye:
 		return Lines
@@ -32,7 +32,7 @@ func (w Wiring) place(name string) int {
 	if name == "" {
 		return -1
 	}
-	names := w.loads()
+	names := w.Loads()
 	return slices.Index(names[:], name)
 }
 
@@ -241,7 +241,7 @@ func (c *checker) cord(field string, p *PDU, branch, outlet string) {
 	case p == nil:
 		c.bad(field, "%s: the group has no PDU of that feed", branch)
 	case p.Wiring.place(branch) < 0:
-		names := p.Wiring.loads()
+		names := p.Wiring.Loads()
 		c.bad(field, "%q: PDU %s has %v", branch, p.ID, slices.DeleteFunc(names[:], func(n string) bool { return n == "" }))
 	}
 }

@@ -453,12 +453,7 @@ func (j *Judge) finding(a *Alarm, rule Rule, id, element string, p PDU, change C
 
 // imbalance compares the lines with each other.
 func (j *Judge) imbalance(u *Member, r *Report) {
-	if !r.Line.known() {
-		nan := Unknown()
-		r.Imbalance = Imbalance{NEMA: nan, IEC: nan}
-		return
-	}
-	r.Imbalance = r.Load.Imbalance()
+	r.Imbalance = r.imbalance()
 	value := r.Imbalance.NEMA
 	if (r.Line[0]+r.Line[1]+r.Line[2])/3 < j.cfg.ImbalanceMinA {
 		value = 0
@@ -705,4 +700,49 @@ func (j *Judge) endRedundancy(u *Member, p *PDU, at int64) {
 	f.FailedFeed, f.Peer = otherFeed(p.Feed), u.ID
 	f.Silenced = f.Silenced || j.inv.Silenced(u.ID, at)
 	j.Findings = append(j.Findings, f)
+}
+
+// Describe is the report of a PDU with loads at a power factor of one.
+func Describe(p PDU, watts Three) (Report, error) {
+	p = p.merged("", "", 0)
+	in := Instant{}
+	for k, name := range p.Wiring.Loads() {
+		if name == "" {
+			continue
+		}
+		s := NewSample(Branch, name)
+		if p.Wiring != WiringDelta {
+			s.Scope = Phase
+		}
+		s.W = watts[k]
+		in.Samples = append(in.Samples, s)
+	}
+	r := Report{PDU: p, Measured: in.Measure(p), PowerKWh: Unknown(), Energy: Energy{KWh: Unknown(), AvgW: Unknown()}}
+	if r.Problem != "" {
+		return Report{}, errors.New(r.Problem)
+	}
+	r.Headroom = r.Load.Headroom(p.Limits)
+	r.Headroom.forget(p.Limits)
+	r.Imbalance = r.imbalance()
+	return r, nil
+}
+
+// imbalance is that of the lines; its numbers are Unknown where one of them is not known.
+func (r *Report) imbalance() Imbalance {
+	if !r.Line.known() {
+		return Imbalance{NEMA: Unknown(), IEC: Unknown()}
+	}
+	return r.Load.Imbalance()
+}
+
+// Room is how many watts fit on each branch or phase, by itself; Unknown where that cannot be said.
+func (r *Report) Room() Three {
+	if !r.LoadW.known() {
+		return unknowns()
+	}
+	room, err := RoomOf(r.PDU.Wiring, r.V, r.LoadW, r.PDU.Limits)
+	if err != nil {
+		return unknowns()
+	}
+	return room
 }

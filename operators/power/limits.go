@@ -111,3 +111,24 @@ func Room(v, watts Three, limits Limits) (Three, error) {
 	}
 	return out, nil
 }
+
+// RoomOf is Room for any wiring. Phases of a wye do not share lines.
+func RoomOf(w Wiring, v, watts Three, limits Limits) (Three, error) {
+	if w == WiringDelta || w == "" {
+		return Room(v, watts, limits)
+	}
+	l, err := Wye(v, Unity(watts))
+	if err != nil {
+		return Three{}, err
+	}
+	if limits.LineA <= 0 {
+		return Three{}, errors.New("line rating: is needed to say what fits")
+	}
+	var out Three
+	for k, name := range w.Loads() {
+		if name != "" {
+			out[k] = max(0, (limits.LineA-l.Line[k])*v[k])
+		}
+	}
+	return out, nil
+}

@@ -76,7 +76,7 @@ func (in *Instant) lines(p PDU) Three {
 func (m *Measured) compute(in *Instant, p PDU) {
 	var draws [3]Draw
 	pf := in.total(func(s *Sample) float64 { return s.PF })
-	for k, name := range p.Wiring.loads() {
+	for k, name := range p.Wiring.Loads() {
 		if name == "" { // a line that is not there
 			m.V[k], m.LoadW[k], draws[k] = m.V[0], 0, Draw{0, 1}
 			continue
@@ -96,6 +96,9 @@ func (m *Measured) compute(in *Instant, p PDU) {
 		return
 	}
 	m.Load = l
+	if l.Delta { // has none
+		m.Neutral = Unknown()
+	}
 	if p.Wiring == WiringSingle {
 		m.Line[1], m.Line[2] = Unknown(), Unknown()
 	}

@@ -37,6 +37,9 @@ const (
 	Neutral Scope = "neutral"
 )
 
+// Scopes are all of them.
+func Scopes() []Scope { return []Scope{Unit, Inlet, Line, Phase, Branch, Outlet, Neutral} }
+
 // Object is a numeric object of a vendor's MIB: what it is, and by what its integer is
 // multiplied. Exporters of SNMP leave the integers as they are.
 type Object struct {
