@@ -32,6 +32,10 @@ type Machine[S any] interface {
 	Flush(out pipeline.Emitter) error
 }
 
+// Joiner is a Machine that judges several keys together: Together names what the state of a key
+// belongs to, which takes the place of the key. All keys are of one shard then.
+type Joiner interface{ Together(key string) string }
+
 // KeyedConfig describes a Keyed operator.
 type KeyedConfig[S any] struct {
 	// Key names columns of the rows: those by which rows are dealt to shards, in that order. A
@@ -60,6 +64,7 @@ type Keyed[S any] struct {
 	cfg     KeyedConfig[S]
 	machine Machine[S]
 	mem     memory.Allocator
+	joiner  Joiner // nil: every key is on its own
 	keyer   *pipeline.Keyer
 	lates   *arrow.Schema
 	held    heldRows
@@ -96,7 +101,8 @@ func NewKeyed[S any](cfg KeyedConfig[S], m Machine[S], rows *arrow.Schema, mem m
 	if err != nil {
 		return nil, err
 	}
-	return &Keyed[S]{cfg: cfg, machine: m, mem: mem, keyer: keyer, lates: LateSchema(rows), held: held, keys: map[string]*keyState[S]{}, log: keyLog[S]{gone: map[string]goneKey{}}, until: pipeline.MinTicks}, nil
+	joiner, _ := m.(Joiner)
+	return &Keyed[S]{cfg: cfg, machine: m, joiner: joiner, mem: mem, keyer: keyer, lates: LateSchema(rows), held: held, keys: map[string]*keyState[S]{}, log: keyLog[S]{gone: map[string]goneKey{}}, until: pipeline.MinTicks}, nil
 }
 
 // Process implements pipeline.Operator.
@@ -180,10 +186,21 @@ func (k *Keyed[S]) Advance(m pipeline.Mark, out pipeline.Emitter) error {
 func (k *Keyed[S]) row(batch *heldBatch, r int32) {
 	keys := batch.keysBy(k.keyer)
 	s := k.keys[string(keys.At(r))]
-	if s == nil {
+	switch {
+	case k.joiner != nil:
+		s = k.joint(k.joiner.Together(k.nameOf(batch.rec, int(r))))
+	case s == nil:
 		s = k.add(string(keys.At(r)), k.nameOf(batch.rec, int(r)), pipeline.Group(keys.Hash[r]))
 	}
 	k.await(s, k.machine.Row(s.name, &s.state, batch.rec, int(r)))
+}
+
+// joint returns the state of keys that are judged together.
+func (k *Keyed[S]) joint(name string) *keyState[S] {
+	if s := k.keys[name]; s != nil {
+		return s
+	}
+	return k.add(name, name, 0)
 }
 
 func (k *Keyed[S]) add(key, name string, group uint8) *keyState[S] {

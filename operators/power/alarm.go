@@ -101,7 +101,7 @@ func (a *Alarm) Read(cfg AlarmConfig, at int64, value, limit float64) Change {
 
 func (a *Alarm) rest(cfg AlarmConfig, at int64, value float64, over bool) Change {
 	if !over {
-		a.Over = 0
+		*a = Alarm{}
 		return NoChange
 	}
 	if a.Over++; a.Over == 1 {

@@ -215,7 +215,7 @@ func (j *Judge) Read(key string, g *Group, at int64, pdu string, s Sample) {
 }
 
 // Advance says that no reading at or before a time follows. It returns when the group is due
-// next; a group without units may be forgotten.
+// next; a group without members may be forgotten.
 func (j *Judge) Advance(key string, g *Group, at int64) (due int64) {
 	j.settle(key, g, at)
 	return j.Due(g)
@@ -230,7 +230,7 @@ func (j *Judge) Due(g *Group) int64 {
 	return due
 }
 
-// due is when the instant of a unit is complete, or the unit is forgotten.
+// due is when the instant of a member is complete, or the member is forgotten.
 func (j *Judge) due(u *Member) int64 {
 	if u.Pending {
 		return pipeline.AddTicks(u.Instant.At, max(j.cfg.Join-1, 0))
@@ -239,32 +239,45 @@ func (j *Judge) due(u *Member) int64 {
 }
 
 // settle does all that is due by a time, in the order of when it was: so the answer does not
-// depend on how often it is called. Units with the same time go by their ids.
+// depend on how often it is called. Of members that are due at once all are measured before
+// redundancy is judged; they go by their ids.
 func (j *Judge) settle(key string, g *Group, at int64) {
-	for {
-		next, due := -1, at
+	j.moved(key, g)
+	defer j.moved(key, g)
+	for due := j.Due(g); due <= at && len(g.Members) > 0; due = j.Due(g) {
+		first := len(j.Reports)
+		g.Members = slices.DeleteFunc(g.Members, func(m Member) bool {
+			if m.Pending || j.due(&m) != due {
+				return false
+			}
+			j.end(&m, due)
+			return true
+		})
 		for i := range g.Members {
-			u := &g.Members[i]
-			if !u.Pending && j.inv.Key(u.ID) != key { // the inventory has it elsewhere now
-				next, due = i, math.MinInt64
-			} else if d := j.due(u); d < due || d == due && next < 0 {
-				next, due = i, d
+			if m := &g.Members[i]; m.Pending && j.due(m) == due {
+				j.complete(m)
 			}
 		}
-		if next < 0 {
-			return
-		}
-		if u := &g.Members[next]; u.Pending {
-			j.complete(g, u)
-		} else {
-			j.end(u, max(due, u.Heard))
-			g.Members = slices.Delete(g.Members, next, next+1)
+		for i := first; i < len(j.Reports); i++ {
+			r := &j.Reports[i]
+			j.redundancy(g, g.member(r.PDU.ID), r)
 		}
 	}
 }
 
-// complete judges the instant of a unit.
-func (j *Judge) complete(g *Group, u *Member) {
+// moved lets members go that the inventory has elsewhere now.
+func (j *Judge) moved(key string, g *Group) {
+	g.Members = slices.DeleteFunc(g.Members, func(m Member) bool {
+		if m.Pending || j.inv.Key(m.ID) == key {
+			return false
+		}
+		j.end(&m, m.Heard)
+		return true
+	})
+}
+
+// complete judges the instant of a member.
+func (j *Judge) complete(u *Member) {
 	in := &u.Instant
 	p, listed := j.inv.PDU(u.ID)
 	for i := range in.Samples {
@@ -278,7 +291,7 @@ func (j *Judge) complete(g *Group, u *Member) {
 	j.hear(u, &p)
 	r := Report{At: in.At, PDU: p, Listed: listed, Measured: in.Measure(p), PowerKWh: Unknown(), Energy: Energy{KWh: Unknown(), AvgW: Unknown()}}
 	if r.says(in) {
-		j.report(g, u, &r)
+		j.report(u, &r)
 	}
 	u.Pending = false
 	clear(in.Samples)
@@ -287,7 +300,7 @@ func (j *Judge) complete(g *Group, u *Member) {
 
 // says tells whether an instant is about the load, and not about outlets alone.
 func (r *Report) says(in *Instant) bool {
-	return r.Line.any() || r.Branch.any() || r.LoadW.any() || known(r.W) || len(r.Banks) > 0 || in.meterScope() != ""
+	return r.Line.any() || r.Branch.any() || r.LoadW.any() || known(r.W) || len(r.Banks) > 0 || r.Problem != "" || in.meterScope() != ""
 }
 
 func (t Three) any() bool { return known(t[0]) || known(t[1]) || known(t[2]) }
@@ -319,7 +332,7 @@ func (d *Equipment) outlet(feed string) string {
 }
 
 // report judges a load.
-func (j *Judge) report(g *Group, u *Member, r *Report) {
+func (j *Judge) report(u *Member, r *Report) {
 	if u.Last.Seen && r.At-u.Last.At > maxGap*j.cfg.Interval {
 		u.interrupt()
 	}
@@ -327,7 +340,6 @@ func (j *Judge) report(g *Group, u *Member, r *Report) {
 	j.imbalance(u, r)
 	j.energy(u, r)
 	u.Last = Last{true, r.At, r.LoadW, r.Line}
-	j.redundancy(g, u, r)
 	j.Reports = append(j.Reports, *r)
 }
 
@@ -338,7 +350,7 @@ func (u *Member) interrupt() {
 	}
 }
 
-// alarms are all of a unit.
+// alarms are all of a member.
 func (u *Member) alarms() []*Alarm {
 	out := []*Alarm{&u.Imbalance, &u.Redundancy, &u.Energy}
 	for k := range 3 {
@@ -590,7 +602,7 @@ func (j *Judge) survive(g *Group, r *Report, peer *PDU, equipment []Equipment) (
 		}
 		return Survive(p.Wiring, v, devices, p.Feed == "B", p.Limits)
 	}
-	other := g.unit(peer.ID)
+	other := g.member(peer.ID)
 	if other == nil || !other.Last.Seen || r.At-other.Last.At > maxGap*j.cfg.Interval {
 		return Survivor{}, fmt.Errorf("PDU %s has not been read for three intervals", peer.ID)
 	}
@@ -627,7 +639,7 @@ func (j *Judge) measured(g *Group, r *Report, e *Equipment) (w float64, ok bool)
 		if at.outlet == "" {
 			continue
 		}
-		o := g.unit(at.pdu).outlet(at.outlet)
+		o := g.member(at.pdu).outlet(at.outlet)
 		if o == nil || r.At-o.At > maxGap*j.cfg.Interval {
 			return 0, false
 		}
@@ -643,8 +655,8 @@ func otherFeed(feed string) string {
 	return "A"
 }
 
-// unit returns a unit by its id, nil for none.
-func (g *Group) unit(id string) *Member {
+// member returns a member by its id, nil for none.
+func (g *Group) member(id string) *Member {
 	i, ok := slices.BinarySearchFunc(g.Members, id, func(u Member, id string) int { return cmp.Compare(u.ID, id) })
 	if !ok {
 		return nil
@@ -663,7 +675,7 @@ func (u *Member) outlet(name string) *OutletPower {
 	return &u.Outlets[i]
 }
 
-// end closes all findings of a unit.
+// end closes all findings of a member.
 func (j *Judge) end(u *Member, at int64) {
 	p, _ := j.inv.PDU(u.ID)
 	p = p.merged(u.Wiring, u.Feed, u.RatedA)
@@ -688,7 +700,7 @@ func (j *Judge) end(u *Member, at int64) {
 	j.endRedundancy(u, &p, at)
 }
 
-// endRedundancy closes the finding about the peer of a unit.
+// endRedundancy closes the finding about the peer of a member.
 func (j *Judge) endRedundancy(u *Member, p *PDU, at int64) {
 	against := u.Against
 	u.Against = ""
