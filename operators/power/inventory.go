@@ -256,8 +256,8 @@ func (c *checker) silence(s Silence) {
 	c.inv.silences[s.PDU] = append(c.inv.silences[s.PDU], s)
 }
 
-// NumPDUs is how many PDUs the inventory has.
-func (inv *Inventory) NumPDUs() int { return len(inv.pdus) }
+// Len is how many PDUs the inventory has.
+func (inv *Inventory) Len() int { return len(inv.pdus) }
 
 // PDU returns what is known of a PDU, and whether the inventory has it.
 func (inv *Inventory) PDU(id string) (PDU, bool) {

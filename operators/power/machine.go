@@ -73,8 +73,13 @@ func NewMachine(cfg Config, inv *Inventory, rows, findings *arrow.Schema, mem me
 	return m, nil
 }
 
-// Use takes another content of the inventory.
-func (m *Machine) Use(inv *Inventory) { m.judge.Use(inv) }
+// Refer takes another content of a file that is an inventory.
+func (m *Machine) Refer(ref pipeline.Reference) error {
+	if inv, ok := ref.Value.(*Inventory); ok {
+		m.judge.Use(inv)
+	}
+	return nil
+}
 
 // Dropped counts readings of more elements than a PDU has.
 func (m *Machine) Dropped() int64 { return m.judge.Dropped }
@@ -244,7 +249,9 @@ func (f *Finding) column(name string) any {
 	case "country":
 		return f.PDU.Country
 	case "silenced":
-		return f.Silenced
+		if f.Silenced {
+			return true
+		}
 	case "_tm_revision":
 		return int32(1)
 	default:

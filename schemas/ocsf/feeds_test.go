@@ -106,6 +106,8 @@ func TestPDUFindings(t *testing.T) {
 		row(pdu.Imbalance, values{"imbalance_pct": 16.5, "limit_pct": 15.0, "activity": "update", "n": 2}),
 		row(pdu.Imbalance, values{"activity": "close", "verification": "FALSE_POSITIVE", "end_time": nil}),
 		row("site_rule", values{"activity": "review"}),
+		row(pdu.Overload, values{"phase": "L1", "load_pct": 117.7, "avg_a": 28.25, "rated_a": 24.0, "silenced": true}),
+		row(pdu.Energy, values{"counter_kwh": 4.2, "power_kwh": 6.0, "limit_pct": 10.0}),
 	}
 	v180 := mapped(t, "pdu_finding", ocsf.V180, ocsf.Core, rows...)
 	for i, want := range [][]string{
@@ -120,6 +122,10 @@ func TestPDUFindings(t *testing.T) {
 		{"severity Unknown", "risk_level <nil>", "status Suppressed", "status_detail FALSE_POSITIVE", "verdict_id 1", "metadata.profiles [host incident]", "confidence Low", "evidences <nil>",
 			"message P phase imbalance closed", "end_time <nil>", "duration <nil>"},
 		{"activity_id 99", "activity_name review", "type_name Detection Finding: Other", "status Unknown", "finding_info.title PDU rule site_rule", "finding_info.analytic.uid rule:site_rule", "message P site_rule"},
+		{"finding_info.title PDU line current above rating", "finding_info.desc Phase L1 averaged 28.2 A over 10 min against a rating of 24 A.", "message P L1 at 117.7 % of rating",
+			"anomaly_analyses[0].anomalies[0].observed_pattern ABOVE_RATING", "anomaly_analyses[0].baselines[0].observations[0].value 24.0", "unmapped.silenced true"},
+		{"finding_info.title PDU energy counter and power differ", "finding_info.desc The counter says 4.2 kWh, the power adds up to 6 kWh, limit 10 %.", "message P energy mismatch",
+			"severity Low", "finding_info.types [Power Data Quality]", "anomaly_analyses[0].anomalies[0].observations[0].value 4.2", "evidences[0].data.power_kwh 6.0"},
 	} {
 		expect(t, fmt.Sprint(i), v180[i], want...)
 	}
@@ -382,8 +388,8 @@ func TestRowSchemas(t *testing.T) {
 			"dwell_ms timeout_ms hold_ms distance_m duration_ms inferred accel_mg tilt_deg load_kg " +
 			"device_name device_mac device_hostname country region city postal_code location_desc lat lon _tm_revision",
 		"pdu_finding": "time finding_uid n activity rule rule_version start_time end_time modified_time verification related_uid data_sources " +
-			"pdu_id phase failed_feed peer_id count lost_devices avg_a max_a fuse_a rated_a load_pct l1_avg_a l2_avg_a l3_avg_a imbalance_pct limit_pct " +
-			"device_name device_mac device_hostname country region city postal_code location_desc lat lon _tm_revision",
+			"pdu_id phase failed_feed peer_id count lost_devices avg_a max_a fuse_a rated_a load_pct l1_avg_a l2_avg_a l3_avg_a imbalance_pct limit_pct counter_kwh power_kwh " +
+			"device_name device_mac device_hostname country region city postal_code location_desc lat lon silenced _tm_revision",
 		"traffic_finding": "time finding_uid n activity rule rule_version start_time end_time modified_time verification related_uid data_sources " +
 			"entity entity_type method expected_bytes observed_bytes blocks slot_ms drop_pct entity_name as_name country region city _tm_revision",
 	} {

@@ -16,13 +16,14 @@ const (
 	Continuous = "pdu_continuous_overload" // or too much to do so for hours
 	Imbalance  = "pdu_phase_imbalance"     // the phases differ too much
 	Redundancy = "pdu_lost_redundancy"     // one feed could not carry both
+	Energy     = "pdu_energy_mismatch"     // the energy counter is not what the power adds up to
 )
 
 // FindingConfig is what the mapper of findings needs to know of the job.
 type FindingConfig struct {
 	ocsf.Config
 	Load      ocsf.Severities // by load_pct: of Overload, Continuous and Redundancy
-	Imbalance ocsf.Severities // by imbalance_pct
+	Imbalance ocsf.Severities // by imbalance_pct, and of Energy, whatever it is off by
 }
 
 // DefaultFindingConfig lacks Topic and ProductVersion.
@@ -45,12 +46,15 @@ func (c FindingConfig) Validate() error {
 //     finding:<rule>:<pdu>[:<phase>]:<start of the first window in ms>.
 //   - pdu_id, phase (or branch) and the number of readings that show it (count).
 //   - Overload, Continuous: the current (avg_a, max_a) against the fuse and the rating (fuse_a, rated_a,
-//     load_pct of the fuse).
+//     load_pct of the fuse). A line has a rating and no fuse: load_pct is of the rating then.
 //   - Imbalance: the currents (l1_avg_a, l2_avg_a, l3_avg_a), imbalance_pct and limit_pct.
 //   - Redundancy: which feed is thought to fail (failed_feed), what the other one then
 //     carries (load_pct of its rating, avg_a, rated_a), the PDU of that (peer_id) and how
 //     many devices would lose their power (lost_devices).
+//   - Energy: what the counter and the power say of the same time (counter_kwh, power_kwh) and
+//     limit_pct, the part of the latter by which they may differ.
 //   - ocsf.DeviceFields.
+//   - silenced, true where nobody is to be told; null where somebody is.
 //   - _tm_revision.
 //
 // Columns that say nothing of a rule are null. Others may follow those of the device.
@@ -65,11 +69,12 @@ func FindingSchema() *arrow.Schema {
 	add(arrow.PrimitiveTypes.Int64, "count", "lost_devices")
 	add(arrow.PrimitiveTypes.Float64, numbers()...)
 	fields = append(fields, ocsf.DeviceFields()...)
+	fields = append(fields, arrow.Field{Name: "silenced", Type: arrow.FixedWidthTypes.Boolean, Nullable: true})
 	return arrow.NewSchema(append(fields, ocsf.Revision()), nil)
 }
 
 func numbers() []string {
-	return []string{"avg_a", "max_a", "fuse_a", "rated_a", "load_pct", "l1_avg_a", "l2_avg_a", "l3_avg_a", "imbalance_pct", "limit_pct"}
+	return []string{"avg_a", "max_a", "fuse_a", "rated_a", "load_pct", "l1_avg_a", "l2_avg_a", "l3_avg_a", "imbalance_pct", "limit_pct", "counter_kwh", "power_kwh"}
 }
 
 // NewFindingMapper maps rows of FindingSchema to Detection Finding, in both dialects.
@@ -120,7 +125,10 @@ func (f finding) found() ocsf.Found {
 func (f finding) number(name string, row int) (float64, bool) { return f.Column(name).Number(row) }
 
 func (f finding) severity(row int) ocsf.Enum {
-	if f.Rule.Text(row) == Imbalance {
+	switch f.Rule.Text(row) {
+	case Energy:
+		return f.cfg.Imbalance.Of(0, true)
+	case Imbalance:
 		return f.cfg.Imbalance.Of(f.number("imbalance_pct", row))
 	}
 	return f.cfg.Load.Of(f.number("load_pct", row))
@@ -129,6 +137,9 @@ func (f finding) severity(row int) ocsf.Enum {
 func (f finding) title(dst []byte, row int) []byte {
 	switch rule := f.Rule.Text(row); rule {
 	case Overload:
+		if !f.hasFuse(row) {
+			return append(dst, "PDU line current above rating"...)
+		}
 		return append(dst, "PDU branch current above fuse rating"...)
 	case Continuous:
 		return append(dst, "PDU branch current above continuous rating"...)
@@ -136,6 +147,8 @@ func (f finding) title(dst []byte, row int) []byte {
 		return append(dst, "PDU phase imbalance above limit"...)
 	case Redundancy:
 		return append(dst, "PDU redundancy lost"...)
+	case Energy:
+		return append(dst, "PDU energy counter and power differ"...)
 	default:
 		return append(append(dst, "PDU rule "...), rule...)
 	}
@@ -150,7 +163,16 @@ func (f finding) types(l *ocsf.Texts, row int) {
 		l.Add("Imbalance")
 	case Redundancy:
 		l.Add("Redundancy")
+	case Energy:
+		l.Add("Data Quality")
 	}
+}
+
+// hasFuse tells whether a current is against a fuse, and not against the rating of a line.
+func (f finding) hasFuse(row int) bool {
+	_, fuse := f.number("fuse_a", row)
+	_, rated := f.number("rated_a", row)
+	return fuse || !rated
 }
 
 // desc says "Phase L2 averaged 21.0 A over 5 min against a 20 A fuse.", as far as it is
@@ -169,7 +191,11 @@ func (f finding) desc(dst []byte, row int) []byte {
 			dst = append(dst, " drew too much"...)
 		}
 		dst = f.lasting(dst, " over ", row)
-		dst = f.add(dst, " against a ", "fuse_a", " A fuse", row)
+		if f.hasFuse(row) {
+			dst = f.add(dst, " against a ", "fuse_a", " A fuse", row)
+		} else {
+			dst = f.add(dst, " against a rating of ", "rated_a", " A", row)
+		}
 	case Imbalance:
 		dst = append(dst, "Phase currents differ from their mean"...)
 		dst = f.add(dst, " by ", "imbalance_pct", " %", row)
@@ -182,6 +208,11 @@ func (f finding) desc(dst []byte, row int) []byte {
 			dst = append(dst, " too much"...)
 		}
 		dst = f.add(dst, " ", "load_pct", " % of its rating", row)
+	case Energy:
+		dst = append(dst, "The counter"...)
+		dst = f.add(dst, " says ", "counter_kwh", " kWh", row)
+		dst = f.add(dst, ", the power adds up to ", "power_kwh", " kWh", row)
+		dst = f.add(dst, ", limit ", "limit_pct", " %", row)
 	default:
 		dst = append(append(dst, "Found by rule "...), f.Rule.Text(row)...)
 	}
@@ -200,6 +231,9 @@ func (f finding) message(dst []byte, row int) []byte {
 		return f.lasting(append(append(dst, noun(rule)...), " closed"...), " after ", row)
 	}
 	if _, ok := f.number("load_pct", row); ok && (rule == Overload || rule == Continuous) {
+		if !f.hasFuse(row) {
+			return f.add(dst, "at ", "load_pct", " % of rating", row)
+		}
 		return f.add(dst, "at ", "load_pct", " % of fuse rating", row)
 	}
 	dst = append(dst, noun(rule)...)
@@ -224,6 +258,8 @@ func noun(rule string) string {
 		return "phase imbalance"
 	case Redundancy:
 		return "lost redundancy"
+	case Energy:
+		return "energy mismatch"
 	}
 	return rule
 }
@@ -301,6 +337,9 @@ type comparison struct{ column, parameter, pattern, limit, limitName string }
 func (f finding) comparison(row int) comparison {
 	switch f.Rule.Text(row) {
 	case Overload:
+		if !f.hasFuse(row) {
+			return comparison{"avg_a", "line current (A)", "ABOVE_RATING", "rated_a", "rating (A)"}
+		}
 		return comparison{"avg_a", "phase current (A)", "ABOVE_FUSE_RATING", "fuse_a", "fuse rating (A)"}
 	case Continuous:
 		return comparison{"avg_a", "phase current (A)", "ABOVE_CONTINUOUS_RATING", "fuse_a", "fuse rating (A)"}
@@ -308,6 +347,8 @@ func (f finding) comparison(row int) comparison {
 		return comparison{"imbalance_pct", "phase current imbalance (%)", "ABOVE_LIMIT", "limit_pct", "limit (%)"}
 	case Redundancy:
 		return comparison{"load_pct", "load after failover (%)", "ABOVE_RATING", "limit_pct", "limit (%)"}
+	case Energy:
+		return comparison{"counter_kwh", "energy counter (kWh)", "DIFFERS", "power_kwh", "energy by power (kWh)"}
 	}
 	return comparison{}
 }
