@@ -120,8 +120,9 @@ func (c *Config) validateDomain(d *document) {
 	if c.EventTime.Scope == ScopeKey {
 		d.add(d.node("event_time", "scope"), "event_time.scope", "clocks by key decide when windows end, and the job has none")
 	}
-	if dom := c.domain(); dom.oneShard && c.Parallelism.Shards != 1 && child(d.node("parallelism"), "shards") != nil {
-		d.add(d.node("parallelism", "shards"), "parallelism.shards", "%d: section %s has rules across its keys, which need them in one shard: set 1", c.Parallelism.Shards, name)
+	// Parallelism.Shards is 1 already; what the file says is not.
+	if n := child(d.node("parallelism"), "shards"); n != nil && n.Value != "1" && c.domain().oneShard {
+		d.add(n, "parallelism.shards", "%s: section %s has rules across its keys, which need them in one shard: set 1", n.Value, name)
 	}
 	for i, ref := range c.Reference {
 		if ref.On == onResults {

@@ -46,7 +46,7 @@ var updateScripts = flag.Bool("update", false, "write what cmp found into testda
 //	unique TABLE N COLUMN...                wants N rows, none twice
 //	current [-kept] TABLE ID,... COLUMN...  prints the rows that are valid; -kept is for tables without _tm_del
 //
-// The condition [mount] tells whether tmpfs can be used.
+// $EXAMPLES is the folder of examples. The condition [mount] tells whether tmpfs can be used.
 func TestScript(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
@@ -65,6 +65,11 @@ func TestScript(t *testing.T) {
 			}
 			env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
 			env.Setenv("TIDEMARK_TEST_BINARY", "program")
+			examples, err := filepath.Abs("../../examples")
+			if err != nil {
+				return err
+			}
+			env.Setenv("EXAMPLES", examples)
 			env.Values["clusters"] = map[string]*kfake.Cluster{}
 			env.Values["mounts"] = map[string]bool{}
 			return os.Symlink(self, filepath.Join(bin, "tidemark"))

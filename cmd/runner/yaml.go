@@ -171,7 +171,7 @@ func join(path, key string) string {
 // typeError says what was wanted in the words of the file, not of Go.
 func typeError(err error, n *yaml.Node, v reflect.Value) string {
 	var te *yaml.TypeError
-	if !errors.As(err, &te) {
+	if !errors.As(err, &te) && v.Type() != timeType {
 		return err.Error()
 	}
 	want := v.Kind().String()
@@ -182,6 +182,8 @@ func typeError(err error, n *yaml.Node, v reflect.Value) string {
 		want = "a duration such as 30s, 5m or 1h"
 	case v.CanInt() || v.CanUint():
 		want = "a whole number"
+	case v.CanFloat():
+		want = "a number"
 	case v.Kind() == reflect.Bool:
 		want = "true or false"
 	case v.Kind() == reflect.Slice:
