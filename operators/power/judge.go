@@ -148,9 +148,10 @@ type Member struct {
 	Balance    Balance
 }
 
-// BankAlarms are those of a breaker that is none of the branches.
+// BankAlarms are those of a breaker that is none of the branches, while they are not at rest.
 type BankAlarms struct {
 	Name             string
+	At               int64 // of the last reading
 	Over, Continuous Alarm
 }
 
@@ -339,6 +340,7 @@ func (j *Judge) report(u *Member, r *Report) {
 	j.headroom(u, r)
 	j.imbalance(u, r)
 	j.energy(u, r)
+	u.Banks = slices.DeleteFunc(u.Banks, func(b BankAlarms) bool { return j.idle(u, r, &b) })
 	u.Last = Last{true, r.At, r.LoadW, r.Line}
 	j.Reports = append(j.Reports, *r)
 }
@@ -376,6 +378,7 @@ func (j *Judge) headroom(u *Member, r *Report) {
 	}
 	for _, b := range r.Banks {
 		a := j.bank(u, b.Name)
+		a.At = r.At
 		left := zeroUnknown(limits.BreakerA)
 		r.BankHeadroom = append(r.BankHeadroom, left-b.A)
 		r.BankContinuous = append(r.BankContinuous, limits.Continuous*left-b.A)
@@ -415,6 +418,30 @@ func (j *Judge) bank(u *Member, name string) *BankAlarms {
 		u.Banks = append(u.Banks, BankAlarms{Name: name})
 	}
 	return &u.Banks[i]
+}
+
+// idle tells whether there is nothing to keep of a breaker: its alarms are at rest, or it is not
+// heard of any more.
+func (j *Judge) idle(u *Member, r *Report, b *BankAlarms) bool {
+	silent := r.At - b.At
+	switch {
+	case b.Over == Alarm{} && b.Continuous == Alarm{}:
+		return true
+	case !b.Over.Open && !b.Continuous.Open:
+		return silent > maxGap*j.cfg.Interval
+	case silent <= j.cfg.Forget:
+		return false
+	}
+	j.close(&b.Over, RuleOver, u.ID, b.Name, r.PDU, r.At)
+	j.close(&b.Continuous, RuleOverContinuous, u.ID, b.Name, r.PDU, r.At)
+	return true
+}
+
+// close ends an alarm that nothing will be heard of any more.
+func (j *Judge) close(a *Alarm, rule Rule, id, element string, p PDU, at int64) {
+	if a.End() == Closed {
+		j.Findings = append(j.Findings, j.finding(a, rule, id, element, p, Closed, at))
+	}
 }
 
 // current reads an alarm on a current. Fuse is the breaker, Unknown for a line.
@@ -679,11 +706,7 @@ func (u *Member) outlet(name string) *OutletPower {
 func (j *Judge) end(u *Member, at int64) {
 	p, _ := j.inv.PDU(u.ID)
 	p = p.merged(u.Wiring, u.Feed, u.RatedA)
-	end := func(a *Alarm, rule Rule, element string) {
-		if a.End() == Closed {
-			j.Findings = append(j.Findings, j.finding(a, rule, u.ID, element, p, Closed, at))
-		}
-	}
+	end := func(a *Alarm, rule Rule, element string) { j.close(a, rule, u.ID, element, p, at) }
 	for k := range 3 {
 		end(&u.Line[k], RuleOver, Lines[k])
 	}

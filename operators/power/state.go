@@ -154,8 +154,9 @@ func (c *coder) member(m *Member) {
 			c.alarm(&a[k])
 		}
 	}
-	list(c, &m.Banks, 3, func(b *BankAlarms) {
+	list(c, &m.Banks, 4, func(b *BankAlarms) {
 		text(c, &b.Name)
+		c.int(&b.At)
 		c.alarm(&b.Over)
 		c.alarm(&b.Continuous)
 	})
