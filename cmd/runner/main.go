@@ -47,6 +47,7 @@ func commands() []command {
 		{"ocsf", "validate events against OCSF, its extensions included", cmdOCSF},
 		{"map", "try a mapping file on events: map test", cmdMap},
 		{"pdu", "judge readings of PDUs in a file: pdu analyze, pdu room", cmdPDU},
+		{"traffic", "find drops in series of traffic: traffic detect", cmdTraffic},
 		{"version", "print the version", plain(cmdVersion)},
 	}
 }
@@ -141,20 +142,28 @@ func (f *flags) parse(args []string) error {
 // parseFile is parse for a command that takes one file, - for standard input, before, between or
 // behind its flags.
 func (f *flags) parseFile(args []string) (string, error) {
-	var files []string
-	for {
-		if err := f.parseFlags(args); err != nil {
-			return "", err
-		}
-		if f.NArg() == 0 {
-			break
-		}
-		files, args = append(files, f.Arg(0)), f.Args()[1:]
+	files, err := f.parseFiles(args)
+	if err != nil {
+		return "", err
 	}
 	if len(files) != 1 {
 		return "", &usageError{fmt.Sprintf("%s: %d files: want one, or - for standard input", f.Name(), len(files))}
 	}
 	return files[0], nil
+}
+
+// parseFiles is parseFile for any number of files.
+func (f *flags) parseFiles(args []string) ([]string, error) {
+	var files []string
+	for {
+		if err := f.parseFlags(args); err != nil {
+			return nil, err
+		}
+		if f.NArg() == 0 {
+			return files, nil
+		}
+		files, args = append(files, f.Arg(0)), f.Args()[1:]
+	}
 }
 
 // parseFlags is parse for a command that takes more than flags.

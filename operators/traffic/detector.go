@@ -20,6 +20,9 @@ const (
 	leastPair = 72               // of 96 must be there on both days
 )
 
+// WarmUp is how many slots a series needs for its first verdict.
+const WarmUp = span
+
 // DetectorConfig has the thresholds, as changes relative to the forecast.
 type DetectorConfig struct {
 	Sustained float64 // all of an hour is below
