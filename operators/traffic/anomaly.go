@@ -19,6 +19,9 @@ const (
 	FalsePositive Status = "FALSE_POSITIVE"
 )
 
+// known tells whether s is a status.
+func (s Status) known() bool { return s == Unverified || s == Verified || s == FalsePositive }
+
 // MergeConfig says how the events of an entity's signals become anomalies.
 type MergeConfig struct {
 	// Gap is by how much, in ticks, events are widened on both sides: those that touch then are
@@ -158,7 +161,8 @@ const eligibleDays = 14
 func (e *Eligibility) Day(cfg EligibilityConfig, slots []float64) {
 	slots = slices.DeleteFunc(slices.Clone(slots), func(v float64) bool { return v != v })
 	slices.Sort(slots)
-	median, p5 := percentile(slots, 0.5), percentile(slots, 0.05)
+	value := func(i int) float64 { return slots[i] }
+	median, p5 := percentile(len(slots), value, 0.5), percentile(len(slots), value, 0.05)
 	full := len(slots) >= eligibleDays*day/2
 	switch {
 	case full && median >= cfg.Median && p5 >= cfg.P5:

@@ -1,6 +1,7 @@
 package traffic
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -30,6 +31,9 @@ type DetectorConfig struct {
 	Closing   float64 // a smaller drop still counts
 	// LeastDrop is the part of the signal's magnitude that a drop must have.
 	LeastDrop float64
+	// VerifiedOnly replaces what an event lost by the forecast only when somebody had verified
+	// it by the time it closed: for series in which holidays are found more often than outages.
+	VerifiedOnly bool
 }
 
 // DefaultDetectorConfig is the one of the golden cases.
@@ -103,8 +107,13 @@ type Detector struct {
 	x, y   [span]float64 // values and cleaned values of the last slots; NaN is missing
 	dist   [lags]float64 // sums of squares over the pairs of the reference and its candidates
 	pairs  [lags]int
-	sorted []float64 // y of the history, without what is missing
-	live   bool      // dist, pairs and sorted are of the slot at hand
+	peak   float64  // the largest of dist since they were exact
+	exact  bool     // dist has been summed anew for the slot at hand
+	sorted []uint16 // where in y the history is, by value, without what is missing
+	live   bool     // dist, pairs and sorted are of the slot at hand
+
+	predicted float64 // of the newest slot; NaN when there was no forecast
+	verdict   Status  // on the event that is open; "" when nobody has said anything
 
 	open  bool
 	event Event
@@ -120,7 +129,7 @@ func NewDetector(cfg DetectorConfig, start int64) (*Detector, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Detector{cfg: cfg, first: start}, nil
+	return &Detector{cfg: cfg, first: start, predicted: math.NaN()}, nil
 }
 
 // Next is the start of the slot that is due.
@@ -141,6 +150,20 @@ func (d *Detector) Open() (Event, bool) {
 	return e, true
 }
 
+// Forecast is what was expected of the newest slot; false where there is no forecast.
+func (d *Detector) Forecast() (float64, bool) { return d.predicted, !math.IsNaN(d.predicted) }
+
+// Ready tells whether the newest slot was judged, or followed: the series is long enough.
+func (d *Detector) Ready() bool { return d.n >= span }
+
+// Newest appends the values of the newest slots, at most n, in order.
+func (d *Detector) Newest(dst []float64, n int) []float64 {
+	for t := max(0, d.n-min(n, span)); t < d.n; t++ {
+		dst = append(dst, d.x[at(t)])
+	}
+	return dst
+}
+
 // Missing is the value of a slot without data. Infinite and negative ones are missing too.
 func Missing() float64 { return math.NaN() }
 
@@ -155,16 +178,20 @@ func (d *Detector) Add(v float64) (Event, bool) {
 	}
 	d.x[at(n)], d.y[at(n)] = v, v
 	d.n++
+	d.predicted = math.NaN()
 	switch {
 	case n < span-1:
 		return Event{}, false
 	case d.open:
 		return d.follow(n)
 	}
-	if !d.live || n%day == 0 { // once a day exactly, so that errors of rounding do not add up
-		d.rebuild(n)
-	} else {
+	if d.live {
 		d.advance(n)
+	} else {
+		d.rebuild(n)
+	}
+	if n%day == 0 { // exactly, so that errors of rounding do not add up
+		d.measure(n)
 	}
 	d.judge(n)
 	return Event{}, false
@@ -178,9 +205,25 @@ func (d *Detector) forget(n int) {
 		d.pair(j, n-1-window-day+1, -1)
 	}
 	if v := d.y[at(out)]; !math.IsNaN(v) {
-		i, _ := slices.BinarySearch(d.sorted, v)
+		i := d.rank(v)
+		for d.sorted[i] != uint16(at(out)) { // among equals
+			i++
+		}
 		d.sorted = slices.Delete(d.sorted, i, i+1)
 	}
+}
+
+// rank is how many values of the history are below v.
+func (d *Detector) rank(v float64) int {
+	low, high := 0, len(d.sorted)
+	for low < high {
+		if mid := (low + high) / 2; d.y[d.sorted[mid]] < v {
+			low = mid + 1
+		} else {
+			high = mid
+		}
+	}
+	return low
 }
 
 // advance takes in what comes with slot n: the reference and the history end before the window.
@@ -188,10 +231,11 @@ func (d *Detector) advance(n int) {
 	in := n - window
 	for j := range lags {
 		d.pair(j, in, 1)
+		d.peak = max(d.peak, d.dist[j])
 	}
+	d.exact = false
 	if v := d.y[at(in)]; !math.IsNaN(v) {
-		i, _ := slices.BinarySearch(d.sorted, v)
-		d.sorted = slices.Insert(d.sorted, i, v)
+		d.sorted = slices.Insert(d.sorted, d.rank(v), uint16(at(in)))
 	}
 }
 
@@ -205,30 +249,52 @@ func (d *Detector) pair(j, t, sign int) {
 	d.pairs[j] += sign
 }
 
-// rebuild makes the sums anew for slot n.
-func (d *Detector) rebuild(n int) {
-	d.dist, d.pairs, d.sorted = [lags]float64{}, [lags]int{}, d.sorted[:0]
+// measure sums the distances anew for slot n.
+func (d *Detector) measure(n int) {
+	d.dist, d.pairs, d.peak, d.exact = [lags]float64{}, [lags]int{}, 0, true
 	for j := range lags {
 		for t := n - window - day + 1; t <= n-window; t++ {
 			d.pair(j, t, 1)
 		}
+		d.peak = max(d.peak, d.dist[j])
 	}
+}
+
+// rebuild makes all that is kept for slot n anew.
+func (d *Detector) rebuild(n int) {
+	d.measure(n)
+	d.collect(n)
+	d.live = true
+}
+
+// collect sorts the history of slot n.
+func (d *Detector) collect(n int) {
+	if d.sorted == nil {
+		d.sorted = make([]uint16, 0, history)
+	}
+	d.sorted = d.sorted[:0]
 	for t := n - window - history + 1; t <= n-window; t++ {
-		if v := d.y[at(t)]; !math.IsNaN(v) {
-			d.sorted = append(d.sorted, v)
+		if !math.IsNaN(d.y[at(t)]) {
+			d.sorted = append(d.sorted, uint16(at(t)))
 		}
 	}
-	slices.Sort(d.sorted)
-	d.live = true
+	slices.SortFunc(d.sorted, func(a, b uint16) int { return cmp.Compare(d.y[a], d.y[b]) })
+}
+
+// magnitude is by how much the history varies.
+func (d *Detector) magnitude() float64 {
+	value := func(i int) float64 { return d.y[d.sorted[i]] }
+	return percentile(len(d.sorted), value, 0.95) - percentile(len(d.sorted), value, 0.05)
 }
 
 // judge decides whether an event begins with slot n.
 func (d *Detector) judge(n int) {
-	days, ok := d.mostSimilar()
+	days, ok := d.mostSimilar(n)
 	if !ok {
 		return
 	}
-	magnitude := percentile(d.sorted, 0.95) - percentile(d.sorted, 0.05)
+	d.predicted = d.forecast(n, days[:])
+	magnitude := d.magnitude()
 	if !(magnitude > 0) {
 		return
 	}
@@ -247,7 +313,7 @@ func (d *Detector) judge(n int) {
 		}
 		trigger, start = ByPoint, n
 	}
-	d.open, d.live, d.start, d.calm = true, false, start, 0
+	d.open, d.live, d.start, d.calm, d.verdict = true, false, start, 0, ""
 	d.event = Event{Start: d.slotStart(start), DetectedAt: d.slotStart(n + 1), Trigger: trigger, Magnitude: magnitude, LagDays: slices.Clone(days[:])}
 	d.minChange, d.lost, d.expected = 0, 0, 0
 	for t := start; t <= n; t++ {
@@ -258,10 +324,27 @@ func (d *Detector) judge(n int) {
 	}
 }
 
+// rounding is how much of the largest of the sums since they were exact may be errors of
+// rounding: a day's sums err by less than 1e-13 of it.
+const rounding = 1e-12
+
 // mostSimilar returns the days before whose distance from the reference is least, ascending;
-// false when there are too few to compare with. Of equal distances the nearer day counts.
-func (d *Detector) mostSimilar() (days [similar]int, ok bool) {
+// false when there are too few to compare with. Where rounding might decide which they are, as
+// between days that are alike, or after a spike has left the sums, these are made anew.
+func (d *Detector) mostSimilar(n int) (days [similar]int, ok bool) {
+	days, margin, ok := d.nearest()
+	if ok && !d.exact && !(margin > rounding*d.peak) {
+		d.measure(n)
+		days, _, ok = d.nearest()
+	}
+	return days, ok
+}
+
+// nearest ranks the candidates. Of equal distances the nearer day counts. The margin is by how
+// much the best one that is left out is further away.
+func (d *Detector) nearest() (days [similar]int, margin float64, ok bool) {
 	var best [similar]float64
+	left := math.Inf(1) // the least distance that is left out
 	k := 0
 	for j := range lags {
 		if d.pairs[j] < leastPair {
@@ -269,10 +352,13 @@ func (d *Detector) mostSimilar() (days [similar]int, ok bool) {
 		}
 		distance := d.dist[j] * day / float64(d.pairs[j])
 		if k == similar && distance >= best[k-1] {
+			left = min(left, distance)
 			continue
 		}
 		if k < similar {
 			k++
+		} else {
+			left = best[k-1]
 		}
 		i := k - 1
 		for ; i > 0 && best[i-1] > distance; i-- {
@@ -280,8 +366,9 @@ func (d *Detector) mostSimilar() (days [similar]int, ok bool) {
 		}
 		best[i], days[i] = distance, j+1
 	}
+	margin = left - best[similar-1]
 	slices.Sort(days[:])
-	return days, k == similar
+	return days, margin, k == similar
 }
 
 // forecast is the lower median of what slot t had on the similar days; NaN when all miss.
@@ -301,17 +388,17 @@ func (d *Detector) forecast(t int, days []int) float64 {
 	return values[(k-1)/2]
 }
 
-// percentile of sorted values, with linear interpolation; 0 of none.
-func percentile(sorted []float64, p float64) float64 {
-	if len(sorted) == 0 {
+// percentile of n sorted values, with linear interpolation; 0 of none.
+func percentile(n int, value func(i int) float64, p float64) float64 {
+	if n == 0 {
 		return 0
 	}
-	pos := p * float64(len(sorted)-1)
+	pos := p * float64(n-1)
 	i := int(pos)
-	if i+1 == len(sorted) {
-		return sorted[i]
+	if i+1 == n {
+		return value(i)
 	}
-	return sorted[i] + (pos-float64(i))*(sorted[i+1]-sorted[i])
+	return value(i) + (pos-float64(i))*(value(i+1)-value(i))
 }
 
 // count adds a slot to what waits for the next bad one.
@@ -338,7 +425,7 @@ func (d *Detector) bad(t int) {
 // follow looks at slot n while an event is open.
 func (d *Detector) follow(n int) (Event, bool) {
 	x, f := d.x[at(n)], d.forecast(n, d.event.LagDays)
-	d.y[at(n)] = f
+	d.y[at(n)], d.predicted = f, f
 	if !math.IsNaN(x) && !math.IsNaN(f) {
 		d.count(x, f)
 		if f > 0 && (x-f)/f < d.cfg.Closing && f-x >= d.cfg.LeastDrop*d.event.Magnitude {
@@ -358,6 +445,9 @@ func (d *Detector) follow(n int) (Event, bool) {
 	default:
 		return Event{}, false
 	}
+	if d.verdict == FalsePositive || d.cfg.VerifiedOnly && d.verdict != Verified {
+		d.restore(d.start, n)
+	}
 	d.event.ClosedAt, d.open = d.slotStart(n+1), false
 	return d.event, true
 }
@@ -370,14 +460,21 @@ func (d *Detector) restore(from, to int) {
 	d.live = false
 }
 
-// Restore gives the slots in [start, end) their real values back: what was found there was no
-// drop. An event that is open and begins there is over, without a word.
-func (d *Detector) Restore(start, end int64) {
-	from, to := int((start-d.first)/SlotTicks), int((end-d.first-1)/SlotTicks)
+// Judge takes what a person says of the events that start in [start, end). Of one that was a
+// FalsePositive the slots get their real values back: what was found there was no drop. The one
+// that is open is followed to its end all the same, or the next slot would open it again.
+func (d *Detector) Judge(start, end int64, s Status) {
 	if d.open && d.event.Start >= start && d.event.Start < end {
-		to, d.open = d.n-1, false
+		d.verdict = s
 	}
-	d.restore(max(from, 0), min(to, d.n-1))
+	if s != FalsePositive || end <= start {
+		return
+	}
+	last := int64(d.n - 1)
+	if d.open {
+		last = int64(d.start - 1)
+	}
+	d.restore(int(max(floor(start-d.first)/SlotTicks, 0)), int(min(floor(end-1-d.first)/SlotTicks, last)))
 }
 
 // Detect runs a detector over a whole series whose first slot begins at start.
