@@ -1,12 +1,14 @@
 package traffic
 
 import (
+	"cmp"
 	"crypto/sha1"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -54,7 +56,7 @@ func (c MergeConfig) Validate() error {
 	return errors.Join(errs...)
 }
 
-// SignalEvent is an event that a signal has seen.
+// SignalEvent is an event that a signal has seen; one without a signal is an entry by hand.
 type SignalEvent struct {
 	Signal string
 	Event
@@ -71,19 +73,26 @@ type Anomaly struct {
 }
 
 // Merge makes the anomalies of an entity, by start. Those that fewer signals than the quorum
-// have seen are left out.
+// have seen are left out. An event without a signal is an entry by hand: it needs no quorum.
 func Merge(cfg MergeConfig, events []SignalEvent) []Anomaly {
+	return slices.DeleteFunc(group(cfg, events), func(a Anomaly) bool { return len(a.Signals) < cfg.Quorum && !a.byHand() })
+}
+
+// byHand tells whether a person has entered it.
+func (a Anomaly) byHand() bool {
+	return slices.ContainsFunc(a.Events, func(e SignalEvent) bool { return e.Signal == "" })
+}
+
+// open tells whether an event goes on.
+func (a Anomaly) open() bool {
+	return slices.ContainsFunc(a.Events, func(e SignalEvent) bool { return e.Reason == StillOpen })
+}
+
+// group is Merge without a quorum.
+func group(cfg MergeConfig, events []SignalEvent) []Anomaly {
 	events = slices.Clone(events)
 	slices.SortStableFunc(events, func(a, b SignalEvent) int {
-		switch {
-		case a.Start != b.Start:
-			return int(min(max(a.Start-b.Start, -1), 1))
-		case a.Signal < b.Signal:
-			return -1
-		case a.Signal > b.Signal:
-			return 1
-		}
-		return 0
+		return cmp.Or(cmp.Compare(a.Start, b.Start), strings.Compare(a.Signal, b.Signal))
 	})
 	var out []Anomaly
 	var until int64 // what the last anomaly covers; of one that is open, everything
@@ -95,7 +104,7 @@ func Merge(cfg MergeConfig, events []SignalEvent) []Anomaly {
 		}
 		a := &out[len(out)-1]
 		a.Events = append(a.Events, e)
-		if i, there := slices.BinarySearch(a.Signals, e.Signal); !there {
+		if i, there := slices.BinarySearch(a.Signals, e.Signal); !there && e.Signal != "" {
 			a.Signals = slices.Insert(a.Signals, i, e.Signal)
 		}
 		switch {
@@ -112,14 +121,14 @@ func Merge(cfg MergeConfig, events []SignalEvent) []Anomaly {
 	for i := range out {
 		a := &out[i]
 		a.Status = Unverified
-		if cfg.AutoVerify > 0 && len(a.Signals) >= cfg.AutoVerify {
+		if cfg.AutoVerify > 0 && len(a.Signals) >= cfg.AutoVerify || a.byHand() {
 			a.Status = Verified
 		}
 		if !a.HasEnd {
 			a.End = 0
 		}
 	}
-	return slices.DeleteFunc(out, func(a Anomaly) bool { return len(a.Signals) < cfg.Quorum })
+	return out
 }
 
 // UUID is the name of an anomaly: version 5 of type (LOCATION or AS), entity and start, the same
@@ -176,6 +185,9 @@ func (e *Eligibility) Day(cfg EligibilityConfig, slots []float64) {
 	}
 }
 
+// fewest is how many eligible entities there must be for a common cause to be told from a drop.
+const fewest = 3
+
 // CollectorFault tells whether so many of the eligible entities have opened events within two
-// slots that the collector is the likelier cause.
-func CollectorFault(opened, eligible int) bool { return eligible > 0 && 3*opened > eligible }
+// slots that the collector is the likelier cause: more than a third, of three or more.
+func CollectorFault(opened, eligible int) bool { return eligible >= fewest && 3*opened > eligible }

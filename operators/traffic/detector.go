@@ -92,6 +92,7 @@ type Event struct {
 	MinChange float64 // relative to the forecast
 	Lost      float64
 	Expected  float64
+	Counted   int // slots
 	// What the forecast is made of.
 	Magnitude float64
 	LagDays   []int // ascending
@@ -122,6 +123,7 @@ type Detector struct {
 	calm  int // quiet slots since
 	// Since the last bad slot; counted when the next one comes.
 	minChange, lost, expected float64
+	counted                   int
 }
 
 // NewDetector is for a series whose first slot begins at start.
@@ -164,12 +166,16 @@ func (d *Detector) Newest(dst []float64, n int) []float64 {
 	return dst
 }
 
-// Missing is the value of a slot without data. Infinite and negative ones are missing too.
+// Missing is the value of a slot without data. Negative ones are missing too, and those whose
+// squares do not fit.
 func Missing() float64 { return math.NaN() }
+
+// mostVolume is the largest value of a slot.
+const mostVolume = 1e150
 
 // Add takes the next slot and returns the event that it closes, if it does.
 func (d *Detector) Add(v float64) (Event, bool) {
-	if !(v >= 0) || math.IsInf(v, 0) {
+	if !(v >= 0 && v <= mostVolume) {
 		v = math.NaN()
 	}
 	n := d.n
@@ -315,7 +321,7 @@ func (d *Detector) judge(n int) {
 	}
 	d.open, d.live, d.start, d.calm, d.verdict = true, false, start, 0, ""
 	d.event = Event{Start: d.slotStart(start), DetectedAt: d.slotStart(n + 1), Trigger: trigger, Magnitude: magnitude, LagDays: slices.Clone(days[:])}
-	d.minChange, d.lost, d.expected = 0, 0, 0
+	d.minChange, d.lost, d.expected, d.counted = 0, 0, 0, 0
 	for t := start; t <= n; t++ {
 		f := d.forecast(t, days[:])
 		d.count(d.x[at(t)], f)
@@ -411,6 +417,7 @@ func (d *Detector) count(x, f float64) {
 	}
 	d.lost += f - x
 	d.expected += f
+	d.counted++
 }
 
 // bad notes that slot t is: what waits belongs to the event.
@@ -419,7 +426,8 @@ func (d *Detector) bad(t int) {
 	d.event.MinChange = min(d.event.MinChange, d.minChange)
 	d.event.Lost += d.lost
 	d.event.Expected += d.expected
-	d.minChange, d.lost, d.expected = 0, 0, 0
+	d.event.Counted += d.counted
+	d.minChange, d.lost, d.expected, d.counted = 0, 0, 0, 0
 }
 
 // follow looks at slot n while an event is open.

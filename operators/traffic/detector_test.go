@@ -166,7 +166,7 @@ func (p *plain) end(n int, why traffic.Close) {
 			if f > 0 {
 				e.MinChange = min(e.MinChange, (x-f)/f)
 			}
-			e.Lost, e.Expected = e.Lost+f-x, e.Expected+f
+			e.Lost, e.Expected, e.Counted = e.Lost+f-x, e.Expected+f, e.Counted+1
 		}
 	}
 	p.events, p.open = append(p.events, e), false
@@ -240,7 +240,7 @@ func TestDetectorPlain(t *testing.T) {
 			t.Fatalf("seed %d:\n%s\nwant\n%s", seed, strings.Join(g, "\n"), strings.Join(w, "\n"))
 		}
 		for i := range got {
-			if !golden(got[i]).equals(golden(p.events[i])) {
+			if got[i].Counted != p.events[i].Counted || !golden(got[i]).equals(golden(p.events[i])) {
 				t.Fatalf("seed %d: %s\nwant %s", seed, shown(golden(got[i])), shown(golden(p.events[i])))
 			}
 		}

@@ -62,7 +62,7 @@ func (d *Detector) Append(dst []byte) []byte {
 }
 
 func (d *Detector) appendEvent(dst []byte) []byte {
-	for _, n := range []int{d.start, d.last, d.calm} {
+	for _, n := range []int{d.start, d.last, d.calm, d.counted, d.event.Counted} {
 		dst = binary.AppendUvarint(dst, uint64(n))
 	}
 	dst = appendFloats(dst, d.minChange, d.lost, d.expected, d.event.MinChange, d.event.Lost, d.event.Expected, d.event.Magnitude)
@@ -159,10 +159,12 @@ func ReadDetector(cfg DetectorConfig, b []byte) (*Detector, error) {
 
 func (d *Detector) readEvent(r *stateReader) {
 	d.start, d.last, d.calm = r.int(mostSlots), r.int(mostSlots), r.int(quiet-1)
+	d.counted, d.event.Counted = r.int(expiry), r.int(expiry)
 	r.check(d.start <= d.last && d.last < d.n && d.n-d.start < expiry, "slots of the event")
 	e := &d.event
 	for _, v := range []*float64{&d.minChange, &d.lost, &d.expected, &e.MinChange, &e.Lost, &e.Expected, &e.Magnitude} {
 		*v = r.float()
+		r.check(!math.IsNaN(*v) && !math.IsInf(*v, 0), "number")
 	}
 	e.Start, e.DetectedAt = d.slotStart(d.start), r.ticks()
 	e.Trigger, d.verdict = Trigger(r.text()), Status(r.text())
@@ -264,7 +266,7 @@ func (r *stateReader) value() (v float64, odd bool) {
 		return math.NaN(), odd
 	case codeRaw:
 		v = r.float()
-		r.check(v >= 0 && !math.IsInf(v, 0), "value")
+		r.check(v >= 0 && v <= mostVolume, "value")
 		return v, odd
 	}
 	r.check(code-firstWhole < 1<<53, "value")
