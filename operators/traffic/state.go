@@ -234,15 +234,26 @@ func (r *stateReader) int(most int) int {
 	return int(v)
 }
 
-func (r *stateReader) ticks() int64 {
+func (r *stateReader) varint() int64 {
 	v, n := binary.Varint(r.b)
 	if n <= 0 {
 		r.fail(errShort)
 		return 0
 	}
 	r.b = r.b[n:]
+	return v
+}
+
+func (r *stateReader) ticks() int64 {
+	v := r.varint()
 	r.check(v > -mostTicks && v < mostTicks, "time")
 	return v
+}
+
+// long reads a text behind its length.
+func (r *stateReader) long() string {
+	n := r.int(len(r.b))
+	return string(r.take(n))
 }
 
 // text reads a text of at most 255 bytes.
