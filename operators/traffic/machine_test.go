@@ -253,7 +253,7 @@ func TestMachines(t *testing.T) {
 						mark = max(mark, rows[to-1].at-2*minute)
 						r.mark(mark)
 					}
-					if cuts != nil && cuts.IntN(40) == 0 {
+					if cuts != nil && cuts.IntN(3) == 0 {
 						r.restart()
 					}
 					from = to
