@@ -237,6 +237,7 @@ func TestMachines(t *testing.T) {
 			if counters {
 				rows = samples(rng, days)
 			}
+			events := slices.IndexFunc(rows, func(r trafficRow) bool { return r.at > int64(days-2)*24*hour })
 			cfg := jobConfig{counters: counters, verdicts: []traffic.Verdict{
 				{ID: 1, At: int64(days-1) * 24 * hour, Entity: "AS1", Start: int64((days-2)*day+40) * slot, Status: traffic.FalsePositive, By: "ann"}}}
 			run := func(cuts *rand.Rand, loses func(int, pipeline.Piece) bool) string {
@@ -246,14 +247,14 @@ func TestMachines(t *testing.T) {
 				for from := 0; from < len(rows); {
 					to := min(from+2000, len(rows))
 					if cuts != nil {
-						to = min(from+1+cuts.IntN(1500), len(rows))
+						to = min(from+1+cuts.IntN(3000), max(events, from+1+cuts.IntN(100)), len(rows))
 					}
 					r.rows(rows[from:to], from)
 					if cuts == nil || cuts.IntN(3) > 0 {
 						mark = max(mark, rows[to-1].at-2*minute)
 						r.mark(mark)
 					}
-					if cuts != nil && cuts.IntN(3) == 0 {
+					if cuts != nil && cuts.IntN(8) == 0 {
 						r.restart()
 					}
 					from = to
