@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +18,9 @@ type status struct {
 	mu   sync.Mutex
 	jobs []*jobStatus
 	live liveView
+	// radar serves the anomalies of the job, nil when it has none. It is set before anything is
+	// served.
+	radar http.Handler
 }
 
 // jobStatus is the state of one job, as /api/v1/status shows it.

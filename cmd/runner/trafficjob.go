@@ -1,8 +1,251 @@
 package main
 
-// TrafficConfig is section traffic of a job.
-type TrafficConfig struct{}
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"time"
 
-func (c *TrafficConfig) feed() string            { return "traffic" }
-func (c *TrafficConfig) Validate() error         { return nil }
-func (c *TrafficConfig) domain(_ *Config) domain { return domain{} }
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/tidemark/tidemark/operators"
+	"github.com/tidemark/tidemark/operators/traffic"
+	"github.com/tidemark/tidemark/pipeline"
+	"github.com/tidemark/tidemark/schemas/ocsf"
+	trafficfeed "github.com/tidemark/tidemark/schemas/traffic"
+)
+
+// TrafficConfig is section traffic of a job: it finds drops in what entities send and receive.
+type TrafficConfig struct {
+	// Input says what rows are: volumes, which are added up by quarter of an hour, or samples of
+	// counters.
+	Input string `yaml:"input"`
+	// Entity, Signal and Value are columns. Without a signal an entity has one.
+	Entity string `yaml:"entity"`
+	Signal string `yaml:"signal"`
+	Value  string `yaml:"value"`
+	// Absent says what a quarter of an hour without a row is: missing, or zero.
+	Absent      string                   `yaml:"absent"`
+	Counters    TrafficCounterConfig     `yaml:"counters"`
+	Detector    TrafficDetectorConfig    `yaml:"detector"`
+	Eligibility TrafficEligibilityConfig `yaml:"eligibility"`
+	Merge       TrafficMergeConfig       `yaml:"merge"`
+	// CollectorFault says what becomes of events that open with those of too many others: hold,
+	// or publish.
+	CollectorFault string `yaml:"collector_fault"`
+	// Keep is for how long an anomaly that is over is remembered.
+	Keep time.Duration `yaml:"keep"`
+	// Bootstrap are files with what is known of series from before the first row.
+	Bootstrap []string `yaml:"bootstrap"`
+	// Verdicts is a file of what people say, which the API appends to.
+	Verdicts string `yaml:"verdicts"`
+
+	view *radarView `yaml:"-"` // what the API shows
+}
+
+// TrafficCounterConfig is what is known of the counters.
+type TrafficCounterConfig struct {
+	// Key are the columns beside the entity and the signal by which a counter is one.
+	Key    []string       `yaml:"key"`
+	Bits   int            `yaml:"bits"`
+	MaxBps float64        `yaml:"max_bps"`
+	MaxGap time.Duration  `yaml:"max_gap"`
+	Policy traffic.Policy `yaml:"policy"`
+}
+
+// TrafficDetectorConfig has the thresholds of the detector.
+type TrafficDetectorConfig struct {
+	Sustained float64 `yaml:"sustained"`
+	Point     float64 `yaml:"point"`
+	Closing   float64 `yaml:"closing"`
+	LeastDrop float64 `yaml:"least_drop"`
+	// Replace says which events lend their forecast to later days in place of what there was: all,
+	// or verified_only.
+	Replace string `yaml:"replace"`
+}
+
+// TrafficEligibilityConfig says which series are fit to be published.
+type TrafficEligibilityConfig struct {
+	Median    float64 `yaml:"median"`
+	P5        float64 `yaml:"p5"`
+	Leave     float64 `yaml:"leave"`
+	LeaveDays int     `yaml:"leave_days"`
+}
+
+// TrafficMergeConfig says how the events of signals become anomalies.
+type TrafficMergeConfig struct {
+	Gap               time.Duration `yaml:"gap"`
+	AutoVerifySources int           `yaml:"auto_verify_sources"`
+	Quorum            int           `yaml:"quorum"`
+}
+
+// Words of the settings.
+const (
+	inputVolumes  = "volumes"
+	inputCounters = "counters"
+	absentMissing = "missing"
+	absentZero    = "zero"
+	replaceAll    = "all"
+	replaceOnly   = "verified_only"
+	faultHold     = "hold"
+	faultPublish  = "publish"
+)
+
+func (c *TrafficConfig) setDefaults() {
+	counter, det, elig, merge, reg := traffic.DefaultCounterConfig(), traffic.DefaultDetectorConfig(), traffic.DefaultEligibilityConfig(), traffic.DefaultMergeConfig(), traffic.DefaultRegisterConfig()
+	duration := func(ticks int64) time.Duration { return time.Duration(ticks) * time.Microsecond }
+	*c = TrafficConfig{
+		Input: inputVolumes, Entity: "entity", Signal: "source", Value: "bytes", Absent: absentMissing,
+		Counters:       TrafficCounterConfig{Key: []string{"device", "if_name"}, Bits: counter.Bits, MaxGap: duration(counter.MaxGap), Policy: counter.Policy},
+		Detector:       TrafficDetectorConfig{Sustained: det.Sustained, Point: det.Point, Closing: det.Closing, LeastDrop: det.LeastDrop, Replace: replaceAll},
+		Eligibility:    TrafficEligibilityConfig{Median: elig.Median, P5: elig.P5, Leave: elig.Leave, LeaveDays: elig.LeaveDays},
+		Merge:          TrafficMergeConfig{Gap: duration(merge.Gap), AutoVerifySources: merge.AutoVerify, Quorum: merge.Quorum},
+		CollectorFault: faultHold, Keep: duration(reg.Keep),
+		view: newRadarView(),
+	}
+}
+
+func (c *TrafficConfig) feed() string { return "traffic" }
+
+// Validate returns every problem.
+func (c *TrafficConfig) Validate() error {
+	var errs []error
+	for _, w := range []struct{ name, value, one, other string }{
+		{"input", c.Input, inputVolumes, inputCounters}, {"absent", c.Absent, absentMissing, absentZero},
+		{"detector.replace", c.Detector.Replace, replaceAll, replaceOnly}, {"collector_fault", c.CollectorFault, faultHold, faultPublish},
+	} {
+		if w.value != w.one && w.value != w.other {
+			errs = append(errs, fmt.Errorf("%s %q: known are %s, %s", w.name, w.value, w.one, w.other))
+		}
+	}
+	if c.Entity == "" || c.Value == "" {
+		errs = append(errs, errors.New("entity, value: name a column each"))
+	}
+	if c.Input == inputCounters && c.Absent == absentZero {
+		errs = append(errs, errors.New("absent zero: a counter that nobody read is missing; take missing"))
+	}
+	if c.Eligibility.LeaveDays < 1 || !(c.Eligibility.Leave > 0 && c.Eligibility.Leave <= 1) || !(c.Eligibility.Median >= 0) || !(c.Eligibility.P5 >= 0) {
+		errs = append(errs, errors.New("eligibility: want median and p5 of 0 or more, leave above 0 and at most 1, leave_days of 1 or more"))
+	}
+	for _, f := range c.Bootstrap {
+		if filepath.Ext(f) != ".csv" {
+			errs = append(errs, fmt.Errorf("bootstrap %q: want .csv files with the columns ts, entity, value and, where there are several, signal", f))
+		}
+	}
+	return errors.Join(append(errs, c.counterConfig().Validate(), c.seriesConfig().Detector.Validate(), c.registerConfig().Validate())...)
+}
+
+func (c *TrafficConfig) counterConfig() traffic.CounterConfig {
+	return traffic.CounterConfig{Bits: c.Counters.Bits, MaxBps: c.Counters.MaxBps, MaxGap: pipeline.Ticks(c.Counters.MaxGap), Policy: c.Counters.Policy}
+}
+
+func (c *TrafficConfig) seriesConfig() traffic.SeriesConfig {
+	d, e := c.Detector, c.Eligibility
+	return traffic.SeriesConfig{
+		Entity: c.Entity, Signal: c.Signal, Value: c.Value, Counted: c.Input == inputCounters, AbsentIsZero: c.Absent == absentZero,
+		Detector:    traffic.DetectorConfig{Sustained: d.Sustained, Point: d.Point, Closing: d.Closing, LeastDrop: d.LeastDrop, VerifiedOnly: d.Replace == replaceOnly},
+		Eligibility: traffic.EligibilityConfig{Median: e.Median, P5: e.P5, Leave: e.Leave, LeaveDays: e.LeaveDays},
+	}
+}
+
+func (c *TrafficConfig) registerConfig() traffic.RegisterConfig {
+	return traffic.RegisterConfig{
+		Merge:      traffic.MergeConfig{Gap: pipeline.Ticks(c.Merge.Gap), AutoVerify: c.Merge.AutoVerifySources, Quorum: c.Merge.Quorum},
+		HoldFaults: c.CollectorFault == faultHold, Keep: pipeline.Ticks(c.Keep),
+	}
+}
+
+// verdictsFile is the name of the file of verdicts among those of the job.
+const verdictsFile = "verdicts"
+
+func (c *TrafficConfig) domain(_ *Config) domain {
+	d := domain{
+		work: fmt.Sprintf("drops in %s of %s by %s", c.Input, c.Value, c.Entity), key: c.rowKey(), oneShard: true,
+		tables: []domainTable{
+			{schema: traffic.FindingSchema(), sortBy: []string{"finding_uid", "n"}, timeColumn: "time", mapper: findingMapper},
+			traffic.SlotsTable + 1: {suffix: "slots", schema: traffic.SlotSchema(), sortBy: []string{"entity", "signal", "slot_start", "state"}, timeColumn: "slot_start"},
+			traffic.AuditTable + 1: {suffix: "audit", schema: traffic.AuditSchema(), sortBy: []string{"time", "finding_uid", "reason"}, timeColumn: "time"},
+		},
+		build: c.build,
+	}
+	if c.Verdicts != "" {
+		d.files = []domainFile{{verdictsFile, c.Verdicts, func(b []byte) (any, error) { return parseVerdicts(c.Verdicts, b) }}}
+	}
+	return d
+}
+
+func findingMapper(base ocsf.Config, in *arrow.Schema) (*ocsf.Mapper, error) {
+	cfg := trafficfeed.DefaultFindingConfig()
+	cfg.Config = base
+	return trafficfeed.NewFindingMapper(cfg, in)
+}
+
+// rowKey are the columns by which rows are one counter, or one series.
+func (c *TrafficConfig) rowKey() []string {
+	key := []string{c.Entity}
+	if c.Signal != "" {
+		key = append(key, c.Signal)
+	}
+	if c.Input == inputCounters {
+		key = append(key, c.Counters.Key...)
+	}
+	return key
+}
+
+// build makes the operators: counters to slots, where there are counters, slots to events, and
+// events to anomalies.
+func (c *TrafficConfig) build(rows *arrow.Schema, values map[string]any, seed uint64, mem memory.Allocator) ([]pipeline.Operator, error) {
+	var chain []pipeline.Operator
+	verdicts, _ := values[verdictsFile].([]traffic.Verdict)
+	key := c.rowKey()
+	if c.Input == inputCounters {
+		m, err := traffic.NewCounters(c.counterConfig(), traffic.CounterColumns{Entity: c.Entity, Signal: c.Signal, Value: c.Value}, rows, mem)
+		if err != nil {
+			return nil, fmt.Errorf("traffic: %w", err)
+		}
+		op, err := operators.NewKeyed(operators.KeyedConfig[traffic.CounterState]{Key: key, Seed: seed, Append: traffic.AppendCounter, Read: traffic.ReadCounter}, m, rows, mem)
+		if err != nil {
+			return nil, fmt.Errorf("traffic: %w", err)
+		}
+		chain, rows, key = append(chain, op), traffic.CountedSchema(), []string{"entity", "signal"}
+	}
+	cfg := c.seriesConfig()
+	var err error
+	if cfg.History, err = readHistory(c.Bootstrap); err != nil {
+		return nil, fmt.Errorf("traffic.bootstrap: %w", err)
+	}
+	m, err := traffic.NewSeries(cfg, verdicts, rows, mem)
+	if err != nil {
+		return nil, fmt.Errorf("traffic: %w", err)
+	}
+	series, err := operators.NewKeyed(operators.KeyedConfig[traffic.SeriesState]{Key: key, Seed: seed, Append: traffic.AppendSeries, Read: m.Read}, m, rows, mem)
+	if err != nil {
+		return nil, fmt.Errorf("traffic: %w", err)
+	}
+	a, err := traffic.NewAnomalies(c.registerConfig(), verdicts, c.view.show, mem)
+	if err != nil {
+		return nil, fmt.Errorf("traffic: %w", err)
+	}
+	read := func(b []byte, g *traffic.Register) error {
+		err := traffic.ReadRegister(b, g)
+		if err == nil {
+			c.view.show(g.Now(), g.Records())
+		}
+		return err
+	}
+	anomalies, err := operators.NewKeyed(operators.KeyedConfig[traffic.Register]{Key: []string{traffic.NoticeKey}, Seed: seed, Append: traffic.AppendRegister, Read: read}, a, traffic.NoticeSchema(), mem)
+	if err != nil {
+		return nil, fmt.Errorf("traffic: %w", err)
+	}
+	return append(chain, series, anomalies), nil
+}
+
+// radar serves the anomalies of the job; nil when it has none.
+func (c *Config) radar() http.Handler {
+	if c.Traffic == nil {
+		return nil
+	}
+	return &radarAPI{view: c.Traffic.view, verdicts: c.Traffic.Verdicts}
+}

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"hash/fnv"
 	"io"
@@ -10,6 +12,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -148,6 +151,7 @@ func cmdTrafficSynth(ctx context.Context, args []string, out streams) error {
 	f := newFlags("traffic synth", "tidemark traffic synth --set outages-2024-q2 series",
 		"writes made-up series of outages that did happen into a folder, a CSV for traffic detect each; the same set gives the same files")
 	name := f.String("set", "outages-2024-q2", "`set` of series")
+	records := f.Bool("records", false, "write records.jsonl too: all series as records for a job with traffic:, which produce sends")
 	dir, err := f.parseFile(args)
 	if err != nil {
 		return err
@@ -167,7 +171,36 @@ func cmdTrafficSynth(ctx context.Context, args []string, out streams) error {
 			return fmt.Errorf("traffic synth: %w", err)
 		}
 	}
+	if *records {
+		if err := writeTo(filepath.Join(dir, "records.jsonl"), func(w io.Writer) error { return writeRecords(w, set) }); err != nil {
+			return fmt.Errorf("traffic synth: %w", err)
+		}
+	}
 	fmt.Fprintf(out.stderr, "%d series in %s\n", len(set), dir)
+	return nil
+}
+
+// writeRecords writes series as records of feed traffic, by time: a volume for every slot.
+func writeRecords(w io.Writer, set []outage) error {
+	type record struct {
+		Entity string `json:"entity"`
+		TS     int64  `json:"ts"`
+		Bytes  int64  `json:"bytes"`
+	}
+	var all []record
+	for _, o := range set {
+		start, values := o.series()
+		for i, v := range values {
+			all = append(all, record{o.name, start.Add(time.Duration(i) * slotLength).UnixMilli(), int64(v)})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b record) int { return cmp.Compare(a.TS, b.TS) })
+	e := json.NewEncoder(w)
+	for _, r := range all {
+		if err := e.Encode(r); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -18,14 +18,14 @@ type Anomalies struct {
 	verdicts []Verdict
 	findings *array.RecordBuilder
 	audit    *array.RecordBuilder
-	// show gets all anomalies whenever something has changed; nil: nobody looks.
-	show func([]Record)
+	// show gets how far time is and, when something has changed, all anomalies; nil: nobody looks.
+	show func(at int64, all []Record)
 	seen *Register
 	dark bool // something has changed that was not shown
 }
 
 // NewAnomalies makes the machine. Verdicts are in the order of SortVerdicts.
-func NewAnomalies(cfg RegisterConfig, verdicts []Verdict, show func([]Record), mem memory.Allocator) (*Anomalies, error) {
+func NewAnomalies(cfg RegisterConfig, verdicts []Verdict, show func(at int64, all []Record), mem memory.Allocator) (*Anomalies, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -82,11 +82,15 @@ func (m *Anomalies) collect(g *Register) {
 }
 
 // Settled implements operators.Machine.
-func (m *Anomalies) Settled(int64) {
-	if m.dark && m.show != nil && m.seen != nil {
-		m.show(m.seen.Records())
-		m.dark = false
+func (m *Anomalies) Settled(at int64) {
+	if m.show == nil {
+		return
 	}
+	var all []Record
+	if m.dark && m.seen != nil {
+		all, m.dark = m.seen.Records(), false
+	}
+	m.show(at, all)
 }
 
 // Flush implements operators.Machine.

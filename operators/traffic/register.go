@@ -585,6 +585,9 @@ func (g *Register) TakeChanges() ([]Change, []Audit) {
 	return changes, audits
 }
 
+// Now is how far time is.
+func (g *Register) Now() int64 { return g.now }
+
 // Records returns all anomalies, by start.
 func (g *Register) Records() []Record {
 	var all []*Record
@@ -592,7 +595,7 @@ func (g *Register) Records() []Record {
 		all = append(all, e.Records...)
 	}
 	slices.SortFunc(all, compareRecords)
-	out := make([]Record, len(all))
+	out := make([]Record, len(all)) // never nil
 	for i, r := range all {
 		out[i] = *r
 	}

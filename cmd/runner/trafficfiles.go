@@ -1,0 +1,188 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"math"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tidemark/tidemark/operators/traffic"
+)
+
+// verdictLine is a line of the file of verdicts.
+type verdictLine struct {
+	UUID   string         `json:"uuid,omitempty"`
+	Entity string         `json:"entity"`
+	Start  time.Time      `json:"start"`
+	End    *time.Time     `json:"end,omitempty"`
+	Status traffic.Status `json:"status"`
+	Manual bool           `json:"manual,omitempty"`
+	By     string         `json:"by,omitempty"`
+	Note   string         `json:"note,omitempty"`
+	// At is how far the job's event time had come: a replay judges at the same place.
+	At *time.Time `json:"at,omitempty"`
+}
+
+// parseVerdicts reads a file of verdicts, one JSON object a line.
+func parseVerdicts(file string, b []byte) ([]traffic.Verdict, error) {
+	out := []traffic.Verdict{}
+	for i, line := range bytes.Split(b, []byte("\n")) {
+		if line = bytes.TrimSpace(line); len(line) == 0 {
+			continue
+		}
+		v, err := parseVerdict(line)
+		if err != nil {
+			return nil, fmt.Errorf("%s:%d: %w", file, i+1, err)
+		}
+		out = append(out, v)
+	}
+	traffic.SortVerdicts(out)
+	return out, nil
+}
+
+func parseVerdict(line []byte) (traffic.Verdict, error) {
+	var l verdictLine
+	d := json.NewDecoder(bytes.NewReader(line))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&l); err != nil {
+		return traffic.Verdict{}, fmt.Errorf("%w; want an object with entity, start, status and, as known, uuid, end, by, note, at, manual", err)
+	}
+	if err := l.check(); err != nil {
+		return traffic.Verdict{}, err
+	}
+	h := fnv.New64a()
+	_, _ = h.Write(line) // never fails
+	v := traffic.Verdict{ID: h.Sum64(), UUID: l.UUID, Entity: l.Entity, Start: l.Start.UnixMicro(), Status: l.Status, Manual: l.Manual, By: l.By, Note: l.Note}
+	if l.End != nil {
+		v.End, v.HasEnd = l.End.UnixMicro(), true
+	}
+	if l.At != nil {
+		v.At = l.At.UnixMicro()
+	}
+	return v, nil
+}
+
+// check says what is wrong with a verdict.
+func (l *verdictLine) check() error {
+	switch {
+	case l.Entity == "":
+		return errors.New("entity: missing: whose anomaly it is about")
+	case l.Start.Year() < 1970 || l.Start.Year() > 2299:
+		return errors.New("start: missing or out of range: when the anomaly starts, RFC 3339")
+	case l.Status != traffic.Verified && l.Status != traffic.FalsePositive:
+		return fmt.Errorf("status %q: want %s or %s", l.Status, traffic.Verified, traffic.FalsePositive)
+	case l.Manual && l.Status != traffic.Verified:
+		return fmt.Errorf("manual: an entry by hand is born %s", traffic.Verified)
+	case l.End != nil && !l.End.After(l.Start):
+		return errors.New("end: is not after start")
+	}
+	return nil
+}
+
+// readHistory reads what files know of series, all of which may be in any order.
+func readHistory(files []string) ([]traffic.History, error) {
+	type key struct{ entity, signal string }
+	slots := map[key]map[int64]float64{}
+	for _, name := range files {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		err = readHistoryFile(name, f, func(entity, signal string, start int64, v float64) bool {
+			k := key{entity, signal}
+			if slots[k] == nil {
+				slots[k] = map[int64]float64{}
+			}
+			_, twice := slots[k][start]
+			slots[k][start] = v
+			return !twice
+		})
+		if err = errors.Join(err, f.Close()); err != nil {
+			return nil, err
+		}
+	}
+	var out []traffic.History
+	for k, values := range slots {
+		out = append(out, newHistory(k.entity, k.signal, values))
+	}
+	slices.SortFunc(out, func(a, b traffic.History) int {
+		return cmp.Or(strings.Compare(a.Entity, b.Entity), strings.Compare(a.Signal, b.Signal))
+	})
+	return out, nil
+}
+
+// historySlots is how much of a history is used: the detector looks at 29 days, and events may have
+// begun before that.
+const historySlots = 60 * 96
+
+// newHistory puts the newest slots one behind the other.
+func newHistory(entity, signal string, values map[int64]float64) traffic.History {
+	first, last := int64(math.MaxInt64), int64(math.MinInt64)
+	for start := range values {
+		first, last = min(first, start), max(last, start)
+	}
+	first = max(first, last-(historySlots-1)*traffic.SlotTicks)
+	h := traffic.History{Entity: entity, Signal: signal, Start: first}
+	for start := first; start <= last; start += traffic.SlotTicks {
+		v, ok := values[start]
+		if !ok {
+			v = traffic.Missing()
+		}
+		h.Values = append(h.Values, v)
+	}
+	return h
+}
+
+// readHistoryFile gives every value of a file to take, which tells whether it is the first of its
+// slot.
+func readHistoryFile(name string, in io.Reader, take func(entity, signal string, start int64, v float64) bool) error {
+	s := &seriesReader{name: name, csv: csv.NewReader(in)}
+	s.csv.ReuseRecord = true
+	head, err := s.csv.Read()
+	if err != nil {
+		return fmt.Errorf("%s: %w; the first line names the columns: ts,entity,signal,value", name, err)
+	}
+	head[0] = strings.TrimPrefix(head[0], "\ufeff")
+	ts, entity, signal, value := slices.Index(head, seriesTime), slices.Index(head, "entity"), slices.Index(head, "signal"), slices.Index(head, "value")
+	if ts < 0 || entity < 0 || value < 0 {
+		return s.at(0, "columns %q: want ts, entity, value and, where there are several, signal", head)
+	}
+	for {
+		row, err := s.csv.Read()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return s.fault(err)
+		}
+		s.time, s.any = ts, false
+		start, err := s.start(row[ts])
+		if err != nil {
+			return err
+		}
+		if row[value] == "" {
+			continue
+		}
+		v, err := strconv.ParseFloat(row[value], 64)
+		if err != nil || !(v >= 0) || math.IsInf(v, 0) {
+			return s.at(value, "value %q: want a number of 0 or more, or nothing where it is missing", row[value])
+		}
+		of := ""
+		if signal >= 0 {
+			of = strings.Clone(row[signal])
+		}
+		if !take(strings.Clone(row[entity]), of, start, v) {
+			return s.at(ts, "ts %s of %s is there twice; leave one out", row[ts], row[entity])
+		}
+	}
+}
