@@ -58,6 +58,11 @@ func demoFeeds() []demoFeed {
 			func(seed uint64, start time.Time, _ disorder) (func() (message, bool), error) {
 				return newRacks(seed, start).next, nil
 			}},
+		{"traffic", "volumes", "outages", 1800, time.Minute, "traffic: {bootstrap: [DIR/volumes.csv]}\n",
+			disorder{Within: 30 * time.Second},
+			func(_ uint64, start time.Time, _ disorder) (func() (message, bool), error) {
+				return (&volumes{start: start}).next, nil
+			}},
 	}
 }
 
@@ -74,7 +79,7 @@ func generated(feed string, devices int, period time.Duration) func(uint64, time
 
 // writeFiles writes what the domains read.
 func (d *demo) writeFiles() error {
-	for name, text := range map[string]string{"fences.geojson": demoFences(), "gateways.csv": demoGateways(), "inventory.yaml": demoInventory()} {
+	for name, text := range map[string]string{"fences.geojson": demoFences(), "gateways.csv": demoGateways(), "inventory.yaml": demoInventory(), "volumes.csv": demoHistory(d.start)} {
 		if err := os.WriteFile(filepath.Join(d.dir, name), []byte(text), 0o644); err != nil {
 			return err
 		}
@@ -109,7 +114,7 @@ func cmdDemo(ctx context.Context, args []string, out streams) error {
 	if err := clearDemo(*dir); err != nil {
 		return err
 	}
-	d := &demo{dir: filepath.ToSlash(*dir), clickhouse: *clickhouse, seed: *seed, log: log, status: newStatus(), out: out}
+	d := &demo{dir: filepath.ToSlash(*dir), clickhouse: *clickhouse, seed: *seed, log: log, status: newStatus(), start: time.Now().UTC().Truncate(time.Hour).Add(-24 * time.Hour), out: out}
 	return d.run(ctx, *length, *listen)
 }
 
@@ -144,6 +149,7 @@ type demo struct {
 	log        *slog.Logger
 	status     *status
 	out        streams
+	start      time.Time // of event time
 	sent       atomic.Int64
 }
 
@@ -237,10 +243,9 @@ http: {listen: ""}
 func (d *demo) feed(ctx, jobs context.Context, brokers []string, length time.Duration) error {
 	fctx, cancel := context.WithTimeout(ctx, length)
 	defer cancel()
-	start := time.Now().UTC().Truncate(time.Hour).Add(-24 * time.Hour)
 	g, gctx := errgroup.WithContext(jobs)
 	for i, f := range demoFeeds() {
-		g.Go(func() error { return d.send(fctx, gctx, f, d.seed+uint64(i), brokers, start) })
+		g.Go(func() error { return d.send(fctx, gctx, f, d.seed+uint64(i), brokers) })
 	}
 	if err := g.Wait(); err != nil {
 		return err
@@ -259,7 +264,7 @@ func (d *demo) read() int64 {
 	return n
 }
 
-func (d *demo) send(until, hard context.Context, f demoFeed, seed uint64, brokers []string, start time.Time) error {
+func (d *demo) send(until, hard context.Context, f demoFeed, seed uint64, brokers []string) error {
 	conn := source.DefaultConnection()
 	conn.Brokers = brokers
 	tr, err := conn.Transport()
@@ -273,7 +278,7 @@ func (d *demo) send(until, hard context.Context, f demoFeed, seed uint64, broker
 		return err
 	}
 	defer prod.Close()
-	events, err := f.events(seed, start, f.how)
+	events, err := f.events(seed, d.start, f.how)
 	if err != nil {
 		return err
 	}
@@ -282,7 +287,7 @@ func (d *demo) send(until, hard context.Context, f demoFeed, seed uint64, broker
 	m, _ := t.Next()
 	var batch []kafka.Record
 	for until.Err() == nil {
-		now := start.Add(time.Duration(float64(time.Since(began)) * f.speed))
+		now := d.start.Add(time.Duration(float64(time.Since(began)) * f.speed))
 		for !m.Arrive.After(now) && len(batch) < sendBatch {
 			batch = append(batch, kafka.Record{Key: m.Key, Value: m.Value, Time: m.Arrive, Partition: -1})
 			m, _ = t.Next() // it has no end

@@ -217,7 +217,7 @@ func (k *racks) next() (message, bool) {
 	k.n++
 	rack, feed, branch := i/(2*branchesOf), i/branchesOf%2, i%branchesOf
 	minute := at.Sub(k.start).Minutes()
-	watts := (1250 + 150*float64(branch) - 90*float64(rack)) * (0.92 + 0.06*math.Sin(minute/7+float64(rack)) + 0.02*k.rng.Float64())
+	watts := (980 + 120*float64(branch) - 60*float64(rack)) * (0.92 + 0.06*math.Sin(minute/7+float64(rack)) + 0.02*k.rng.Float64())
 	if cycle := math.Mod(minute, 40); rack == 1 && cycle > 8 && cycle < 24 { // it is put to work
 		watts *= 1 + 1.3*math.Sin((cycle-8)/16*math.Pi)
 	}
@@ -228,4 +228,93 @@ func (k *racks) next() (message, bool) {
 	value := fmt.Appendf(nil, `{"pdu_id":%q,"scope":"branch","element":%q,"feed":"%c","wiring":"delta","ts_device":%d,"v":%.1f,"a":%.3f,"w":%.1f,"pf":1,"rated_a":%d}`,
 		id, [...]string{"L12", "L23", "L31"}[branch], "AB"[feed], at.UnixMilli(), volts, watts/volts, watts, rackBreaker)
 	return message{Event: at, Key: []byte(id), Value: value}, true
+}
+
+const (
+	volumePeriod = 5 * time.Minute
+	volumeDays   = 30 // of history before the first row
+)
+
+// network is a place or an autonomous system of the demo, with its outages.
+type network struct {
+	entity  string
+	bytes   float64 // in a quarter of an hour, at noon
+	outages []outageOf
+}
+
+// outageOf is a part of what passes that is missing for some time after the start.
+type outageOf struct {
+	from, to time.Duration
+	part     float64
+	signals  []string
+}
+
+func demoNetworks() []network {
+	both, one := []string{"http", "netflow"}, []string{"netflow"}
+	return []network{
+		{"AS64501", 8e9, []outageOf{{2 * time.Hour, 6 * time.Hour, .93, both}}},
+		{"AS64502", 3e9, nil},
+		{"AS64503", 5e9, []outageOf{{4 * time.Hour, 5 * time.Hour, .7, one}}},
+		{"NL", 4e10, []outageOf{{9 * time.Hour, 16 * time.Hour, .55, both}}},
+		{"PT", 1.2e10, nil},
+	}
+}
+
+// passed is what passes in a quarter of an hour about a time, when nothing is wrong: days have a
+// shape, weekends are quieter, and no two are alike.
+func (n network) passed(signal string, at time.Time) float64 {
+	hour := float64(at.Hour()) + float64(at.Minute())/60
+	day := .72 + .28*math.Sin((hour-9)/24*2*math.Pi)
+	if w := at.Weekday(); w == time.Saturday || w == time.Sunday {
+		day *= .8
+	}
+	if signal == "http" {
+		day *= .6
+	}
+	rng := rand.New(rand.NewPCG(uint64(at.Unix()/int64(volumePeriod.Seconds())), uint64(len(n.entity))<<32|uint64(n.entity[len(n.entity)-1])<<8|uint64(len(signal))))
+	return n.bytes * day * (.96 + .08*rng.Float64())
+}
+
+// left is the part that an outage leaves of it.
+func (n network) left(signal string, since time.Duration) float64 {
+	for _, o := range n.outages {
+		for _, s := range o.signals {
+			if s == signal && since >= o.from && since < o.to {
+				return 1 - o.part
+			}
+		}
+	}
+	return 1
+}
+
+// demoHistory is the CSV of the volumes before the demo begins.
+func demoHistory(start time.Time) string {
+	var b strings.Builder
+	b.WriteString("ts,entity,signal,value\n")
+	for _, n := range demoNetworks() {
+		for _, signal := range []string{"http", "netflow"} {
+			for at := start.Add(-volumeDays * 24 * time.Hour); at.Before(start); at = at.Add(15 * time.Minute) {
+				fmt.Fprintf(&b, "%s,%s,%s,%.0f\n", at.Format(time.RFC3339), n.entity, signal, n.passed(signal, at))
+			}
+		}
+	}
+	return b.String()
+}
+
+// volumes makes what passed the networks in five minutes each.
+type volumes struct {
+	start time.Time
+	n     int
+}
+
+func (v *volumes) next() (message, bool) {
+	nets, signals := demoNetworks(), []string{"http", "netflow"}
+	all := len(nets) * len(signals)
+	i, step := v.n%all, v.n/all
+	v.n++
+	since := volumePeriod * time.Duration(step)
+	at := v.start.Add(since)
+	n, signal := nets[i/len(signals)], signals[i%len(signals)]
+	bytes := n.passed(signal, at) / 3 * n.left(signal, since)
+	return message{Event: at, Key: []byte(n.entity), Value: fmt.Appendf(nil, `{"entity":%q,"source":%q,"ts":%d,"bytes":%.0f}`, n.entity, signal, at.UnixMilli(), bytes)}, true
 }

@@ -81,7 +81,7 @@ func (c *PowerConfig) config() power.Config {
 }
 
 // inventoryFile is the name of the inventory among a job's files.
-const inventoryFile = "inventory"
+const inventoryFile = "power.inventory"
 
 func (c *PowerConfig) domain(*Config) domain {
 	d := domain{
@@ -89,8 +89,8 @@ func (c *PowerConfig) domain(*Config) domain {
 		key:      []string{"pdu_id"},
 		oneShard: true, // what a feed must carry when the other fails goes across PDUs
 		tables: []domainTable{
-			{schema: pdu.FindingSchema(), sortBy: []string{"time", "finding_uid", "n"}, timeColumn: "time", mapper: powerMapper},
-			{suffix: "load", schema: power.LoadSchema(), sortBy: []string{"pdu_id", "time"}, timeColumn: "time"},
+			{schema: pdu.FindingSchema(), sortBy: []string{"time", "finding_uid", "n"}, timeColumn: "time", mapper: powerMapper, live: 60},
+			{suffix: "load", schema: power.LoadSchema(), sortBy: []string{"pdu_id", "time"}, timeColumn: "time", live: 180, liveBy: []string{"pdu_id"}},
 		},
 		build: c.build,
 	}
