@@ -85,6 +85,7 @@ type Inventory struct {
 	Version string // of the content
 
 	pdus     map[string]*PDU
+	keys     map[string]string // of PDUs that are judged with others
 	groups   map[string]*redundancy
 	silences map[string][]Silence
 	other    PDU // what is taken for PDUs that are not there
@@ -119,7 +120,7 @@ type Entries struct {
 
 // NewInventory checks entries and indexes them; it returns every mistake, nil for none.
 func NewInventory(e Entries, version string) (*Inventory, []*InventoryError) {
-	inv := &Inventory{Version: version, pdus: map[string]*PDU{}, groups: map[string]*redundancy{}, silences: map[string][]Silence{}, other: e.Other}
+	inv := &Inventory{Version: version, pdus: map[string]*PDU{}, keys: map[string]string{}, groups: map[string]*redundancy{}, silences: map[string][]Silence{}, other: e.Other}
 	c := checker{inv: inv}
 	for i := range e.PDUs {
 		c.list, c.index = "pdus", i
@@ -169,6 +170,9 @@ func (c *checker) pdu(p PDU) {
 	default:
 		c.bad("wiring", "%q: want delta, wye or single", p.Wiring)
 	}
+	if p.Country != "" && !isCountry(p.Country) {
+		c.bad("country", "%q: want a code of two capital letters, such as US", p.Country)
+	}
 	c.measure("volts", p.Volts)
 	c.measure("line_a", p.Limits.LineA)
 	c.measure("breaker_a", p.Limits.BreakerA)
@@ -179,6 +183,10 @@ func (c *checker) pdu(p PDU) {
 		c.bad("continuous", "%v: want a share above 0 and up to 1, such as 0.8", x)
 	}
 	c.feed(&p)
+}
+
+func isCountry(code string) bool {
+	return len(code) == 2 && code[0] >= 'A' && code[0] <= 'Z' && code[1] >= 'A' && code[1] <= 'Z'
 }
 
 // feed puts a PDU into its group.
@@ -204,6 +212,7 @@ func (c *checker) feed(p *PDU) {
 		return
 	}
 	g.feeds[at] = c.inv.pdus[p.ID]
+	c.inv.keys[p.ID] = p.Group + "\x1f" // a PDU with such an id would share the place of its state, and nothing else
 }
 
 func (c *checker) device(d Equipment) {
@@ -271,10 +280,10 @@ func (inv *Inventory) PDU(id string) (PDU, bool) {
 
 // Key names what is judged together with a PDU: its group, or the PDU alone.
 func (inv *Inventory) Key(id string) string {
-	if p := inv.pdus[id]; p != nil && p.Group != "" {
-		return "group\x1f" + p.Group
+	if key, ok := inv.keys[id]; ok {
+		return key
 	}
-	return "pdu\x1f" + id
+	return id
 }
 
 // peer returns the PDU of the other feed and what hangs on both, nil for none.

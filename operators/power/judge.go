@@ -219,6 +219,7 @@ func (j *Judge) Read(key string, g *Group, at int64, pdu string, s Sample) {
 // next; a group without members may be forgotten.
 func (j *Judge) Advance(key string, g *Group, at int64) (due int64) {
 	j.settle(key, g, at)
+	j.moved(key, g)
 	return j.Due(g)
 }
 
@@ -243,8 +244,6 @@ func (j *Judge) due(u *Member) int64 {
 // depend on how often it is called. Of members that are due at once all are measured before
 // redundancy is judged; they go by their ids.
 func (j *Judge) settle(key string, g *Group, at int64) {
-	j.moved(key, g)
-	defer j.moved(key, g)
 	for due := j.Due(g); due <= at && len(g.Members) > 0; due = j.Due(g) {
 		first := len(j.Reports)
 		g.Members = slices.DeleteFunc(g.Members, func(m Member) bool {
@@ -263,6 +262,7 @@ func (j *Judge) settle(key string, g *Group, at int64) {
 			r := &j.Reports[i]
 			j.redundancy(g, g.member(r.PDU.ID), r)
 		}
+		j.moved(key, g)
 	}
 }
 

@@ -366,8 +366,8 @@ func TestReload(t *testing.T) {
 	s.inv = inv
 	s.judge.Use(inv)
 	s.read(branches(3*time.Minute, "A", 4200, 0, 0) + branches(3*time.Minute, "C", 4200, 0, 0)).to(4 * time.Minute)
-	expectText(t, "findings", s.found(power.RuleOver), "2m0s create pdu_branch_overload A L12; 2m0s create pdu_branch_overload C L12; "+
-		"2m0s close pdu_branch_overload A L12; 3m0s close pdu_branch_overload C L12")
+	expectText(t, "findings", s.found(power.RuleOver), "2m0s create pdu_branch_overload C L12; 2m0s create pdu_branch_overload A L12; "+
+		"3m0s close pdu_branch_overload C L12; 2m0s close pdu_branch_overload A L12")
 }
 
 // TestEnergy: what a counter and the power say, and the hour in which they do not agree.
@@ -420,7 +420,7 @@ func TestBanks(t *testing.T) {
 func TestInventory(t *testing.T) {
 	limits := power.DefaultLimits()
 	_, errs := power.NewInventory(power.Entries{
-		PDUs: []power.PDU{{ID: "A", Feed: "A", Group: "g", Limits: limits}, {ID: "A", Limits: limits}, {ID: "B", Feed: "C", Limits: limits}, {ID: "D", Group: "g", Limits: limits}, {ID: "E", Feed: "A", Group: "g", Limits: limits},
+		PDUs: []power.PDU{{ID: "A", Country: "us", Feed: "A", Group: "g", Limits: limits}, {ID: "A", Limits: limits}, {ID: "B", Feed: "C", Limits: limits}, {ID: "D", Group: "g", Limits: limits}, {ID: "E", Feed: "A", Group: "g", Limits: limits},
 			{Wiring: "star", Volts: -1, Limits: power.Limits{LineA: -1}}},
 		Devices: []power.Equipment{{Device: power.Device{Name: "x", A: "L12", B: "L12", W: 1}, Group: "g"}, {Device: power.Device{W: 1, A: "L4"}, Group: "g"},
 			{Device: power.Device{Name: "y", ShareA: 2}, Group: "h"}, {Device: power.Device{Name: "z"}, Group: "g", OutletB: "1"}},
@@ -431,6 +431,7 @@ func TestInventory(t *testing.T) {
 		got = append(got, e.Error())
 	}
 	want := []string{
+		`pdus.0.country: "us": want a code of two capital letters, such as US`,
 		"pdus.1.id: A is there twice: one entry a PDU",
 		`pdus.2.feed: "C": want A or B`,
 		"pdus.3.feed: missing: a PDU of a group is feed A or feed B of it",
@@ -454,6 +455,61 @@ func TestInventory(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// TestWye: phases of a wye do not share lines, when one feed fails and when room is asked for.
+func TestWye(t *testing.T) {
+	v := power.Three{230, 230, 230}
+	limits := power.Limits{LineA: 16, Continuous: 1}
+	devices := []power.Device{{Name: "x", W: 2300, A: "L1", B: "L2"}, {Name: "y", W: 1150, A: "L1", B: "L1"}, {Name: "z", W: 10, A: "L3"}}
+	s, err := power.Survive(power.WiringWye, v, devices, true, limits)
+	if got := fmt.Sprintf("%.1f %.3f %s %v %v", s.Load.Line, s.Utilisation, s.Worst, s.Lost, s.Verdict); err != nil || got != "[5.0 10.0 0.0] 0.625 L2 [z] OK" {
+		t.Error(got, err)
+	}
+	s, err = power.Survive(power.WiringWye, v, devices, false, limits)
+	if got := fmt.Sprintf("%.1f %.3f %s %v", s.Load.Line, s.Utilisation, s.Worst, s.Verdict); err != nil || got != "[15.0 0.0 0.0] 0.940 L1 OK" && got != "[15.0 0.0 0.0] 0.938 L1 OK" {
+		t.Error(got, err)
+	}
+	if _, err := power.Survive(power.WiringWye, v, []power.Device{{Name: "x", W: 1, A: "L12"}}, false, limits); err == nil || !strings.Contains(err.Error(), `branch "L12": want one of [L1 L2 L3]`) {
+		t.Error(err)
+	}
+	room, err := power.RoomOf(power.WiringWye, v, power.Three{3600, 0, 5000}, limits)
+	if got := fmt.Sprintf("%.1f", room); err != nil || got != "[80.0 3680.0 0.0]" {
+		t.Error(got, err)
+	}
+	if _, err := power.RoomOf(power.WiringWye, v, power.Three{}, power.Limits{}); err == nil {
+		t.Error("room without a rating")
+	}
+}
+
+// BenchmarkRead: a PDU with three branches, 24 outlets and a counter, read every minute.
+func BenchmarkRead(b *testing.B) {
+	inv, _ := power.NewInventory(power.Entries{Other: power.DefaultPDU("")}, "")
+	j, err := power.NewJudge(power.DefaultConfig(), inv)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var samples []power.Sample
+	add := func(scope power.Scope, element string, q power.Quantity, v float64) {
+		s := power.NewSample(scope, element)
+		s.V = 208
+		s.Set(q, v)
+		samples = append(samples, s)
+	}
+	for k := range power.Branches {
+		add(power.Branch, power.Branches[k], power.PowerW, 1000*float64(k+1))
+	}
+	for n := range 24 {
+		add(power.Outlet, strconv.Itoa(n), power.PowerW, 100)
+	}
+	add(power.Unit, "", power.EnergyKWh, 1000)
+	var g power.Group
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		at := int64(n/len(samples)) * 60_000_000
+		j.Read("x", &g, at, "x", samples[n%len(samples)])
+		j.Reports = j.Reports[:0]
 	}
 }
 
