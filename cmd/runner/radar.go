@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -150,11 +151,11 @@ var dateRange = regexp.MustCompile(`^([1-9][0-9]{0,2})([dw])$`)
 
 func parseRadarQuery(q url.Values, now time.Time) (radarQuery, error) {
 	out := radarQuery{from: minInt64, to: maxInt64, limit: radarLimit}
-	for name, values := range q {
-		if len(values) > 1 {
-			return out, fmt.Errorf("%s: is there %d times; give one", name, len(values))
+	for _, name := range slices.Sorted(maps.Keys(q)) {
+		if n := len(q[name]); n > 1 {
+			return out, fmt.Errorf("%s: is there %d times; give one", name, n)
 		}
-		value := values[0]
+		value := q.Get(name)
 		var err error
 		switch name {
 		case "asn":
@@ -162,9 +163,9 @@ func parseRadarQuery(q url.Values, now time.Time) (radarQuery, error) {
 			if e != nil {
 				err = fmt.Errorf("want a number such as 64500")
 			}
-			err = errors.Join(err, out.about(fmt.Sprintf("AS%d", n)))
+			out.entity = fmt.Sprintf("AS%d", n)
 		case "location":
-			err = out.about(value)
+			out.entity = value
 		case "status":
 			if out.status = traffic.Status(value); out.status != traffic.Verified && out.status != traffic.Unverified {
 				err = fmt.Errorf("want VERIFIED or UNVERIFIED")
@@ -208,6 +209,8 @@ func parseRadarQuery(q url.Values, now time.Time) (radarQuery, error) {
 		}
 	}
 	switch {
+	case q.Has("asn") && q.Has("location"):
+		return out, errors.New("asn and location: an anomaly has one of the two; give one")
 	case q.Has("dateRange") && (q.Has("dateStart") || q.Has("dateEnd")):
 		return out, errors.New("dateRange: with dateStart or dateEnd; give one or the other")
 	case out.from > out.to:
@@ -221,15 +224,6 @@ const (
 	maxInt64 = 1<<63 - 1
 	maxInt32 = 1<<31 - 1
 )
-
-// about sets whose anomalies are wanted.
-func (q *radarQuery) about(entity string) error {
-	if q.entity != "" {
-		return errors.New("asn and location: an anomaly has one of the two; give one")
-	}
-	q.entity = entity
-	return nil
-}
 
 func intIn(text string, low, high int) (int, error) {
 	n, err := strconv.Atoi(text)

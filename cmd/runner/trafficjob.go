@@ -165,7 +165,7 @@ func (c *TrafficConfig) domain(_ *Config) domain {
 		work: fmt.Sprintf("drops in %s of %s by %s", c.Input, c.Value, c.Entity), key: c.rowKey(), oneShard: true,
 		tables: []domainTable{
 			{schema: traffic.FindingSchema(), sortBy: []string{"finding_uid", "n"}, timeColumn: "time", mapper: findingMapper, live: 60},
-			traffic.SlotsTable + 1: {suffix: "slots", schema: traffic.SlotSchema(), sortBy: []string{"entity", "signal", "slot_start", "state"}, timeColumn: "slot_start",
+			traffic.SlotsTable + 1: {suffix: "slots", schema: traffic.SlotSchema(), sortBy: []string{"entity", "signal", "slot_start", "state", "counter"}, timeColumn: "slot_start",
 				live: 200, liveBy: []string{"entity", "signal"}},
 			traffic.AuditTable + 1: {suffix: "audit", schema: traffic.AuditSchema(), sortBy: []string{"time", "finding_uid", "reason"}, timeColumn: "time"},
 		},

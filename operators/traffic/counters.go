@@ -119,7 +119,7 @@ func timeAt(rec arrow.RecordBatch, column, r int) int64 {
 }
 
 // Row implements operators.Machine.
-func (m *Counters) Row(_ string, s *CounterState, rec arrow.RecordBatch, r int) int64 {
+func (m *Counters) Row(key string, s *CounterState, rec arrow.RecordBatch, r int) int64 {
 	at := timeAt(rec, pipeline.ColTime, r)
 	if s.Counter.Seen {
 		m.finish(s, at-1)
@@ -142,12 +142,12 @@ func (m *Counters) Row(_ string, s *CounterState, rec arrow.RecordBatch, r int) 
 	sample.Discontinuity, sample.HasDiscontinuity = intAt(rec, m.at.discontinuity, r)
 	d := s.Counter.Read(m.cfg, sample)
 	m.Kinds[d.Kind]++
-	m.spread(s, d)
+	m.spread(key, s, d)
 	return m.due(s)
 }
 
 // spread adds a delta to its slots. What belongs to final ones is told of apart.
-func (m *Counters) spread(s *CounterState, d Delta) {
+func (m *Counters) spread(key string, s *CounterState, d Delta) {
 	if !d.Added || d.Since >= s.Next {
 		s.Slots.Add(d)
 		return
@@ -167,7 +167,7 @@ func (m *Counters) spread(s *CounterState, d Delta) {
 		}
 		f := &s.Final[i]
 		f.Bytes, f.Covered = f.Bytes+p.Bytes, f.Covered+p.Covered
-		m.late = append(m.late, slotRow{f.Start, s.Entity, s.Signal, valueOf(*f), f.Coverage(), math.NaN(), SlotRevised})
+		m.late = append(m.late, slotRow{f.Start, s.Entity, s.Signal, valueOf(*f), f.Coverage(), math.NaN(), SlotRevised, strings.ReplaceAll(key, operators.KeySeparator, "/")})
 	}
 }
 

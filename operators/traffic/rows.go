@@ -169,7 +169,7 @@ func (w *rowWriter) texts(of []string) {
 func SlotSchema() *arrow.Schema {
 	return arrow.NewSchema([]arrow.Field{
 		timeField("slot_start", false), textField("entity", true), textField("signal", true),
-		floatField("value"), floatField("coverage"), floatField("forecast"), textField("state", false),
+		floatField("value"), floatField("coverage"), floatField("forecast"), textField("state", false), textField("counter", true),
 	}, nil)
 }
 
@@ -192,6 +192,7 @@ type slotRow struct {
 	coverage       float64
 	forecast       float64
 	state          SlotState
+	counter        string // whose part of the slot is revised; "" for the whole slot
 }
 
 // flushSlots sends rows in an order that depends on them alone.
@@ -200,7 +201,7 @@ func flushSlots(mem memory.Allocator, rows []slotRow, out pipeline.Emitter) erro
 		return nil
 	}
 	slices.SortStableFunc(rows, func(a, b slotRow) int {
-		return cmp.Or(cmp.Compare(a.start, b.start), strings.Compare(a.entity, b.entity), strings.Compare(a.signal, b.signal))
+		return cmp.Or(cmp.Compare(a.start, b.start), strings.Compare(a.entity, b.entity), strings.Compare(a.signal, b.signal), strings.Compare(a.counter, b.counter))
 	})
 	b := array.NewRecordBuilder(mem, SlotSchema())
 	defer b.Release()
@@ -213,6 +214,7 @@ func flushSlots(mem memory.Allocator, rows []slotRow, out pipeline.Emitter) erro
 		w.floatIf(r.coverage, !math.IsNaN(r.coverage))
 		w.floatIf(r.forecast, !math.IsNaN(r.forecast))
 		w.text(string(r.state))
+		w.textIf(r.counter, r.counter != "")
 	}
 	return emit(b, pipeline.Side(SlotsTable), out)
 }

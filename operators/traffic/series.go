@@ -168,6 +168,9 @@ func (m *Series) begin(s *SeriesState, start int64, entity, signal string) {
 
 // take adds a row to a slot.
 func (m *Series) take(slot *openSlot, rec arrow.RecordBatch, r int) {
+	if m.cfg.Counted {
+		slot.Coverage = min(slot.Coverage, rec.Column(colSlotCoverage).(*array.Float64).Value(r))
+	}
 	col := rec.Column(m.value)
 	if col.IsNull(r) {
 		slot.Missing = slot.Missing || m.cfg.Counted
@@ -178,9 +181,6 @@ func (m *Series) take(slot *openSlot, rec arrow.RecordBatch, r int) {
 		slot.Sum += float64(col.Value(r))
 	case *array.Float64:
 		slot.Sum += col.Value(r)
-	}
-	if m.cfg.Counted {
-		slot.Coverage = min(slot.Coverage, rec.Column(colSlotCoverage).(*array.Float64).Value(r))
 	}
 }
 
@@ -255,7 +255,9 @@ func (m *Series) slot(s *SeriesState) {
 		row.forecast = f
 	}
 	row.state = stateOf(d, row.value, is)
-	m.slots = append(m.slots, row)
+	if s.Silent <= day { // nobody wants to read for weeks that nothing came
+		m.slots = append(m.slots, row)
+	}
 	if m.day(s); s.ToldEligible != s.Eligible.Eligible {
 		s.ToldEligible = s.Eligible.Eligible
 		m.tell(s, due, Eligibly, Event{}, s.ToldEligible)
