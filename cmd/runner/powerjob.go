@@ -33,6 +33,9 @@ type PowerConfig struct {
 	Raise      int     `yaml:"raise"`
 	Clear      int     `yaml:"clear"`
 	ClearShare float64 `yaml:"clear_share"`
+	// Worse is the part of the limit by which a reading must be above what was told last for the
+	// finding to be updated.
+	Worse float64 `yaml:"worse"`
 	// ContinuousFor is how long a breaker may be above its continuous part.
 	ContinuousFor time.Duration `yaml:"continuous_for"`
 	// ImbalancePct is the limit of the imbalance by NEMA, 0 for none, where the mean current is
@@ -49,7 +52,7 @@ func (c *PowerConfig) setDefaults() {
 	of := func(ticks int64) time.Duration { return time.Duration(ticks) * time.Microsecond }
 	*c = PowerConfig{
 		Join: of(d.Join), Interval: of(d.Interval), Forget: of(d.Forget),
-		Raise: d.Over.Raise, Clear: d.Over.Clear, ClearShare: d.Over.ClearShare, ContinuousFor: of(d.Continuous.For),
+		Raise: d.Over.Raise, Clear: d.Over.Clear, ClearShare: d.Over.ClearShare, Worse: d.Over.Worse, ContinuousFor: of(d.Continuous.For),
 		ImbalancePct: d.ImbalancePct, ImbalanceMinA: d.ImbalanceMinA, EnergyPct: d.EnergyPct,
 	}
 }
@@ -73,7 +76,7 @@ func (c *PowerConfig) config() power.Config {
 	out := power.DefaultConfig()
 	out.Join, out.Interval, out.Forget = pipeline.Ticks(c.Join), pipeline.Ticks(c.Interval), pipeline.Ticks(c.Forget)
 	for _, a := range []*power.AlarmConfig{&out.Over, &out.Continuous, &out.Imbalance, &out.Redundancy} {
-		a.Raise, a.Clear, a.ClearShare = c.Raise, c.Clear, c.ClearShare
+		a.Raise, a.Clear, a.ClearShare, a.Worse = c.Raise, c.Clear, c.ClearShare, c.Worse
 	}
 	out.Continuous.For = pipeline.Ticks(c.ContinuousFor)
 	out.ImbalancePct, out.ImbalanceMinA, out.EnergyPct = c.ImbalancePct, c.ImbalanceMinA, c.EnergyPct

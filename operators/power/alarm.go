@@ -25,11 +25,14 @@ type AlarmConfig struct {
 	ClearShare float64
 	// For is how long, in ticks, readings must have been over, beside Raise.
 	For int64
+	// Worse is the part of the limit by which a reading must be above what was told last to be
+	// told too: the highest there ever was is in every finding anyway.
+	Worse float64
 }
 
 // DefaultAlarmConfig is that of a rule.
 func DefaultAlarmConfig(r Rule) AlarmConfig {
-	c := AlarmConfig{Raise: 3, Clear: 3, ClearShare: 0.97}
+	c := AlarmConfig{Raise: 3, Clear: 3, ClearShare: 0.97, Worse: 0.05}
 	switch r {
 	case RuleOverContinuous:
 		c.For = (3 * time.Hour).Microseconds()
@@ -48,6 +51,9 @@ func (c AlarmConfig) Validate() error {
 	if !(c.ClearShare > 0 && c.ClearShare <= 1) {
 		errs = append(errs, fmt.Errorf("clear_share %v: want a part of the limit above 0 and up to 1", c.ClearShare))
 	}
+	if !(c.Worse >= 0) {
+		errs = append(errs, fmt.Errorf("worse %v: want a part of the limit of 0 or more", c.Worse))
+	}
 	if c.For < 0 {
 		errs = append(errs, errors.New("for: want a time of 0 or more"))
 	}
@@ -60,7 +66,7 @@ type Change string
 const (
 	NoChange Change = ""
 	Created  Change = "create"
-	Updated  Change = "update" // it is worse than it ever was
+	Updated  Change = "update" // it is worse than was told
 	Closed   Change = "close"
 )
 
@@ -72,6 +78,7 @@ type Alarm struct {
 	Since   int64   // ticks: the first reading over
 	Made    int64   // when it was created
 	Highest float64 // since the first reading over
+	Told    float64 // the highest when the last change was
 	Count   int64   // of readings since then
 	Sum     float64 // of them
 	Changes int     // of this alarm: the sequence of the finding
@@ -91,8 +98,9 @@ func (a *Alarm) Read(cfg AlarmConfig, at int64, value, limit float64) Change {
 	} else if a.Under++; a.Under >= cfg.Clear {
 		return a.End()
 	}
-	if over && Above(value, a.Highest) {
-		a.Highest = value
+	a.Highest = max(a.Highest, value)
+	if over && Above(a.Highest, a.Told+limit*cfg.Worse) {
+		a.Told = a.Highest
 		a.Changes++
 		return Updated
 	}
@@ -113,7 +121,7 @@ func (a *Alarm) rest(cfg AlarmConfig, at int64, value float64, over bool) Change
 	if a.Over < cfg.Raise || at-a.Since < cfg.For {
 		return NoChange
 	}
-	a.Open, a.Changes, a.Made = true, 1, at
+	a.Open, a.Changes, a.Made, a.Told = true, 1, at, a.Highest
 	return Created
 }
 

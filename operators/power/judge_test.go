@@ -323,11 +323,11 @@ func TestRedundancy(t *testing.T) {
 func TestSilence(t *testing.T) {
 	s := newSite(t, rack(t, nil, power.Silence{PDU: "C", From: pipeline.Ticks(3 * time.Minute), To: pipeline.Ticks(6 * time.Minute)}), func(c *power.Config) { c.ImbalancePct = 0 })
 	for m := range 10 {
-		w := 4200.0
+		w := 4200 + 300*float64(m)
 		if m > 3 {
 			w = 3000
 		}
-		s.read(branches(time.Duration(m)*time.Minute, "C", w+float64(m), 0, 0))
+		s.read(branches(time.Duration(m)*time.Minute, "C", w, 0, 0))
 	}
 	expectText(t, "findings", s.to(time.Hour).found(),
 		"2m0s create pdu_branch_overload C L12; 3m0s update pdu_branch_overload C L12 silenced; 6m0s close pdu_branch_overload C L12")

@@ -210,6 +210,7 @@ func (c *coder) alarm(a *Alarm) {
 	c.int(&a.Since)
 	c.int(&a.Made)
 	c.float(&a.Highest)
+	c.float(&a.Told)
 	c.int(&a.Count)
 	c.float(&a.Sum)
 	c.count(&a.Changes)
