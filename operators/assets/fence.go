@@ -65,12 +65,15 @@ func (f *Fence) prepare() error {
 			return fmt.Errorf("fence %s: %w", f.ID, err)
 		}
 		dLat := f.Radius / metresPerDegree
-		dLon := dLat / max(math.Cos(radians(f.Center.Lat)), 1e-6)
+		dLon := 180.0 // round a pole
+		if reach := math.Sin(min(math.Pi/2, f.Radius/earth)) / math.Cos(radians(f.Center.Lat)); reach >= 0 && reach < 1 {
+			dLon = math.Asin(reach) * 180 / math.Pi
+		}
 		f.low, f.high = Position{f.Center.Lat - dLat, f.Center.Lon - dLon}, Position{f.Center.Lat + dLat, f.Center.Lon + dLon}
 		f.surface = math.Pi * f.Radius * f.Radius
 		return nil
 	}
-	f.low, f.high = f.Rings[0][0], f.Rings[0][0]
+	f.low, f.high = Position{math.Inf(1), math.Inf(1)}, Position{math.Inf(-1), math.Inf(-1)}
 	for i, ring := range f.Rings {
 		if n := len(ring); n > 1 && ring[0] == ring[n-1] {
 			ring = ring[:n-1]
@@ -92,7 +95,7 @@ func (f *Fence) prepare() error {
 	if w, h := (f.high.Lon-f.low.Lon)*f.scale, (f.high.Lat-f.low.Lat)*metresPerDegree; w > widest || h > widest {
 		return fmt.Errorf("fence %s: %.0f by %.0f m: want less than 50 km: split it, at the antimeridian too", f.ID, w, h)
 	}
-	f.edges = nil
+	f.edges, f.surface = nil, 0
 	for i, ring := range f.Rings {
 		area := 0.0
 		for k, p := range ring {
@@ -101,13 +104,30 @@ func (f *Fence) prepare() error {
 			f.edges = append(f.edges, edge{ax, ay, bx, by})
 			area += (ax*by - bx*ay) / 2
 		}
-		if i == 0 {
-			f.surface = math.Abs(area)
-		} else {
+		if f.hole(i) {
 			f.surface -= math.Abs(area)
+		} else {
+			f.surface += math.Abs(area)
 		}
 	}
 	return nil
+}
+
+// hole tells whether ring i lies in an odd number of others. Rings do not cross.
+func (f *Fence) hole(i int) bool {
+	p, odd := f.Rings[i][0], false
+	for k, ring := range f.Rings {
+		if k == i {
+			continue
+		}
+		for j, a := range ring {
+			b := ring[(j+1)%len(ring)]
+			if (a.Lat > p.Lat) != (b.Lat > p.Lat) && p.Lon < a.Lon+(p.Lat-a.Lat)/(b.Lat-a.Lat)*(b.Lon-a.Lon) {
+				odd = !odd
+			}
+		}
+	}
+	return odd
 }
 
 // plane returns metres east and north of the origin.
@@ -150,6 +170,18 @@ type cell struct{ lat, lon int32 }
 
 func cellOf(p Position) cell {
 	return cell{int32(math.Floor(p.Lat * cellsPerDegree)), int32(math.Floor(p.Lon * cellsPerDegree))}
+}
+
+// round brings a longitude beyond the antimeridian back: a circle may lie on it.
+func (c cell) round() cell {
+	const all, half = 360 * cellsPerDegree, 180 * cellsPerDegree
+	switch {
+	case c.lon < -half:
+		c.lon += all
+	case c.lon >= half:
+		c.lon -= all
+	}
+	return c
 }
 
 // Fences is a set of fences with an index by cells.
@@ -198,7 +230,8 @@ func (s *Fences) index(i int32, margin float64) {
 	}
 	for lat := low.lat; lat <= high.lat; lat++ {
 		for lon := low.lon; lon <= high.lon; lon++ {
-			s.cells[cell{lat, lon}] = append(s.cells[cell{lat, lon}], i)
+			at := cell{lat, lon}.round()
+			s.cells[at] = append(s.cells[at], i)
 		}
 	}
 }
@@ -211,7 +244,7 @@ func (s *Fences) At(i int) *Fence { return &s.all[i] }
 
 // near appends the fences that may hold p, or have it in their margin, in their order.
 func (s *Fences) near(dst []int32, p Position) []int32 {
-	dst = append(dst, s.cells[cellOf(p)]...)
+	dst = append(dst, s.cells[cellOf(p).round()]...)
 	if len(s.large) > 0 {
 		dst = append(dst, s.large...)
 		slices.Sort(dst)
