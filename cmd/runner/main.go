@@ -45,6 +45,7 @@ func commands() []command {
 		{"audit", "compare a job's ClickHouse tables with what it has recorded", cmdAudit},
 		{"produce", "send generated telemetry, a CSV or a JSONL file to a topic", cmdProduce},
 		{"ocsf", "validate events against OCSF, its extensions included", cmdOCSF},
+		{"assets", "tell from positions when assets enter and leave fences: assets geofence", cmdAssets},
 		{"map", "try a mapping file on events: map test", cmdMap},
 		{"pdu", "judge readings of PDUs in a file: pdu analyze, pdu room", cmdPDU},
 		{"traffic", "find drops in series of traffic: traffic detect", cmdTraffic},

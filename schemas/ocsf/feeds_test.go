@@ -95,6 +95,18 @@ func TestStates(t *testing.T) {
 	}
 }
 
+// TestStateUID: who has no mapper gives the ids that mappers give.
+func TestStateUID(t *testing.T) {
+	for want, got := range map[string]string{
+		"state:geofence:RC-1|a%7Cb|exit:1000": ocsf.StateUID("geofence", 1_000_000, "RC-1", "a|b", "exit"),
+		"state:bottom:RC-1|close:1.500":       ocsf.StateUID("bottom", 1500, "RC-1", "close"),
+	} {
+		if got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
 func TestPDUFindings(t *testing.T) {
 	base := values{"pdu_id": "P", "time": ms(5000), "finding_uid": "f", "n": 1, "activity": "create", "_tm_revision": 1,
 		"start_time": ms(0), "end_time": ms(600000), "device_name": "rack 1"}

@@ -197,6 +197,20 @@ func (s *State) activity(row int) Enum {
 // ActivityName is the name of what happened in a row.
 func (s *State) ActivityName(row int) string { return s.activity(row).Name }
 
+// StateUID is the uid of a change of state that has none of its own; key is the entity, then what
+// StateSpec.Key names.
+func StateUID(kind string, at int64, key ...string) string {
+	dst := append(append([]byte("state:"), kind...), ':')
+	for i, k := range key {
+		if i > 0 {
+			dst = append(dst, '|')
+		}
+		from := len(dst)
+		dst = escapeKey(append(dst, k...), from)
+	}
+	return string(appendMillis(append(dst, ':'), at))
+}
+
 // appendUID appends the row's own uid, else state:<kind>:<key>:<time in ms>, as windows
 // have it.
 func (s *State) appendUID(dst []byte, row int) ([]byte, bool) {
