@@ -187,6 +187,7 @@ func (c cell) round() cell {
 // Fences is a set of fences with an index by cells.
 type Fences struct {
 	all   []Fence
+	byID  map[string]int32
 	cells map[cell][]int32
 	large []int32 // fences of more cells than an index is good for
 }
@@ -197,9 +198,8 @@ const mostCells = 10_000
 // NewFences prepares fences, in their order. Margin is how far outside of a fence it is still
 // looked at. The error has every problem.
 func NewFences(fences []Fence, margin float64) (*Fences, error) {
-	s := &Fences{all: slices.Clone(fences), cells: map[cell][]int32{}}
+	s := &Fences{all: slices.Clone(fences), byID: map[string]int32{}, cells: map[cell][]int32{}}
 	var errs []error
-	ids := map[string]bool{}
 	for i := range s.all {
 		f := &s.all[i]
 		f.Rings = slices.Clone(f.Rings)
@@ -207,10 +207,10 @@ func NewFences(fences []Fence, margin float64) (*Fences, error) {
 			errs = append(errs, err)
 			continue
 		}
-		if ids[f.ID] {
+		if _, twice := s.byID[f.ID]; twice {
 			errs = append(errs, fmt.Errorf("fence %s is there twice", f.ID))
 		}
-		ids[f.ID] = true
+		s.byID[f.ID] = int32(i)
 		s.index(int32(i), margin)
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -35,8 +35,8 @@ func (c GeofenceConfig) Validate() error {
 	if !(c.InMargin >= 0) || !(c.OutMargin >= 0) {
 		bad("margins %v and %v m: must not be negative", c.InMargin, c.OutMargin)
 	}
-	if c.InCount < 1 || c.OutCount < 1 {
-		bad("counts %d and %d: want at least 1", c.InCount, c.OutCount)
+	if c.InCount < 1 || c.OutCount < 1 || max(c.InCount, c.OutCount) > 1000 {
+		bad("counts %d and %d: want 1 to 1000", c.InCount, c.OutCount)
 	}
 	if c.InSpan < 0 || c.OutSpan < 0 {
 		bad("spans %d and %d: must not be negative", c.InSpan, c.OutSpan)
@@ -90,9 +90,10 @@ type GeofenceEvent struct {
 	Kind      GeofenceKind
 	Fence     int32 // in Fences; -1 with LateDropped
 	At        int64
-	Confirmed int64 // time of the fix that proved it; with Enter and Exit
-	Duration  int64 // of the visit, with Exit; the threshold, with Dwell
-	LastSeen  int64 // with Lost
+	Confirmed int64   // time of the fix that proved it; with Enter and Exit
+	Duration  int64   // of the visit, with Exit; the threshold, with Dwell
+	LastSeen  int64   // with Lost; with Enter and Exit, the fix before At, At itself when there is none
+	Odometer  float64 // metres at the fix of At; with Enter and Exit
 }
 
 // visit is the state of one asset and fence. One that is outside, with no run, need not be kept
@@ -100,22 +101,24 @@ type GeofenceEvent struct {
 type visit struct {
 	fence   int32
 	state   FenceState
+	dwelled uint8  // how many thresholds are behind it
+	count   uint16 // of the run of fixes that speak for a change
 	entered int64
-	dwelled int   // how many thresholds are behind it
-	count   int   // of the run of fixes that speak for a change
-	since   int64 // first of them
+	since   int64   // first fix of the run
+	before  int64   // the fix before it
+	metres  float64 // of the odometer there
 }
 
 // Tracker is the state of one asset; the zero value has seen nothing.
 type Tracker struct {
+	set       *Fences // of visits
 	visits    []visit // by fence
+	last      Fix     // accepted
+	metres    float64 // between accepted fixes
+	candidate *Fix    // too far to have come by itself; nil for none
+	done      int64   // time has come so far
 	seen      bool
-	last      Fix // accepted
-	candidate Fix // too far to have come by itself
-	doubt     bool
-	done      int64 // time has come so far
-	quiet     bool  // silence has made everything unknown
-	near      []int32
+	quiet     bool // silence has made everything unknown
 }
 
 // State is where the asset is with respect to a fence.
@@ -137,6 +140,62 @@ func (t *Tracker) Inside(dst []int32) []int32 {
 		}
 	}
 	return dst
+}
+
+// Entered is when the asset entered a fence that it is inside of.
+func (t *Tracker) Entered(fence int32) int64 {
+	if i, ok := t.find(fence); ok {
+		return t.visits[i].entered
+	}
+	return 0
+}
+
+// Arriving is the first fix of a run that may prove an enter; false when there is none.
+func (t *Tracker) Arriving() (since int64, ok bool) {
+	for i := range t.visits {
+		if v := &t.visits[i]; v.state != Inside && v.count > 0 && (!ok || v.since < since) {
+			since, ok = v.since, true
+		}
+	}
+	return since, ok
+}
+
+// Last is the newest fix that was accepted; false when there is none.
+func (t *Tracker) Last() (Fix, bool) { return t.last, t.seen }
+
+// Use brings the tracker to another set of fences: visits go on in the fence of the same id, and
+// are forgotten where there is none any more.
+func (t *Tracker) Use(fences *Fences) {
+	if t.set == fences {
+		return
+	}
+	old := t.set
+	t.set = fences
+	if old == nil || len(t.visits) == 0 {
+		return
+	}
+	t.visits = slices.DeleteFunc(t.visits, func(v visit) bool {
+		_, there := fences.byID[old.all[v.fence].ID]
+		return !there
+	})
+	for i := range t.visits {
+		t.visits[i].fence = fences.byID[old.all[t.visits[i].fence].ID]
+	}
+	slices.SortFunc(t.visits, func(a, b visit) int { return int(a.fence - b.fence) })
+}
+
+// Due is when Advance has something to do next; MaxInt64 for never.
+func (t *Tracker) Due(cfg *GeofenceConfig) int64 {
+	if !t.seen || t.quiet || len(t.visits) == 0 {
+		return math.MaxInt64
+	}
+	due := t.lostAt(cfg)
+	for i := range t.visits {
+		if at, ok := t.visits[i].due(cfg); ok {
+			due = min(due, at)
+		}
+	}
+	return due
 }
 
 func (t *Tracker) find(fence int32) (int, bool) {
@@ -162,6 +221,7 @@ func (t *Tracker) Fix(cfg *GeofenceConfig, fences *Fences, fix Fix, out []Geofen
 	if !(fix.Accuracy <= cfg.MaxAccuracy) || fix.validate() != nil {
 		return out
 	}
+	t.Use(fences)
 	out = t.silence(cfg, fix.At, out)
 	if !t.accept(cfg, fix) {
 		return out
@@ -171,34 +231,42 @@ func (t *Tracker) Fix(cfg *GeofenceConfig, fences *Fences, fix Fix, out []Geofen
 
 // accept tells whether the asset can have come to the fix.
 func (t *Tracker) accept(cfg *GeofenceConfig, fix Fix) bool {
-	reaches := func(from Fix) bool {
-		return Distance(from.Position, fix.Position) <= cfg.MaxSpeed*float64(fix.At-from.At)/1e6
+	if !t.seen {
+		return true
 	}
-	if t.seen && !t.quiet && !reaches(t.last) && !(t.doubt && fix.At > t.candidate.At && reaches(t.candidate)) {
-		t.candidate, t.doubt = fix, true
+	hop := Distance(t.last.Position, fix.Position)
+	within := func(metres float64, from int64) bool { return metres <= cfg.MaxSpeed*float64(fix.At-from)/1e6 }
+	if c := t.candidate; !t.quiet && !within(hop, t.last.At) && !(c != nil && fix.At > c.At && within(Distance(c.Position, fix.Position), c.At)) {
+		t.candidate = &Fix{At: fix.At, Position: fix.Position, Accuracy: fix.Accuracy}
 		return false
 	}
-	t.doubt = false
+	t.candidate = nil
+	t.metres += hop
 	return true
 }
 
 // take looks at an accepted fix: overdue dwells of the fences that are left, exits, enters, the
 // other dwells.
 func (t *Tracker) take(cfg *GeofenceConfig, fences *Fences, fix Fix, out []GeofenceEvent) []GeofenceEvent {
-	t.near = fences.near(t.near[:0], fix.Position)
-	for i := range t.visits { // those it is inside of, and those with a run or unknown
-		if _, near := slices.BinarySearch(t.near, t.visits[i].fence); !near {
-			t.near = append(t.near, t.visits[i].fence)
-		}
-	}
-	slices.Sort(t.near)
-	t.near = slices.Compact(t.near)
-	first := !t.seen || t.quiet
-	if first { // what is near decides; of all other fences it is outside
+	var scratch [16]int32
+	near := fences.near(scratch[:0], fix.Position)
+	if !t.seen || t.quiet { // what is near decides; of all other fences it is outside
 		t.visits = t.visits[:0]
 	}
+	if len(t.visits) > 0 { // those it is inside of, and those with a run or unknown
+		for i := range t.visits {
+			near = append(near, t.visits[i].fence)
+		}
+		slices.Sort(near)
+		near = slices.Compact(near)
+	}
+	before := fix.At
+	if t.seen {
+		before = t.last.At
+	}
+	run := visit{since: fix.At, before: before, metres: t.metres}
 	var exits, enters []GeofenceEvent
-	for _, f := range t.near {
+	for _, f := range near {
 		v := t.visit(f)
 		switch d := fences.At(int(f)).Outside(fix.Position); {
 		case d <= -cfg.InMargin && v.state == Inside, d > cfg.OutMargin && v.state != Inside:
@@ -207,14 +275,14 @@ func (t *Tracker) take(cfg *GeofenceConfig, fences *Fences, fix Fix, out []Geofe
 				v.state = Outside
 			}
 		case d <= -cfg.InMargin:
-			if v.extend(fix.At, cfg.InCount, cfg.InSpan) {
+			if v.extend(&run, fix.At, cfg.InCount, cfg.InSpan) {
+				enters = append(enters, GeofenceEvent{Kind: Enter, Fence: f, At: v.since, Confirmed: fix.At, LastSeen: v.before, Odometer: v.metres})
 				*v = visit{fence: f, state: Inside, entered: v.since}
-				enters = append(enters, GeofenceEvent{Kind: Enter, Fence: f, At: v.entered, Confirmed: fix.At})
 			}
 		case d > cfg.OutMargin:
-			if v.extend(fix.At, cfg.OutCount, cfg.OutSpan) {
+			if v.extend(&run, fix.At, cfg.OutCount, cfg.OutSpan) {
 				exits = v.dwells(cfg, v.since, exits)
-				exits = append(exits, GeofenceEvent{Kind: Exit, Fence: f, At: v.since, Confirmed: fix.At, Duration: v.since - v.entered})
+				exits = append(exits, GeofenceEvent{Kind: Exit, Fence: f, At: v.since, Confirmed: fix.At, Duration: v.since - v.entered, LastSeen: v.before, Odometer: v.metres})
 				*v = visit{fence: f, state: Outside}
 			}
 		}
@@ -240,26 +308,36 @@ func (t *Tracker) forget() {
 	t.visits = slices.DeleteFunc(t.visits, func(v visit) bool { return v.state == Outside && v.count == 0 })
 }
 
-// extend counts a fix that speaks for a change, and tells whether it is proved.
-func (v *visit) extend(at int64, count int, span int64) bool {
+// extend counts a fix that speaks for a change, and tells whether it is proved. A first one
+// begins the run.
+func (v *visit) extend(run *visit, at int64, count int, span int64) bool {
 	if v.count == 0 {
-		v.since = at
+		v.since, v.before, v.metres = run.since, run.before, run.metres
 	}
-	v.count++
-	return v.count >= count && at-v.since >= span
+	v.count = min(v.count, math.MaxUint16-1) + 1
+	return int(v.count) >= count && at-v.since >= span
 }
 
-// dwells appends the thresholds that are due by a time and before any run of exit.
+// due is when the next threshold is reached; false when there is none, or a run of exit began
+// before it.
+func (v *visit) due(cfg *GeofenceConfig) (int64, bool) {
+	if v.state != Inside || int(v.dwelled) >= len(cfg.Dwell) {
+		return 0, false
+	}
+	at := v.entered + cfg.Dwell[v.dwelled]
+	return at, v.count == 0 || v.since >= at
+}
+
+// dwells appends the thresholds that are reached by a time.
 func (v *visit) dwells(cfg *GeofenceConfig, by int64, out []GeofenceEvent) []GeofenceEvent {
-	for v.state == Inside && v.dwelled < len(cfg.Dwell) {
-		due := v.entered + cfg.Dwell[v.dwelled]
-		if due > by || v.count > 0 && v.since < due {
-			break
+	for {
+		at, ok := v.due(cfg)
+		if !ok || at > by {
+			return out
 		}
-		out = append(out, GeofenceEvent{Kind: Dwell, Fence: v.fence, At: due, Duration: cfg.Dwell[v.dwelled]})
+		out = append(out, GeofenceEvent{Kind: Dwell, Fence: v.fence, At: at, Duration: cfg.Dwell[v.dwelled]})
 		v.dwelled++
 	}
-	return out
 }
 
 // dwells appends the dwells of all fences that are due by a time, in the order of their times.
@@ -285,10 +363,7 @@ func (t *Tracker) silence(cfg *GeofenceConfig, to int64, out []GeofenceEvent) []
 	if !t.seen || t.quiet {
 		return out
 	}
-	lost := t.last.At + cfg.LostAfter
-	if lost < t.last.At { // beyond the end of time
-		lost = math.MaxInt64
-	}
+	lost := t.lostAt(cfg)
 	if to < lost {
 		return out
 	}
@@ -298,8 +373,16 @@ func (t *Tracker) silence(cfg *GeofenceConfig, to int64, out []GeofenceEvent) []
 			out = append(out, GeofenceEvent{Kind: Lost, Fence: v.fence, At: lost, LastSeen: t.last.At})
 		}
 	}
-	t.visits, t.quiet, t.doubt = t.visits[:0], true, false
+	t.visits, t.set, t.quiet, t.candidate = nil, nil, true, nil
 	return out
+}
+
+// lostAt is when silence is too long.
+func (t *Tracker) lostAt(cfg *GeofenceConfig) int64 {
+	if t.last.At > math.MaxInt64-cfg.LostAfter { // beyond the end of time
+		return math.MaxInt64
+	}
+	return t.last.At + cfg.LostAfter
 }
 
 // Advance moves time to a mark and appends what is due by then.
