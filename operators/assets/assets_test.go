@@ -307,11 +307,11 @@ func TestBottom(t *testing.T) {
 func TestConfigs(t *testing.T) {
 	for want, err := range map[string]error{
 		"counts 0 and 0: want 1 to": assets.GeofenceConfig{MaxAccuracy: 1, MaxSpeed: 1, LostAfter: 1}.Validate(),
-		"dwell [5 3]":               assets.GeofenceConfig{InCount: 1, OutCount: 1, MaxAccuracy: 1, MaxSpeed: 1, LostAfter: 1, Dwell: []int64{5, 3}}.Validate(),
+		"dwell [5µs 3µs]":           assets.GeofenceConfig{InCount: 1, OutCount: 1, MaxAccuracy: 1, MaxSpeed: 1, LostAfter: 1, Dwell: []int64{5, 3}}.Validate(),
 		"alpha 0":                   assets.NearestConfig{Windows: 1, Unheard: 1}.Validate(),
 		"rest {0 0 0}":              assets.BottomConfig{Down: 1, Up: 2, Count: 1}.Validate(),
 		"angles 60 and 20":          assets.BottomConfig{Rest: assets.Accel{Z: 1}, Down: 60, Up: 20, Count: 1}.Validate(),
-		"join -1 and 0: mu":         assets.SightingConfig{Join: -1}.Validate(),
+		"join -1µs and 0s: mu":      assets.SightingConfig{Join: -1}.Validate(),
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)

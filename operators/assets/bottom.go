@@ -49,7 +49,7 @@ func (c BottomConfig) Validate() error {
 		errs = append(errs, fmt.Errorf("angles %v and %v: want 0 or more, the second larger, up to 180", c.Down, c.Up))
 	}
 	if c.Count < 1 || c.Span < 0 {
-		errs = append(errs, fmt.Errorf("%d samples over %d: want at least 1, and a span that is not negative", c.Count, c.Span))
+		errs = append(errs, fmt.Errorf("%d samples over %s: want at least 1, and a time that is not negative", c.Count, spanOf(c.Span)))
 	}
 	return errors.Join(errs...)
 }
@@ -77,7 +77,7 @@ type BottomEvent struct {
 type Bottom struct {
 	State   BottomState
 	Pending BottomState
-	Count   int
+	Count   int32
 	Since   int64
 }
 
@@ -102,7 +102,7 @@ func (b *Bottom) Sample(cfg *BottomConfig, at int64, a Accel) (BottomEvent, bool
 	if speaks != b.Pending {
 		b.Pending, b.Count, b.Since = speaks, 0, at
 	}
-	if b.Count++; b.Count < cfg.Count || at-b.Since < cfg.Span {
+	if b.Count++; int(b.Count) < cfg.Count || at-b.Since < cfg.Span {
 		return BottomEvent{}, false
 	}
 	e := BottomEvent{State: speaks, Before: b.State, At: b.Since, Confirmed: at, Tilt: tilt}

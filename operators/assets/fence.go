@@ -239,6 +239,12 @@ func (s *Fences) index(i int32, margin float64) {
 // Len is the number of fences.
 func (s *Fences) Len() int { return len(s.all) }
 
+// Has tells whether there is a fence of an id.
+func (s *Fences) Has(id string) bool {
+	_, ok := s.byID[id]
+	return ok
+}
+
 // At returns the i-th fence.
 func (s *Fences) At(i int) *Fence { return &s.all[i] }
 

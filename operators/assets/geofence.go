@@ -39,7 +39,7 @@ func (c GeofenceConfig) Validate() error {
 		bad("counts %d and %d: want 1 to 1000", c.InCount, c.OutCount)
 	}
 	if c.InSpan < 0 || c.OutSpan < 0 {
-		bad("spans %d and %d: must not be negative", c.InSpan, c.OutSpan)
+		bad("times %s and %s: must not be negative", spanOf(c.InSpan), spanOf(c.OutSpan))
 	}
 	if !(c.MaxAccuracy > 0) {
 		bad("accuracy %v m: want a number above 0", c.MaxAccuracy)
@@ -48,10 +48,14 @@ func (c GeofenceConfig) Validate() error {
 		bad("speed %v m/s: want a number above 0", c.MaxSpeed)
 	}
 	if c.LostAfter <= 0 {
-		bad("silence %d: want more than 0", c.LostAfter)
+		bad("silence %s: want more than 0", spanOf(c.LostAfter))
 	}
 	if !slices.IsSorted(c.Dwell) || len(c.Dwell) > 0 && c.Dwell[0] <= 0 || len(c.Dwell) > 64 {
-		bad("dwell %v: want up to 64 times above 0, ascending", c.Dwell)
+		var times []time.Duration
+		for _, d := range c.Dwell {
+			times = append(times, spanOf(d))
+		}
+		bad("dwell %v: want up to 64 times above 0, ascending", times)
 	}
 	return errors.Join(errs...)
 }
@@ -89,11 +93,13 @@ const (
 type GeofenceEvent struct {
 	Kind      GeofenceKind
 	Fence     int32 // in Fences; -1 with LateDropped
+	Before    FenceState
 	At        int64
 	Confirmed int64   // time of the fix that proved it; with Enter and Exit
 	Duration  int64   // of the visit, with Exit; the threshold, with Dwell
 	LastSeen  int64   // with Lost; with Enter and Exit, the fix before At, At itself when there is none
 	Odometer  float64 // metres at the fix of At; with Enter and Exit
+	Hop       float64 // metres from the fix before
 }
 
 // visit is the state of one asset and fence. One that is outside, with no run, need not be kept
@@ -106,7 +112,8 @@ type visit struct {
 	entered int64
 	since   int64   // first fix of the run
 	before  int64   // the fix before it
-	metres  float64 // of the odometer there
+	metres  float64 // of the odometer at since
+	hop     float64 // from the fix before
 }
 
 // Tracker is the state of one asset; the zero value has seen nothing.
@@ -140,6 +147,16 @@ func (t *Tracker) Inside(dst []int32) []int32 {
 		}
 	}
 	return dst
+}
+
+// insideBefore tells whether the asset is inside of a fence that it entered before a time.
+func (t *Tracker) insideBefore(at int64) bool {
+	for i := range t.visits {
+		if v := &t.visits[i]; v.state == Inside && v.entered < at {
+			return true
+		}
+	}
+	return false
 }
 
 // Entered is when the asset entered a fence that it is inside of.
@@ -181,6 +198,11 @@ func (t *Tracker) Use(fences *Fences) {
 	for i := range t.visits {
 		t.visits[i].fence = fences.byID[old.all[t.visits[i].fence].ID]
 	}
+	t.sort()
+}
+
+// sort brings visits into the order of their fences.
+func (t *Tracker) sort() {
 	slices.SortFunc(t.visits, func(a, b visit) int { return int(a.fence - b.fence) })
 }
 
@@ -205,7 +227,7 @@ func (t *Tracker) find(fence int32) (int, bool) {
 func (t *Tracker) visit(fence int32) *visit {
 	i, ok := t.find(fence)
 	if !ok {
-		t.visits = slices.Insert(t.visits, i, visit{fence: fence})
+		t.visits = insert(t.visits, i, visit{fence: fence})
 		if t.seen && !t.quiet { // earlier fixes were not near it
 			t.visits[i].state = Outside
 		}
@@ -223,31 +245,32 @@ func (t *Tracker) Fix(cfg *GeofenceConfig, fences *Fences, fix Fix, out []Geofen
 	}
 	t.Use(fences)
 	out = t.silence(cfg, fix.At, out)
-	if !t.accept(cfg, fix) {
+	hop, ok := t.accept(cfg, fix)
+	if !ok {
 		return out
 	}
-	return t.take(cfg, fences, fix, out)
+	return t.take(cfg, fences, fix, hop, out)
 }
 
-// accept tells whether the asset can have come to the fix.
-func (t *Tracker) accept(cfg *GeofenceConfig, fix Fix) bool {
+// accept tells whether the asset can have come to the fix, and how far it is from the one before.
+func (t *Tracker) accept(cfg *GeofenceConfig, fix Fix) (hop float64, ok bool) {
 	if !t.seen {
-		return true
+		return 0, true
 	}
-	hop := Distance(t.last.Position, fix.Position)
+	hop = Distance(t.last.Position, fix.Position)
 	within := func(metres float64, from int64) bool { return metres <= cfg.MaxSpeed*float64(fix.At-from)/1e6 }
 	if c := t.candidate; !t.quiet && !within(hop, t.last.At) && !(c != nil && fix.At > c.At && within(Distance(c.Position, fix.Position), c.At)) {
 		t.candidate = &Fix{At: fix.At, Position: fix.Position, Accuracy: fix.Accuracy}
-		return false
+		return hop, false
 	}
 	t.candidate = nil
 	t.metres += hop
-	return true
+	return hop, true
 }
 
 // take looks at an accepted fix: overdue dwells of the fences that are left, exits, enters, the
 // other dwells.
-func (t *Tracker) take(cfg *GeofenceConfig, fences *Fences, fix Fix, out []GeofenceEvent) []GeofenceEvent {
+func (t *Tracker) take(cfg *GeofenceConfig, fences *Fences, fix Fix, hop float64, out []GeofenceEvent) []GeofenceEvent {
 	var scratch [16]int32
 	near := fences.near(scratch[:0], fix.Position)
 	if !t.seen || t.quiet { // what is near decides; of all other fences it is outside
@@ -264,7 +287,7 @@ func (t *Tracker) take(cfg *GeofenceConfig, fences *Fences, fix Fix, out []Geofe
 	if t.seen {
 		before = t.last.At
 	}
-	run := visit{since: fix.At, before: before, metres: t.metres}
+	run := visit{since: fix.At, before: before, metres: t.metres, hop: hop}
 	var exits, enters []GeofenceEvent
 	for _, f := range near {
 		v := t.visit(f)
@@ -276,13 +299,13 @@ func (t *Tracker) take(cfg *GeofenceConfig, fences *Fences, fix Fix, out []Geofe
 			}
 		case d <= -cfg.InMargin:
 			if v.extend(&run, fix.At, cfg.InCount, cfg.InSpan) {
-				enters = append(enters, GeofenceEvent{Kind: Enter, Fence: f, At: v.since, Confirmed: fix.At, LastSeen: v.before, Odometer: v.metres})
+				enters = append(enters, GeofenceEvent{Kind: Enter, Fence: f, Before: v.state, At: v.since, Confirmed: fix.At, LastSeen: v.before, Odometer: v.metres, Hop: v.hop})
 				*v = visit{fence: f, state: Inside, entered: v.since}
 			}
 		case d > cfg.OutMargin:
 			if v.extend(&run, fix.At, cfg.OutCount, cfg.OutSpan) {
 				exits = v.dwells(cfg, v.since, exits)
-				exits = append(exits, GeofenceEvent{Kind: Exit, Fence: f, At: v.since, Confirmed: fix.At, Duration: v.since - v.entered, LastSeen: v.before, Odometer: v.metres})
+				exits = append(exits, GeofenceEvent{Kind: Exit, Fence: f, Before: Inside, At: v.since, Confirmed: fix.At, Duration: v.since - v.entered, LastSeen: v.before, Odometer: v.metres, Hop: v.hop})
 				*v = visit{fence: f, state: Outside}
 			}
 		}
@@ -290,7 +313,7 @@ func (t *Tracker) take(cfg *GeofenceConfig, fences *Fences, fix Fix, out []Geofe
 	// Overdue dwells of all fences that are left come before all exits.
 	slices.SortStableFunc(exits, func(a, b GeofenceEvent) int { return rank(a.Kind) - rank(b.Kind) })
 	out = append(append(out, exits...), enters...)
-	t.seen, t.quiet, t.last, t.done = true, false, fix, max(t.done, fix.At)
+	t.seen, t.quiet, t.last = true, false, fix
 	out = t.dwells(cfg, fix.At, out)
 	t.forget()
 	return out
@@ -312,7 +335,7 @@ func (t *Tracker) forget() {
 // begins the run.
 func (v *visit) extend(run *visit, at int64, count int, span int64) bool {
 	if v.count == 0 {
-		v.since, v.before, v.metres = run.since, run.before, run.metres
+		v.since, v.before, v.metres, v.hop = run.since, run.before, run.metres, run.hop
 	}
 	v.count = min(v.count, math.MaxUint16-1) + 1
 	return int(v.count) >= count && at-v.since >= span
@@ -335,7 +358,7 @@ func (v *visit) dwells(cfg *GeofenceConfig, by int64, out []GeofenceEvent) []Geo
 		if !ok || at > by {
 			return out
 		}
-		out = append(out, GeofenceEvent{Kind: Dwell, Fence: v.fence, At: at, Duration: cfg.Dwell[v.dwelled]})
+		out = append(out, GeofenceEvent{Kind: Dwell, Fence: v.fence, Before: Inside, At: at, Duration: cfg.Dwell[v.dwelled]})
 		v.dwelled++
 	}
 }
@@ -370,7 +393,7 @@ func (t *Tracker) silence(cfg *GeofenceConfig, to int64, out []GeofenceEvent) []
 	out = t.dwells(cfg, lost, out)
 	for i := range t.visits {
 		if v := &t.visits[i]; v.state == Inside {
-			out = append(out, GeofenceEvent{Kind: Lost, Fence: v.fence, At: lost, LastSeen: t.last.At})
+			out = append(out, GeofenceEvent{Kind: Lost, Fence: v.fence, Before: Inside, At: lost, LastSeen: t.last.At})
 		}
 	}
 	t.visits, t.set, t.quiet, t.candidate = nil, nil, true, nil
@@ -387,10 +410,6 @@ func (t *Tracker) lostAt(cfg *GeofenceConfig) int64 {
 
 // Advance moves time to a mark and appends what is due by then.
 func (t *Tracker) Advance(cfg *GeofenceConfig, mark int64, out []GeofenceEvent) []GeofenceEvent {
-	if mark <= t.done {
-		return out
-	}
-	t.done = mark
 	out = t.silence(cfg, mark, out)
 	return t.dwells(cfg, mark, out)
 }

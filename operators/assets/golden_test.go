@@ -199,7 +199,7 @@ func (in *assetInput) nearest() any {
 		}
 	}
 	means := map[string]any{}
-	for _, m := range n.Means {
+	for _, m := range n.Means() {
 		means[m.Gateway] = m.RSSI
 	}
 	return []any{changes, means}

@@ -1,11 +1,13 @@
 package assets
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
 	"slices"
 	"strings"
+	"unique"
 )
 
 // NearestConfig says when an asset belongs to another gateway.
@@ -49,6 +51,21 @@ type Mean struct {
 	Unheard int // windows in a row in which it was not heard
 }
 
+// mean is Mean as it is kept: there are many.
+type mean struct {
+	gateway unique.Handle[string]
+	rssi    float64
+	unheard int32
+}
+
+// What is remembered of an asset that travels is bounded: the owner, and gateways that were heard
+// in the last staleAfter windows, up to mostMeans of them. One that is heard again after that
+// begins anew.
+const (
+	staleAfter = 60
+	mostMeans  = 32
+)
+
 // Why an owner changed.
 const (
 	WhyFirst    = "first"
@@ -62,7 +79,7 @@ type Change struct{ Owner, Before, Why string }
 // Nearest is the state of one asset; the zero value has no owner.
 type Nearest struct {
 	Owner      string
-	Means      []Mean // by gateway
+	means      []mean // by gateway
 	Challenger string // louder than the owner by the margin, Wins windows in a row
 	Wins       int
 }
@@ -70,24 +87,23 @@ type Nearest struct {
 // Window takes what a window heard, each gateway at most once. One that heard nothing at all
 // says nothing of gateways but that they were not heard.
 func (n *Nearest) Window(cfg *NearestConfig, heard []Loudness) (Change, bool) {
-	for i := range n.Means {
-		n.Means[i].Unheard++
-	}
+	n.pass(1)
 	for _, h := range heard {
-		i, there := slices.BinarySearchFunc(n.Means, h.Gateway, func(m Mean, g string) int { return strings.Compare(m.Gateway, g) })
+		i, there := n.find(h.Gateway)
 		if !there {
-			n.Means = slices.Insert(n.Means, i, Mean{Gateway: h.Gateway, RSSI: h.RSSI})
+			n.means = insert(n.means, i, mean{gateway: unique.Make(h.Gateway), rssi: h.RSSI})
 			continue
 		}
-		m := &n.Means[i]
-		m.RSSI, m.Unheard = cfg.Alpha*h.RSSI+(1-cfg.Alpha)*m.RSSI, 0
+		m := &n.means[i]
+		m.rssi, m.unheard = cfg.Alpha*h.RSSI+(1-cfg.Alpha)*m.rssi, 0
 	}
+	n.forget()
 	best, ok := n.best()
-	owner := n.mean(n.Owner)
+	owner, owned := n.Mean(n.Owner)
 	switch {
 	case !ok: // an empty window is between those around it
 		n.Challenger, n.Wins = "", 0
-	case owner == nil:
+	case !owned:
 		return n.change(best.Gateway, WhyFirst), true
 	case best.Gateway == n.Owner:
 		n.Challenger, n.Wins = "", 0
@@ -106,23 +122,75 @@ func (n *Nearest) Window(cfg *NearestConfig, heard []Loudness) (Change, bool) {
 	return Change{}, false
 }
 
+// Skip passes over windows that heard nothing, as Window does with each of them.
+func (n *Nearest) Skip(windows int64) {
+	if windows > 0 {
+		n.pass(windows)
+		n.Challenger, n.Wins = "", 0
+	}
+}
+
+func (n *Nearest) pass(windows int64) {
+	for i := range n.means {
+		n.means[i].unheard = int32(min(int64(n.means[i].unheard)+windows, math.MaxInt32))
+	}
+}
+
+// forget drops gateways that were not heard for long, and beyond mostMeans those that were not
+// heard for longest, of equals the weaker ones.
+func (n *Nearest) forget() {
+	n.means = slices.DeleteFunc(n.means, func(m mean) bool { return m.unheard > staleAfter && m.gateway.Value() != n.Owner })
+	if len(n.means) > mostMeans {
+		owner := func(m mean) int {
+			if m.gateway.Value() == n.Owner {
+				return 0
+			}
+			return 1
+		}
+		slices.SortFunc(n.means, func(a, b mean) int {
+			return cmp.Or(owner(a)-owner(b), cmp.Compare(a.unheard, b.unheard), cmp.Compare(b.rssi, a.rssi), cmp.Compare(a.gateway.Value(), b.gateway.Value()))
+		})
+		n.means = slices.Delete(n.means, mostMeans, len(n.means))
+		slices.SortFunc(n.means, func(a, b mean) int { return cmp.Compare(a.gateway.Value(), b.gateway.Value()) })
+	}
+	if cap(n.means) > 2*len(n.means)+2 {
+		n.means = slices.Clone(n.means)
+	}
+}
+
 // best is the loudest mean of those that the window heard, of equals the first by name.
 func (n *Nearest) best() (Mean, bool) {
 	best, ok := Mean{RSSI: math.Inf(-1)}, false
-	for _, m := range n.Means {
-		if m.Unheard == 0 && m.RSSI > best.RSSI {
+	for i := range n.means {
+		if m := n.means[i].mean(); m.Unheard == 0 && m.RSSI > best.RSSI {
 			best, ok = m, true
 		}
 	}
 	return best, ok
 }
 
-func (n *Nearest) mean(gateway string) *Mean {
-	i, there := slices.BinarySearchFunc(n.Means, gateway, func(m Mean, g string) int { return strings.Compare(m.Gateway, g) })
+func (m *mean) mean() Mean { return Mean{m.gateway.Value(), m.rssi, int(m.unheard)} }
+
+// Mean is that of a gateway; false when there is none.
+func (n *Nearest) Mean(gateway string) (Mean, bool) {
+	i, there := n.find(gateway)
 	if !there || gateway == "" {
-		return nil
+		return Mean{}, false
 	}
-	return &n.Means[i]
+	return n.means[i].mean(), true
+}
+
+// Means are those of all gateways, by name.
+func (n *Nearest) Means() []Mean {
+	out := make([]Mean, 0, len(n.means))
+	for i := range n.means {
+		out = append(out, n.means[i].mean())
+	}
+	return out
+}
+
+func (n *Nearest) find(gateway string) (int, bool) {
+	return slices.BinarySearchFunc(n.means, gateway, func(m mean, g string) int { return strings.Compare(m.gateway.Value(), g) })
 }
 
 func (n *Nearest) change(to, why string) Change {

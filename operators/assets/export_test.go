@@ -1,0 +1,32 @@
+package assets
+
+import "unsafe"
+
+// Kept is how many fixes are kept.
+func (m *Movement) Kept() int { return len(m.kept) }
+
+// ForgetMovement is what a checkpoint must not do.
+func (s *Asset) ForgetMovement() { s.movement = Movement{} }
+
+// Size is the memory of a state. Texts are shared by all assets.
+func (s *Asset) Size() int {
+	n := int(unsafe.Sizeof(*s)) + sizeOf(s.sightings.open) + sizeOf(s.heard) + sizeOf(s.nearest.means) + sizeOf(s.tracker.visits) + sizeOf(s.movement.kept) + sizeOf(s.battery.buckets)
+	for i := range s.sightings.open {
+		n += sizeOf(s.sightings.open[i].hearings)
+	}
+	for i := range s.heard {
+		n += sizeOf(s.heard[i].rssi)
+	}
+	if s.tracker.candidate != nil {
+		n += int(unsafe.Sizeof(*s.tracker.candidate))
+	}
+	return n
+}
+
+func sizeOf[T any](list []T) int {
+	var t T
+	return cap(list) * int(unsafe.Sizeof(t))
+}
+
+// StateSize is what a state takes before anything was seen.
+const StateSize = int(unsafe.Sizeof(Asset{}))
