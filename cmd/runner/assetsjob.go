@@ -1,8 +1,205 @@
 package main
 
-// AssetsConfig is section assets of a job.
-type AssetsConfig struct{}
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
 
-func (c *AssetsConfig) feed() string            { return "ble" }
-func (c *AssetsConfig) Validate() error         { return nil }
-func (c *AssetsConfig) domain(_ *Config) domain { return domain{} }
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/tidemark/tidemark/operators/assets"
+	"github.com/tidemark/tidemark/pipeline"
+	"github.com/tidemark/tidemark/schemas/ble"
+)
+
+// AssetsConfig is section assets of a job: it follows assets by their detections.
+type AssetsConfig struct {
+	// Fences is a GeoJSON file, Gateways CSV of gateway_id, site, lat, lon, vehicle. Registry is CSV
+	// of asset_id: assets that are not in it are not followed unless AcceptUnknown. All three are
+	// read again when they change.
+	Fences        string `yaml:"fences"`
+	Gateways      string `yaml:"gateways"`
+	Registry      string `yaml:"registry"`
+	AcceptUnknown bool   `yaml:"accept_unknown"`
+
+	Nearest      AssetsNearest      `yaml:"nearest"`
+	Geofence     AssetsGeofence     `yaml:"geofence"`
+	Movement     AssetsMovement     `yaml:"movement"`
+	Bottom       AssetsBottom       `yaml:"bottom"`
+	Transit      AssetsTransit      `yaml:"transit"`
+	Availability AssetsAvailability `yaml:"availability"`
+	Battery      AssetsBattery      `yaml:"battery"`
+}
+
+// AssetsNearest says which gateway an asset belongs to.
+type AssetsNearest struct {
+	Window  time.Duration `yaml:"window"`    // in which gateways are compared
+	Alpha   float64       `yaml:"alpha"`     // weight of the newest window
+	Margin  float64       `yaml:"margin_db"` // by which another gateway must be louder
+	Windows int           `yaml:"windows"`   // in a row
+	Unheard int           `yaml:"unheard"`   // windows after which an owner is given up
+	// Weakest is the smoothed RSSI at which an asset is still where its gateway is, give or take
+	// Accuracy.
+	Weakest  float64 `yaml:"weakest_dbm"`
+	Accuracy float64 `yaml:"accuracy_m"`
+}
+
+// AssetsGeofence says when an asset is inside of a fence.
+type AssetsGeofence struct {
+	InMargin    float64         `yaml:"in_margin_m"`
+	OutMargin   float64         `yaml:"out_margin_m"`
+	EnterFixes  int             `yaml:"enter_fixes"`
+	EnterTime   time.Duration   `yaml:"enter_time"`
+	ExitFixes   int             `yaml:"exit_fixes"`
+	ExitTime    time.Duration   `yaml:"exit_time"`
+	MaxAccuracy float64         `yaml:"max_accuracy_m"`
+	MaxSpeed    float64         `yaml:"max_speed_mps"`
+	LostAfter   time.Duration   `yaml:"lost_after"`
+	Dwell       []time.Duration `yaml:"dwell"`
+}
+
+// AssetsMovement says when an asset moves.
+type AssetsMovement struct {
+	Apart time.Duration `yaml:"apart"` // fixes that are compared
+	Far   float64       `yaml:"far_m"`
+	Speed float64       `yaml:"speed_mps"`
+	Still time.Duration `yaml:"still"`
+	Near  float64       `yaml:"near_m"`
+}
+
+// AssetsBottom says when the bottom plate of a cage is down.
+type AssetsBottom struct {
+	Rest    [3]float64    `yaml:"rest_mg"` // what the tag measures then
+	Still   float64       `yaml:"still_mg"`
+	Down    float64       `yaml:"down_deg"`
+	Up      float64       `yaml:"up_deg"`
+	Samples int           `yaml:"samples"`
+	Time    time.Duration `yaml:"time"`
+}
+
+// AssetsTransit says when an asset is on its way.
+type AssetsTransit struct {
+	MoveWithin time.Duration `yaml:"move_within"`
+	Shortest   time.Duration `yaml:"shortest"`
+	Silence    time.Duration `yaml:"silence"`
+}
+
+// AssetsAvailability says when an asset can be used.
+type AssetsAvailability struct {
+	Offline time.Duration `yaml:"offline"`
+	Settled time.Duration `yaml:"settled"`
+	Hold    time.Duration `yaml:"hold"`
+	Depots  []string      `yaml:"depots"` // kinds of fences
+}
+
+// AssetsBattery says when a battery is low.
+type AssetsBattery struct {
+	Warm float64 `yaml:"warm_c"`
+	Low  float64 `yaml:"low_mv"`
+	Days int     `yaml:"days"`
+	Full float64 `yaml:"full_mv"`
+	Rise float64 `yaml:"rise_mv"`
+}
+
+func durationOf(ticks int64) time.Duration { return time.Duration(ticks) * time.Microsecond }
+
+func (c *AssetsConfig) setDefaults() {
+	d := assets.DefaultConfig()
+	n, g, m, b, t, a, p := d.Nearest, d.Geofence, d.Movement, d.Bottom, d.Transit, d.Availability, d.Battery
+	c.Nearest = AssetsNearest{durationOf(d.Window), n.Alpha, n.Margin, n.Windows, n.Unheard, d.Weakest, d.Accuracy}
+	c.Geofence = AssetsGeofence{InMargin: g.InMargin, OutMargin: g.OutMargin, EnterFixes: g.InCount, EnterTime: durationOf(g.InSpan), ExitFixes: g.OutCount, ExitTime: durationOf(g.OutSpan),
+		MaxAccuracy: g.MaxAccuracy, MaxSpeed: g.MaxSpeed, LostAfter: durationOf(g.LostAfter)}
+	for _, dwell := range g.Dwell {
+		c.Geofence.Dwell = append(c.Geofence.Dwell, durationOf(dwell))
+	}
+	c.Movement = AssetsMovement{durationOf(m.Apart), m.Far, m.Speed, durationOf(m.Still), m.Near}
+	c.Bottom = AssetsBottom{[3]float64{b.Rest.X, b.Rest.Y, b.Rest.Z}, b.Still, b.Down, b.Up, b.Count, durationOf(b.Span)}
+	c.Transit = AssetsTransit{durationOf(t.MoveWithin), durationOf(t.Shortest), durationOf(t.Silence)}
+	c.Availability = AssetsAvailability{durationOf(a.Offline), durationOf(a.Settled), durationOf(a.Hold), a.Depots}
+	c.Battery = AssetsBattery{p.Warm, p.Low, p.Days, p.Full, p.Rise}
+}
+
+// config is what the operator follows.
+func (c *AssetsConfig) config() assets.Config {
+	out := assets.DefaultConfig()
+	// The decoder has replaced times that were lost, and sent those from the future away.
+	out.Filter.OldestTime, out.Filter.MaxAhead = math.MinInt64, math.MaxInt64
+	out.Filter.AcceptUnknown = c.AcceptUnknown
+	n, g, m, b, t, a, p := &c.Nearest, &c.Geofence, &c.Movement, &c.Bottom, &c.Transit, &c.Availability, &c.Battery
+	out.Window, out.Weakest, out.Accuracy = pipeline.Ticks(n.Window), n.Weakest, n.Accuracy
+	out.Nearest = assets.NearestConfig{Alpha: n.Alpha, Margin: n.Margin, Windows: n.Windows, Unheard: n.Unheard}
+	out.Geofence = assets.GeofenceConfig{InMargin: g.InMargin, OutMargin: g.OutMargin, InCount: g.EnterFixes, InSpan: pipeline.Ticks(g.EnterTime), OutCount: g.ExitFixes,
+		OutSpan: pipeline.Ticks(g.ExitTime), MaxAccuracy: g.MaxAccuracy, MaxSpeed: g.MaxSpeed, LostAfter: pipeline.Ticks(g.LostAfter)}
+	for _, dwell := range g.Dwell {
+		out.Geofence.Dwell = append(out.Geofence.Dwell, pipeline.Ticks(dwell))
+	}
+	out.Movement.Apart, out.Movement.Far, out.Movement.Speed, out.Movement.Still, out.Movement.Near = pipeline.Ticks(m.Apart), m.Far, m.Speed, pipeline.Ticks(m.Still), m.Near
+	out.Bottom = assets.BottomConfig{Rest: assets.Accel{X: b.Rest[0], Y: b.Rest[1], Z: b.Rest[2]}, Still: b.Still, Down: b.Down, Up: b.Up, Count: b.Samples, Span: pipeline.Ticks(b.Time)}
+	out.Transit = assets.TransitConfig{MoveWithin: pipeline.Ticks(t.MoveWithin), Shortest: pipeline.Ticks(t.Shortest), Silence: pipeline.Ticks(t.Silence)}
+	out.Availability = assets.AvailabilityConfig{Offline: pipeline.Ticks(a.Offline), Settled: pipeline.Ticks(a.Settled), Hold: pipeline.Ticks(a.Hold), Depots: a.Depots}
+	out.Battery = assets.BatteryConfig{Warm: p.Warm, Low: p.Low, Days: p.Days, Full: p.Full, Rise: p.Rise}
+	return out
+}
+
+func (c *AssetsConfig) feed() string { return "ble" }
+
+// Validate returns every problem.
+func (c *AssetsConfig) Validate() error {
+	cfg := c.config()
+	err := cfg.Validate()
+	if c.AcceptUnknown && c.Registry == "" {
+		err = errors.Join(err, errors.New("accept_unknown: there is no registry, so every asset is followed: name one, or take this out"))
+	}
+	return err
+}
+
+func (c *AssetsConfig) domain(job *Config) domain {
+	cfg := c.config()
+	d := domain{
+		work: "assets by asset_id",
+		key:  []string{"asset_id"},
+		tables: []domainTable{
+			{schema: assets.EventSchema(), sortBy: []string{"asset_id", "time", "kind", "event", "geofence_uid"}, timeColumn: "time", mapper: ble.NewStateMapper},
+			{suffix: "now", schema: assets.NowSchema(), sortBy: []string{"asset_id"}, timeColumn: "time"},
+		},
+	}
+	file := func(name, path string, parse func(b []byte) (any, error)) {
+		if path != "" {
+			d.files = append(d.files, domainFile{name: name, path: path, parse: func(b []byte) (any, error) {
+				v, err := parse(b)
+				if err != nil {
+					return nil, fmt.Errorf("%s: %w", path, err)
+				}
+				return v, nil
+			}})
+		}
+	}
+	file(assets.FencesFile, c.Fences, func(b []byte) (any, error) {
+		fences, err := assets.ParseFences(b)
+		if err != nil {
+			return nil, err
+		}
+		return assets.NewFences(fences, cfg.Geofence.OutMargin)
+	})
+	file(assets.GatewaysFile, c.Gateways, func(b []byte) (any, error) { return assets.ParseGateways(b) })
+	file(assets.RegistryFile, c.Registry, func(b []byte) (any, error) { return assets.ParseRegistry(b) })
+	maxBytes := job.State.MaxBytes / int64(max(1, job.Parallelism.Shards))
+	d.build = func(rows *arrow.Schema, values map[string]any, seed uint64, mem memory.Allocator) ([]pipeline.Operator, error) {
+		var world assets.World
+		world.Fences, _ = values[assets.FencesFile].(*assets.Fences)
+		world.Gateways, _ = values[assets.GatewaysFile].(*assets.Gateways)
+		world.Registry, _ = values[assets.RegistryFile].(*assets.Registry)
+		m, err := assets.NewMachine(cfg, world, rows, mem)
+		if err != nil {
+			return nil, err
+		}
+		k, err := assets.NewKeyed(m, seed, maxBytes, rows, mem)
+		if err != nil {
+			return nil, err
+		}
+		return []pipeline.Operator{k}, nil
+	}
+	return d
+}
