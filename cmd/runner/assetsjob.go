@@ -161,8 +161,8 @@ func (c *AssetsConfig) domain(job *Config) domain {
 		work: "assets by asset_id",
 		key:  []string{"asset_id"},
 		tables: []domainTable{
-			{schema: assets.EventSchema(), sortBy: []string{"asset_id", "time", "kind", "event", "geofence_uid"}, timeColumn: "time", mapper: ble.NewStateMapper},
-			{suffix: "now", schema: assets.NowSchema(), sortBy: []string{"asset_id"}, timeColumn: "time"},
+			{schema: assets.EventSchema(), sortBy: []string{"asset_id", "time", "kind", "event", "geofence_uid"}, timeColumn: "time", mapper: ble.NewStateMapper, live: 60},
+			{suffix: "now", schema: assets.NowSchema(), sortBy: []string{"asset_id"}, timeColumn: "time", live: 1, liveBy: []string{"asset_id"}},
 		},
 	}
 	file := func(name, path string, parse func(b []byte) (any, error)) {
