@@ -52,7 +52,7 @@ var onlyIn = map[string][]string{
 	"github.com/segmentio/kafka-go":       {"sources/kafka", "sinks/kafka"},
 	"github.com/parquet-go/parquet-go":    {"sinks/parquet", "benchmarks/w1"},
 	"github.com/ClickHouse/clickhouse-go": {"sinks/clickhouse"},
-	"github.com/wneessen/go-mail":        {"sinks/notify"},
+	"github.com/wneessen/go-mail":         {"sinks/notify"},
 	"github.com/aws/aws-sdk-go-v2":        {"pipeline/s3store"},
 	"github.com/twmb/franz-go":            {"cmd/runner", "benchmarks/w1"},
 	"github.com/prometheus/client_golang": {"pipeline", "cmd/runner"},
