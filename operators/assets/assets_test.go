@@ -319,29 +319,55 @@ func TestConfigs(t *testing.T) {
 	}
 }
 
-// BenchmarkGeofence is a fix of one of many assets among 10,000 sites.
+// BenchmarkGeofence is a fix of one of 20,000 assets among 10,000 sites: half of them are at one.
 func BenchmarkGeofence(b *testing.B) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	var fences []assets.Fence
 	for i := range 10_000 {
-		fences = append(fences, assets.Fence{ID: fmt.Sprint(i), Center: offset(depot, rng.NormFloat64()*100_000, rng.NormFloat64()*100_000), Radius: 300})
+		f := assets.Fence{ID: fmt.Sprint(i), Center: offset(depot, rng.NormFloat64()*100_000, rng.NormFloat64()*100_000), Radius: 300}
+		if i%2 == 0 { // four corners and a hole
+			f = assets.Fence{ID: f.ID, Rings: [][]assets.Position{square(f.Center, 300), square(f.Center, 50)}}
+		}
+		fences = append(fences, f)
 	}
 	cfg := assets.DefaultGeofenceConfig()
 	set, err := assets.NewFences(fences, cfg.OutMargin)
 	if err != nil {
 		b.Fatal(err)
 	}
-	fixes := walk(rng, 4096)
-	var tracker assets.Tracker
+	const cages = 20_000
+	trackers := make([]assets.Tracker, cages)
+	places := make([]assets.Position, cages)
+	for i := range places {
+		at := set.At(rng.IntN(set.Len()))
+		low, high := at.Box()
+		places[i] = assets.Position{Lat: (low.Lat + high.Lat) / 2, Lon: (low.Lon+high.Lon)/2 + float64(i%2)*0.02}
+	}
 	var events []assets.GeofenceEvent
-	at := int64(0)
-	i := 0
+	i, at := 0, int64(0)
 	b.ReportAllocs()
 	for b.Loop() {
-		f := fixes[i%len(fixes)]
-		at += 30 * second
-		f.At = at
-		events = tracker.Fix(&cfg, set, f, events[:0])
-		i++
+		if i++; i == cages {
+			i, at = 0, at+30*second
+		}
+		p := places[i]
+		p.Lat += float64(at/second%7) * 1e-4
+		events = trackers[i].Fix(&cfg, set, assets.Fix{At: at + second, Position: p, Accuracy: 8}, events[:0])
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds()/1e6, "Mfixes/s")
+}
+
+// BenchmarkFollow is a detection of one of 20,000 assets with all states.
+func BenchmarkFollow(b *testing.B) {
+	fl := newFleet(b, 20_000)
+	at, n := int64(1_772_434_800)*second, 0
+	b.ReportAllocs()
+	for b.Loop() {
+		if n--; n < 0 {
+			before := fl.seq
+			fl.minute(at, 1)
+			at += 60 * second
+			n = (fl.seq - before) * 4 // detections of a minute
+		}
 	}
 }

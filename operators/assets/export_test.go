@@ -30,3 +30,15 @@ func sizeOf[T any](list []T) int {
 
 // StateSize is what a state takes before anything was seen.
 const StateSize = int(unsafe.Sizeof(Asset{}))
+
+// Site is the smallest fence that an asset is inside of.
+func (f *Follower) Site(s *Asset) (string, bool) {
+	i := f.site(s)
+	if i < 0 {
+		return "", false
+	}
+	return f.World.Fences.At(int(i)).ID, true
+}
+
+// Box bounds a fence.
+func (f *Fence) Box() (low, high Position) { return f.low, f.high }

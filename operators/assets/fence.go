@@ -142,25 +142,28 @@ func (f *Fence) Outside(p Position) float64 {
 	}
 	x, y := f.plane(p)
 	nearest, inside := math.Inf(1), false
-	for _, e := range f.edges {
-		nearest = min(nearest, e.distance(x, y))
+	for i := range f.edges {
+		e := &f.edges[i]
+		nearest = min(nearest, e.squared(x, y))
 		if (e.ay > y) != (e.by > y) && x < e.ax+(y-e.ay)/(e.by-e.ay)*(e.bx-e.ax) {
 			inside = !inside
 		}
 	}
 	if inside {
-		return -nearest
+		return -math.Sqrt(nearest)
 	}
-	return nearest
+	return math.Sqrt(nearest)
 }
 
-func (e edge) distance(x, y float64) float64 {
+// squared is the square of the distance to an edge.
+func (e *edge) squared(x, y float64) float64 {
 	dx, dy := e.bx-e.ax, e.by-e.ay
 	t := 0.0
 	if length := dx*dx + dy*dy; length > 0 {
 		t = min(1, max(0, ((x-e.ax)*dx+(y-e.ay)*dy)/length))
 	}
-	return math.Hypot(x-e.ax-t*dx, y-e.ay-t*dy)
+	dx, dy = x-e.ax-t*dx, y-e.ay-t*dy
+	return dx*dx + dy*dy
 }
 
 // cellsPerDegree makes cells of a hundredth of a degree.

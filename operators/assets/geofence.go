@@ -123,7 +123,6 @@ type Tracker struct {
 	last      Fix     // accepted
 	metres    float64 // between accepted fixes
 	candidate *Fix    // too far to have come by itself; nil for none
-	done      int64   // time has come so far
 	seen      bool
 	quiet     bool // silence has made everything unknown
 }

@@ -11,9 +11,11 @@ import (
 )
 
 // silent is a listener that counts.
-type silent struct{ events, now int }
+type silent struct{ events, geofence, now int }
 
-func (s *silent) Geofence(string, *assets.Fence, *assets.GeofenceEvent)           { s.events++ }
+func (s *silent) Geofence(string, *assets.Fence, *assets.GeofenceEvent) {
+	s.events, s.geofence = s.events+1, s.geofence+1
+}
 func (s *silent) Transit(string, *assets.TransitEvent)                            { s.events++ }
 func (s *silent) Bottom(string, *assets.Asset, *assets.BottomEvent, assets.Accel) { s.events++ }
 func (s *silent) Availability(string, *assets.Asset, *assets.AvailabilityEvent)   { s.events++ }
