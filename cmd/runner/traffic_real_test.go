@@ -33,7 +33,7 @@ func TestRealTraffic(t *testing.T) {
 	}
 	found := func(job, topic, section string) []string {
 		file := filepath.Join(dir, job+".yaml")
-		text := fmt.Sprintf("job: %s\nfeed: traffic\nsource: {kafka: {brokers: [%q], topic: %s, bounded: true}}\ntraffic: %s\nnormalize: {to: none}\nsinks: [{parquet: {dir: %q}}]\ncheckpoint: {dir: %q, interval: 5s}\nhttp: {listen: \"\"}\n",
+		text := fmt.Sprintf("job: %s\nfeed: traffic\nsource: {kafka: {brokers: [%q], topic: %s, bounded: true}}\ntraffic: %s\nnormalize: {to: none}\nsinks: [{parquet: {dir: %q, partition_by: none}}]\ncheckpoint: {dir: %q, interval: 5s}\nhttp: {listen: \"\"}\n",
 			job, broker, topic, section, filepath.Join(dir, "out"), filepath.Join(dir, "state-"+job))
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
