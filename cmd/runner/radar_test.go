@@ -230,6 +230,20 @@ func TestReadHistory(t *testing.T) {
 	if _, err := readHistory([]string{"none.csv"}); err == nil {
 		t.Error("a file that is not there is no error")
 	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/history" {
+			http.Error(w, "Code: 60. no such table", http.StatusNotFound)
+			return
+		}
+		fmt.Fprint(w, "\"ts\",\"entity\",\"value\"\n\"2024-03-04T00:15:00Z\",\"TD\",3\n")
+	}))
+	defer server.Close()
+	if got, err := readHistory([]string{server.URL + "/history"}); err != nil || len(got) != 1 || got[0].Values[0] != 3 {
+		t.Errorf("of a server: %v, %v", got, err)
+	}
+	if _, err := readHistory([]string{server.URL + "/other"}); err == nil || !strings.Contains(err.Error(), "404 Not Found: Code: 60. no such table") {
+		t.Errorf("of a server that refuses: %v", err)
+	}
 }
 
 // TestRadarLive: a job finds a drop with the first rows after its history, shows it, takes what

@@ -10,13 +10,16 @@ import (
 	"hash/fnv"
 	"io"
 	"math"
+	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/tidemark/tidemark/operators/traffic"
+	"github.com/tidemark/tidemark/sinks/parquet"
 )
 
 // verdictLine is a line of the file of verdicts.
@@ -93,21 +96,17 @@ func (l *verdictLine) check() error {
 func readHistory(files []string) ([]traffic.History, error) {
 	type key struct{ entity, signal string }
 	slots := map[key]map[int64]float64{}
-	for _, name := range files {
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, err
+	take := func(entity, signal string, start int64, v float64) bool {
+		k := key{entity, signal}
+		if slots[k] == nil {
+			slots[k] = map[int64]float64{}
 		}
-		err = readHistoryFile(name, f, func(entity, signal string, start int64, v float64) bool {
-			k := key{entity, signal}
-			if slots[k] == nil {
-				slots[k] = map[int64]float64{}
-			}
-			_, twice := slots[k][start]
-			slots[k][start] = v
-			return !twice
-		})
-		if err = errors.Join(err, f.Close()); err != nil {
+		_, twice := slots[k][start]
+		slots[k][start] = v
+		return !twice
+	}
+	for _, name := range files {
+		if err := readHistoryOf(name, take); err != nil {
 			return nil, err
 		}
 	}
@@ -119,6 +118,84 @@ func readHistory(files []string) ([]traffic.History, error) {
 		return cmp.Or(strings.Compare(a.Entity, b.Entity), strings.Compare(a.Signal, b.Signal))
 	})
 	return out, nil
+}
+
+// takeSlot is given a value of a slot, and tells whether it is the first one.
+type takeSlot = func(entity, signal string, start int64, v float64) bool
+
+// readHistoryOf reads a CSV file, a Parquet file, all Parquet files of a folder, or what a server
+// answers.
+func readHistoryOf(name string, take takeSlot) error {
+	switch {
+	case isURL(name):
+		return fetchHistory(name, take)
+	case filepath.Ext(name) == ".csv":
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		return errors.Join(readHistoryFile(name, f, take), f.Close())
+	}
+	if _, err := os.Stat(name); err != nil {
+		return err
+	}
+	return filepath.WalkDir(name, func(path string, e os.DirEntry, err error) error {
+		if err != nil || e.IsDir() || filepath.Ext(path) != ".parquet" {
+			return err
+		}
+		return readHistoryParquet(path, take)
+	})
+}
+
+func isURL(name string) bool {
+	return strings.HasPrefix(name, "http://") || strings.HasPrefix(name, "https://")
+}
+
+// fetchTimeout bounds what a server may take for the history.
+const fetchTimeout = 5 * time.Minute
+
+// fetchHistory reads the CSV that a server answers, such as ClickHouse to a query.
+func fetchHistory(address string, take takeSlot) error {
+	client := http.Client{Timeout: fetchTimeout}
+	res, err := client.Get(address)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		why, _ := io.ReadAll(io.LimitReader(res.Body, 500)) // the status says enough
+		return fmt.Errorf("%s: %s: %s", address, res.Status, bytes.TrimSpace(why))
+	}
+	return readHistoryFile(address, res.Body, take)
+}
+
+// readHistoryParquet reads a file with the columns slot_start, entity, value and, where there are
+// several, signal, as the table of slots of a job has them. What was revised later is left out.
+func readHistoryParquet(path string, take takeSlot) error {
+	return parquet.Read(path, []string{"slot_start", "entity", "signal", "value", "state"}, func(row []any) error {
+		start, ok1 := row[0].(int64)
+		entity, ok2 := row[1].(string)
+		if !ok1 || !ok2 {
+			return errors.New("slot_start, entity: missing: want columns slot_start, entity, value and, where there are several, signal")
+		}
+		if row[4] == string(traffic.SlotRevised) || row[3] == nil {
+			return nil
+		}
+		v, isFloat := row[3].(float64)
+		if n, isInt := row[3].(int64); isInt {
+			v, isFloat = float64(n), true
+		}
+		signal, _ := row[2].(string)
+		switch {
+		case !isFloat || !(v >= 0) || math.IsInf(v, 0):
+			return fmt.Errorf("value %v: want a number of 0 or more, or null where it is missing", row[3])
+		case start%traffic.SlotTicks != 0:
+			return fmt.Errorf("slot_start %s begins no slot", stamp(start))
+		case !take(entity, signal, start, v):
+			return fmt.Errorf("slot_start %s of %s is there twice; leave one out", stamp(start), entity)
+		}
+		return nil
+	})
 }
 
 // historySlots is how much of a history is used: the detector looks at 29 days, and events may have
@@ -145,7 +222,7 @@ func newHistory(entity, signal string, values map[int64]float64) traffic.History
 
 // readHistoryFile gives every value of a file to take, which tells whether it is the first of its
 // slot.
-func readHistoryFile(name string, in io.Reader, take func(entity, signal string, start int64, v float64) bool) error {
+func readHistoryFile(name string, in io.Reader, take takeSlot) error {
 	s := &seriesReader{name: name, csv: csv.NewReader(in)}
 	s.csv.ReuseRecord = true
 	head, err := s.csv.Read()

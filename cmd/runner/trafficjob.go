@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"path/filepath"
+	"net/url"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -37,7 +37,8 @@ type TrafficConfig struct {
 	CollectorFault string `yaml:"collector_fault"`
 	// Keep is for how long an anomaly that is over is remembered.
 	Keep time.Duration `yaml:"keep"`
-	// Bootstrap are files with what is known of series from before the first row.
+	// Bootstrap are files with what is known of series from before the first row: CSV, Parquet,
+	// folders of Parquet, or addresses that answer with CSV.
 	Bootstrap []string `yaml:"bootstrap"`
 	// Verdicts is a file of what people say, which the API appends to.
 	Verdicts string `yaml:"verdicts"`
@@ -130,8 +131,8 @@ func (c *TrafficConfig) Validate() error {
 		errs = append(errs, errors.New("eligibility: want median and p5 of 0 or more, leave above 0 and at most 1, leave_days of 1 or more"))
 	}
 	for _, f := range c.Bootstrap {
-		if filepath.Ext(f) != ".csv" {
-			errs = append(errs, fmt.Errorf("bootstrap %q: want .csv files with the columns ts, entity, value and, where there are several, signal", f))
+		if u, err := url.Parse(f); isURL(f) && (err != nil || u.User != nil) {
+			errs = append(errs, errors.New("bootstrap: a URL with a name or password in it: the job's state would show it; let the server know the machine, or take a file"))
 		}
 	}
 	return errors.Join(append(errs, c.counterConfig().Validate(), c.seriesConfig().Detector.Validate(), c.registerConfig().Validate())...)
