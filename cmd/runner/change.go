@@ -80,6 +80,11 @@ var changeClasses = []struct {
 	{restart, "assets.transit", "move_within shortest silence"},
 	{restart, "assets.availability", "offline settled hold depots"},
 	{restart, "assets.battery", "warm_c low_mv days full_mv rise_mv"},
+	{restart, "traffic", "absent collector_fault keep bootstrap verdicts"},
+	{restart, "traffic.counters", "bits max_bps max_gap policy"},
+	{restart, "traffic.detector", "sustained point closing least_drop replace"},
+	{restart, "traffic.eligibility", "median p5 leave leave_days"},
+	{restart, "traffic.merge", "gap auto_verify_sources quorum"},
 	{newLineage, "", "job feed format fields filter reference rows"},
 	{newLineage, "source.kafka", "topic"},
 	{newLineage, "event_time", "scope max_offline"},
@@ -92,6 +97,8 @@ var changeClasses = []struct {
 	{newLineage, "window.then", "tumbling offset zone aggregates"},
 	{newLineage, "window.then.hopping", "size slide"},
 	{newLineage, "window.then.cumulate", "size step"},
+	{newLineage, "traffic", "input entity signal value"},
+	{newLineage, "traffic.counters", "key"},
 	{newLineage, "normalize", "to dialect version extension_uid"},
 }
 

@@ -161,7 +161,7 @@ func (c *TrafficConfig) registerConfig() traffic.RegisterConfig {
 // verdictsFile is the name of the file of verdicts among those of the job.
 const verdictsFile = "traffic.verdicts"
 
-func (c *TrafficConfig) domain(_ *Config) domain {
+func (c *TrafficConfig) domain(job *Config) domain {
 	d := domain{
 		work: fmt.Sprintf("drops in %s of %s by %s", c.Input, c.Value, c.Entity), key: c.rowKey(), oneShard: true,
 		tables: []domainTable{
@@ -170,7 +170,11 @@ func (c *TrafficConfig) domain(_ *Config) domain {
 				live: 200, liveBy: []string{"entity", "signal"}},
 			traffic.AuditTable + 1: {suffix: "audit", schema: traffic.AuditSchema(), sortBy: []string{"time", "finding_uid", "reason"}, timeColumn: "time"},
 		},
-		build: c.build,
+		build: func(rows *arrow.Schema, values map[string]any, seed uint64, mem memory.Allocator) ([]pipeline.Operator, error) {
+			verdicts, _ := values[verdictsFile].([]traffic.Verdict)
+			b := trafficChain{cfg: c, seed: seed, maxBytes: job.State.MaxBytes, mem: mem, verdicts: verdicts, rows: rows, key: c.rowKey()}
+			return b.build()
+		},
 	}
 	if c.Verdicts != "" {
 		d.files = []domainFile{{verdictsFile, c.Verdicts, func(b []byte) (any, error) { return parseVerdicts(c.Verdicts, b) }}}
@@ -196,52 +200,79 @@ func (c *TrafficConfig) rowKey() []string {
 	return key
 }
 
+// trafficChain makes the operators of a job, one after the other.
+type trafficChain struct {
+	cfg      *TrafficConfig
+	seed     uint64
+	maxBytes int64
+	mem      memory.Allocator
+	verdicts []traffic.Verdict
+	rows     *arrow.Schema // of what the next operator gets, and its key
+	key      []string
+	ops      []pipeline.Operator
+}
+
 // build makes the operators: counters to slots, where there are counters, slots to events, and
 // events to anomalies.
-func (c *TrafficConfig) build(rows *arrow.Schema, values map[string]any, seed uint64, mem memory.Allocator) ([]pipeline.Operator, error) {
-	var chain []pipeline.Operator
-	verdicts, _ := values[verdictsFile].([]traffic.Verdict)
-	key := c.rowKey()
-	if c.Input == inputCounters {
-		m, err := traffic.NewCounters(c.counterConfig(), traffic.CounterColumns{Entity: c.Entity, Signal: c.Signal, Value: c.Value}, rows, mem)
-		if err != nil {
-			return nil, fmt.Errorf("traffic: %w", err)
-		}
-		op, err := operators.NewKeyed(operators.KeyedConfig[traffic.CounterState]{Key: key, Seed: seed, Append: traffic.AppendCounter, Read: traffic.ReadCounter}, m, rows, mem)
-		if err != nil {
-			return nil, fmt.Errorf("traffic: %w", err)
-		}
-		chain, rows, key = append(chain, op), traffic.CountedSchema(), []string{"entity", "signal"}
+func (b *trafficChain) build() ([]pipeline.Operator, error) {
+	steps := []func() error{b.series, b.anomalies}
+	if b.cfg.Input == inputCounters {
+		steps = append([]func() error{b.counters}, steps...)
 	}
-	cfg := c.seriesConfig()
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return nil, fmt.Errorf("traffic: %w", err)
+		}
+	}
+	return b.ops, nil
+}
+
+// keep appends the operator of a machine, whose rows are those of the next one.
+func keep[S any](b *trafficChain, m operators.Machine[S], write func([]byte, *S) []byte, read func([]byte, *S) error, then *arrow.Schema, key ...string) error {
+	op, err := operators.NewKeyed(operators.KeyedConfig[S]{Key: b.key, Seed: b.seed, Append: write, Read: read, MaxBytes: b.maxBytes}, m, b.rows, b.mem)
+	if err != nil {
+		return err
+	}
+	b.ops, b.rows, b.key = append(b.ops, op), then, key
+	return nil
+}
+
+func (b *trafficChain) counters() error {
+	columns := traffic.CounterColumns{Entity: b.cfg.Entity, Signal: b.cfg.Signal, Value: b.cfg.Value}
+	m, err := traffic.NewCounters(b.cfg.counterConfig(), columns, b.rows, b.mem)
+	if err != nil {
+		return err
+	}
+	return keep(b, m, traffic.AppendCounter, traffic.ReadCounter, traffic.CountedSchema(), "entity", "signal")
+}
+
+func (b *trafficChain) series() error {
+	cfg := b.cfg.seriesConfig()
 	var err error
-	if cfg.History, err = readHistory(c.Bootstrap); err != nil {
-		return nil, fmt.Errorf("traffic.bootstrap: %w", err)
+	if cfg.History, err = readHistory(b.cfg.Bootstrap); err != nil {
+		return fmt.Errorf("bootstrap: %w", err)
 	}
-	m, err := traffic.NewSeries(cfg, verdicts, rows, mem)
+	m, err := traffic.NewSeries(cfg, b.verdicts, b.rows, b.mem)
 	if err != nil {
-		return nil, fmt.Errorf("traffic: %w", err)
+		return err
 	}
-	series, err := operators.NewKeyed(operators.KeyedConfig[traffic.SeriesState]{Key: key, Seed: seed, Append: traffic.AppendSeries, Read: m.Read}, m, rows, mem)
+	return keep(b, m, traffic.AppendSeries, m.Read, traffic.NoticeSchema(), traffic.NoticeKey)
+}
+
+func (b *trafficChain) anomalies() error {
+	show := b.cfg.view.show
+	m, err := traffic.NewAnomalies(b.cfg.registerConfig(), b.verdicts, show, b.mem)
 	if err != nil {
-		return nil, fmt.Errorf("traffic: %w", err)
+		return err
 	}
-	a, err := traffic.NewAnomalies(c.registerConfig(), verdicts, c.view.show, mem)
-	if err != nil {
-		return nil, fmt.Errorf("traffic: %w", err)
-	}
-	read := func(b []byte, g *traffic.Register) error {
-		err := traffic.ReadRegister(b, g)
+	read := func(state []byte, g *traffic.Register) error {
+		err := traffic.ReadRegister(state, g)
 		if err == nil {
-			c.view.show(g.Now(), g.Records())
+			show(g.Now(), g.Records())
 		}
 		return err
 	}
-	anomalies, err := operators.NewKeyed(operators.KeyedConfig[traffic.Register]{Key: []string{traffic.NoticeKey}, Seed: seed, Append: traffic.AppendRegister, Read: read}, a, traffic.NoticeSchema(), mem)
-	if err != nil {
-		return nil, fmt.Errorf("traffic: %w", err)
-	}
-	return append(chain, series, anomalies), nil
+	return keep(b, m, traffic.AppendRegister, read, traffic.FindingSchema())
 }
 
 // radar serves the anomalies of the job; nil when it has none.
