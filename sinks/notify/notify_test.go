@@ -117,8 +117,8 @@ func newReceiver(t *testing.T) *receiver {
 			t.Errorf("body: %v", err)
 		}
 		r.got, r.keys, r.tokens = append(r.got, m), append(r.keys, req.Header.Get("Idempotency-Key")), append(r.tokens, req.Header.Get("Authorization"))
-		if code := r.answer(len(r.got)); code == 302 {
-			http.Redirect(w, req, "http://169.254.169.254/latest", 302)
+		if code := r.answer(len(r.got)); code == http.StatusFound {
+			http.Redirect(w, req, "http://169.254.169.254/latest", http.StatusFound)
 		} else {
 			w.WriteHeader(code)
 		}
@@ -350,7 +350,7 @@ func TestRetries(t *testing.T) {
 		return 200
 	}
 	never.answer = func(int) int { return 410 }
-	redirect.answer = func(int) int { return 302 }
+	redirect.answer = func(int) int { return http.StatusFound }
 	hook := func(r *receiver) Webhook { return Webhook{URL: r.URL, AllowHTTP: true} }
 	var o outcomes
 	s := open(t, configOf(Policy{Name: "ops", Webhooks: []Webhook{hook(busy), hook(never), hook(redirect), hook(fine)}}), store, &o)
