@@ -171,7 +171,7 @@ func (c *codec) asset(s *Asset, fences *Fences) {
 	small(c, &s.movement.fast)
 	list(c, &s.movement.kept, func(m *moment) {
 		c.int(&m.from)
-		c.int(&m.to)
+		small(c, &m.lasts)
 		small(c, &m.lat)
 		small(c, &m.lon)
 		accuracy := float64(m.accuracy)

@@ -52,15 +52,19 @@ func (s MovementState) String() string { return [...]string{"UNKNOWN", "STATIONA
 
 // moment is a fix that is kept, or several in one place: a gateway gives the same again and again.
 type moment struct {
-	from, to int64
-	lat, lon int32 // 1e-7 degrees
+	from     int64
+	lasts    uint32 // ticks from the first to the last of them
+	lat, lon int32  // 1e-7 degrees
 	accuracy float32
 }
 
 func (m moment) position() Position { return Position{float64(m.lat) / 1e7, float64(m.lon) / 1e7} }
 
+func (m moment) to() int64 { return m.from + int64(m.lasts) }
+
+// isAt tells whether a later moment belongs to this one.
 func (m moment) isAt(o moment) bool {
-	return m.lat == o.lat && m.lon == o.lon && m.accuracy == o.accuracy
+	return m.lat == o.lat && m.lon == o.lon && m.accuracy == o.accuracy && o.from-m.from <= math.MaxUint32
 }
 
 // Movement is the state of one asset; the zero value has seen nothing.
@@ -103,7 +107,7 @@ func (m *Movement) moves(at int64) {
 // Fix takes the next accepted fix.
 func (m *Movement) Fix(cfg *MovementConfig, f Fix) {
 	m.forget(f.At - cfg.Still)
-	now := moment{f.At, f.At, int32(math.Round(f.Lat * 1e7)), int32(math.Round(f.Lon * 1e7)), float32(f.Accuracy)}
+	now := moment{from: f.At, lat: int32(math.Round(f.Lat * 1e7)), lon: int32(math.Round(f.Lon * 1e7)), accuracy: float32(f.Accuracy)}
 	switch {
 	case m.isFar(cfg, now):
 		m.moves(f.At)
@@ -115,8 +119,8 @@ func (m *Movement) Fix(cfg *MovementConfig, f Fix) {
 	n := len(m.kept)
 	switch {
 	case n > 0 && m.kept[n-1].isAt(now):
-		m.kept[n-1].to = now.to
-	case n == 0 || now.from-m.kept[n-1].to >= cfg.Apart:
+		m.kept[n-1].lasts = uint32(now.from - m.kept[n-1].from)
+	case n == 0 || now.from-m.kept[n-1].to() >= cfg.Apart:
 		m.kept = insert(m.kept, n, now)
 	}
 }
@@ -124,7 +128,7 @@ func (m *Movement) Fix(cfg *MovementConfig, f Fix) {
 // forget drops all fixes before a time but the newest of them.
 func (m *Movement) forget(before int64) {
 	n := 0
-	for n+1 < len(m.kept) && m.kept[n+1].to < before {
+	for n+1 < len(m.kept) && m.kept[n+1].to() < before {
 		n++
 	}
 	m.kept = slices.Delete(m.kept, 0, n)
@@ -136,7 +140,7 @@ func (m *Movement) isFar(cfg *MovementConfig, now moment) bool {
 	compared := false
 	for i := len(m.kept) - 1; i >= 0; i-- {
 		k := m.kept[i]
-		if now.to-k.from < cfg.Apart || compared && now.to-k.to > cfg.Still {
+		if now.from-k.from < cfg.Apart || compared && now.from-k.to() > cfg.Still {
 			continue
 		}
 		compared = true
@@ -151,7 +155,7 @@ func (m *Movement) isFar(cfg *MovementConfig, now moment) bool {
 func (m *Movement) isStill(cfg *MovementConfig, now moment) bool {
 	n := 1
 	for i, a := range m.kept {
-		if now.to-a.to > cfg.Still {
+		if now.from-a.to() > cfg.Still {
 			continue
 		}
 		n++

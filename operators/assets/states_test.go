@@ -172,6 +172,12 @@ func TestMovementThinned(t *testing.T) {
 	if n := m.Kept(); n > 12 || m.State != assets.Moving {
 		t.Errorf("%d fixes kept, %s", n, m.State)
 	}
+	for i := range 300 { // a gateway says the same every minute, for five hours
+		m.Fix(&cfg, assets.Fix{At: int64(4000+60*i) * second, Position: depot, Accuracy: 25})
+	}
+	if n := m.Kept(); n > 2 || m.State != assets.Stationary {
+		t.Errorf("%d fixes of one place kept, %s", n, m.State)
+	}
 }
 
 // TestBattery: days of readings, and what is known at the end of each.
