@@ -61,9 +61,7 @@ func routes(st *status, registry *prometheus.Registry) http.Handler {
 	mux.HandleFunc("GET /api/v1/status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, st.snapshot()) })
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { writePage(w, statusPage) })
 	st.live.serve(mux)
-	if st.radar != nil {
-		mux.Handle("/radar/", st.radar)
-	}
+	mux.HandleFunc("/radar/", st.serveRadar)
 	return mux
 }
 

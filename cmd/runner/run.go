@@ -53,7 +53,6 @@ func cmdRun(ctx context.Context, args []string, out streams) error {
 	}
 	cfg := loaded.cfg
 	st := newStatus()
-	st.radar = cfg.radar()
 	reload := newReloader(*file, cfg, st, log.With("job", cfg.Job))
 	defer reload.close()
 	registry := newRegistry()

@@ -18,9 +18,20 @@ type status struct {
 	mu   sync.Mutex
 	jobs []*jobStatus
 	live liveView
-	// radar serves the anomalies of the job, nil when it has none. It is set before anything is
-	// served.
+	// radar serves the anomalies of the last job that has any; nil for none.
 	radar http.Handler
+}
+
+// serveRadar serves anomalies, once a job has them.
+func (s *status) serveRadar(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	h := s.radar
+	s.mu.Unlock()
+	if h == nil {
+		http.NotFound(w, r)
+		return
+	}
+	h.ServeHTTP(w, r)
 }
 
 // jobStatus is the state of one job, as /api/v1/status shows it.
@@ -84,6 +95,9 @@ func (s *status) build(cfg Config, deps jobDeps) (pipeline.Job, func() error, er
 	}
 	s.mu.Lock()
 	s.jobs = append(s.jobs, js)
+	if h := cfg.radar(); h != nil {
+		s.radar = h
+	}
 	s.mu.Unlock()
 	return job, closeJob, nil
 }
