@@ -80,7 +80,7 @@ var changeClasses = []struct {
 	{restart, "assets.transit", "move_within shortest silence"},
 	{restart, "assets.availability", "offline settled hold depots"},
 	{restart, "assets.battery", "warm_c low_mv days full_mv rise_mv"},
-	{restart, "traffic", "absent collector_fault keep bootstrap verdicts"},
+	{restart, "traffic", "absent collector_fault keep bootstrap verdicts names"},
 	{restart, "traffic.counters", "bits max_bps max_gap policy"},
 	{restart, "traffic.detector", "sustained point closing least_drop replace"},
 	{restart, "traffic.eligibility", "median p5 leave leave_days"},

@@ -28,6 +28,7 @@ type radarView struct {
 	mark    int64      // event time of the job
 	records []traffic.Record
 	said    map[string]traffic.Status // by uuid: verdicts that the job has not taken yet
+	names   map[string]string         // of entities
 }
 
 func newRadarView() *radarView { return &radarView{said: map[string]traffic.Status{}} }
@@ -46,6 +47,20 @@ func (v *radarView) show(mark int64, records []traffic.Record) {
 			delete(v.said, r.UUID)
 		}
 	}
+}
+
+// name sets what entities are called.
+func (v *radarView) name(names map[string]string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.names = names
+}
+
+// called returns what an entity is called, itself if nobody has said.
+func (v *radarView) called(entity string) string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return cmp.Or(v.names[entity], entity)
 }
 
 // list returns the anomalies that are for people who look for them, newest start first.
@@ -119,15 +134,15 @@ type placeJSON struct {
 	Name string `json:"name"`
 }
 
-func newAnomalyJSON(r traffic.Record) anomalyJSON {
+func newAnomalyJSON(r traffic.Record, name string) anomalyJSON {
 	a := anomalyJSON{UUID: r.UUID, Type: r.Type(), Status: string(r.Status), StartDate: stamp(r.Start), VisibleInDataSources: r.Signals}
 	if r.HasEnd {
 		a.EndDate = stamp(r.End)
 	}
 	if a.Type == "AS" {
-		a.ASNDetails = &asnJSON{strings.TrimPrefix(r.Entity, "AS"), r.Entity}
+		a.ASNDetails = &asnJSON{strings.TrimPrefix(r.Entity, "AS"), name}
 	} else {
-		a.LocationDetails = &placeJSON{r.Entity, r.Entity}
+		a.LocationDetails = &placeJSON{r.Entity, name}
 	}
 	return a
 }
@@ -251,7 +266,7 @@ func (a *radarAPI) anomalies(w http.ResponseWriter, r *http.Request) {
 	found = found[:min(q.limit, len(found))]
 	out := []anomalyJSON{}
 	for _, f := range found {
-		out = append(out, newAnomalyJSON(f))
+		out = append(out, newAnomalyJSON(f, a.view.called(f.Entity)))
 	}
 	if q.csv {
 		writeAnomaliesCSV(w, out)
@@ -296,7 +311,7 @@ func (a *radarAPI) locations(w http.ResponseWriter, r *http.Request) {
 	}
 	out := []location{}
 	for code, n := range counts {
-		out = append(out, location{code, code, strconv.Itoa(n)})
+		out = append(out, location{code, a.view.called(code), strconv.Itoa(n)})
 	}
 	slices.SortFunc(out, func(x, y location) int {
 		return cmp.Or(cmp.Compare(counts[y.Alpha2], counts[x.Alpha2]), strings.Compare(x.Alpha2, y.Alpha2))

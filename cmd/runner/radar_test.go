@@ -124,6 +124,15 @@ func TestRadarShape(t *testing.T) {
 			t.Errorf("%s: %d\n%s\nwant\n%s", target, code, got, want)
 		}
 	}
+	view.name(map[string]string{"TD": "Chad"})
+	for target, want := range map[string]string{
+		"/radar/traffic_anomalies?limit=1":   `"locationDetails":{"code":"TD","name":"Chad"}`,
+		"/radar/traffic_anomalies/locations": `"clientCountryName":"Chad"`,
+	} {
+		if _, got := askRadar(api, http.MethodGet, target, ""); !strings.Contains(got, want) {
+			t.Errorf("%s: %s, want %s", target, got, want)
+		}
+	}
 	if code, _ := askRadar(api, http.MethodGet, "/radar/outages", ""); code != 404 {
 		t.Errorf("another page: %d", code)
 	}
@@ -199,6 +208,22 @@ func TestParseVerdicts(t *testing.T) {
 		case want == "" && err != nil:
 			t.Errorf("%q: %v", text, err)
 		case want != "" && (err == nil || !strings.HasPrefix(err.Error(), want)):
+			t.Errorf("%q: %v, want %s", text, err, want)
+		}
+	}
+}
+
+func TestParseNames(t *testing.T) {
+	if got, err := parseNames("n.csv", []byte("entity,name\nTD,Chad\nAS64500,\"Example, Inc.\"\n")); err != nil || fmt.Sprint(got) != "map[AS64500:Example, Inc. TD:Chad]" {
+		t.Error(got, err)
+	}
+	for text, want := range map[string]string{
+		"":                             "n.csv:1: want the columns entity,name",
+		"name,entity\n":                "n.csv:1: want the columns entity,name",
+		"entity,name\nTD,Chad\nTD,T\n": `n.csv: row 3: entity "TD", name "T": want both, and no entity twice`,
+		"entity,name\nTD\n":            "wrong number of fields",
+	} {
+		if _, err := parseNames("n.csv", []byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %s", text, err, want)
 		}
 	}

@@ -120,6 +120,26 @@ func readHistory(files []string) ([]traffic.History, error) {
 	return out, nil
 }
 
+// parseNames reads what entities are called from CSV with the columns entity and name.
+func parseNames(file string, b []byte) (map[string]string, error) {
+	r := csv.NewReader(bytes.NewReader(bytes.TrimPrefix(b, []byte("\ufeff"))))
+	rows, err := r.ReadAll()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	if len(rows) == 0 || !slices.Equal(rows[0], []string{"entity", "name"}) {
+		return nil, fmt.Errorf("%s:1: want the columns entity,name", file)
+	}
+	names := map[string]string{}
+	for i, row := range rows[1:] {
+		if _, twice := names[row[0]]; twice || row[0] == "" || row[1] == "" {
+			return nil, fmt.Errorf("%s: row %d: entity %q, name %q: want both, and no entity twice", file, i+2, row[0], row[1])
+		}
+		names[row[0]] = row[1]
+	}
+	return names, nil
+}
+
 // takeSlot is given a value of a slot, and tells whether it is the first one.
 type takeSlot = func(entity, signal string, start int64, v float64) bool
 

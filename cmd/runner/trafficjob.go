@@ -42,6 +42,8 @@ type TrafficConfig struct {
 	Bootstrap []string `yaml:"bootstrap"`
 	// Verdicts is a file of what people say, which the API appends to.
 	Verdicts string `yaml:"verdicts"`
+	// Names is a CSV file of what entities are called: entity, name.
+	Names string `yaml:"names"`
 
 	view *radarView `yaml:"-"` // what the API shows
 }
@@ -178,6 +180,15 @@ func (c *TrafficConfig) domain(job *Config) domain {
 	}
 	if c.Verdicts != "" {
 		d.files = []domainFile{{verdictsFile, c.Verdicts, func(b []byte) (any, error) { return parseVerdicts(c.Verdicts, b) }}}
+	}
+	if c.Names != "" {
+		d.files = append(d.files, domainFile{"traffic.names", c.Names, func(b []byte) (any, error) {
+			names, err := parseNames(c.Names, b)
+			if err == nil {
+				c.view.name(names) // nobody but the API uses them
+			}
+			return names, err
+		}})
 	}
 	return d
 }
