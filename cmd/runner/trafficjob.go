@@ -249,7 +249,7 @@ func keep[S any](b *trafficChain, m operators.Machine[S], write func([]byte, *S)
 }
 
 func (b *trafficChain) counters() error {
-	columns := traffic.CounterColumns{Entity: b.cfg.Entity, Signal: b.cfg.Signal, Value: b.cfg.Value}
+	columns := traffic.CounterColumns{Entity: b.cfg.Entity, Signal: b.cfg.Signal, Value: b.cfg.Value, Up: "sys_uptime", Discontinuity: "discontinuity"}
 	m, err := traffic.NewCounters(b.cfg.counterConfig(), columns, b.rows, b.mem)
 	if err != nil {
 		return err
