@@ -331,6 +331,37 @@ func TestHistory(t *testing.T) {
 	}
 }
 
+// TestVerdictsFirst: in a replay verdicts are there before what they are about. Ten mornings with
+// little traffic are three events when each was a false positive (TestJudge), and ten when nobody
+// says so.
+func TestVerdictsFirst(t *testing.T) {
+	mem := memory.NewCheckedAllocator(memory.DefaultAllocator)
+	defer mem.AssertSize(t, 0)
+	const from, mornings = 31*day + 24, 10
+	var rows []trafficRow
+	var verdicts []traffic.Verdict
+	for s, v := range week(45 * day) {
+		if m := (s - from) / day; s >= from && m < mornings && (s-from)%day < 24 {
+			v *= 0.3
+		}
+		rows = append(rows, trafficRow{at: int64(s) * slot, entity: "AS1", value: int64(100 * v)})
+	}
+	for m := range mornings {
+		start := int64(from+m*day) * slot
+		verdicts = append(verdicts, traffic.Verdict{ID: uint64(m + 1), Entity: "AS1", Start: start, HasEnd: m%2 == 0, End: start + 6*hour, Status: traffic.FalsePositive})
+	}
+	for want, verdicts := range map[int][]traffic.Verdict{10: nil, 3: verdicts} {
+		r := newJobRun(t, jobConfig{verdicts: verdicts}, mem)
+		r.rows(rows, 0)
+		r.mark(46 * 24 * hour)
+		opened := strings.Count(strings.Join(r.said[pipeline.Side(traffic.AuditTable)], "\n"), "reason=opened")
+		if opened != want {
+			t.Errorf("%d verdicts: %d events, want %d", len(verdicts), opened, want)
+		}
+		closeAll(r.chain)
+	}
+}
+
 // TestAbsentIsZero: an entity of which nothing comes any more has no traffic, if the job says so.
 func TestAbsentIsZero(t *testing.T) {
 	mem := memory.NewCheckedAllocator(memory.DefaultAllocator)

@@ -79,6 +79,15 @@ func (v Verdict) takesEffect() int64 {
 	return v.At - mod(v.At, minute) + minute
 }
 
+// covers tells whether a verdict is about an event that starts at a time. While nobody knew the end
+// it is about what had started by then.
+func (v Verdict) covers(start int64) bool {
+	if v.HasEnd {
+		return start >= v.Start && start < v.End
+	}
+	return start >= v.Start && start <= max(v.Start, v.At)
+}
+
 const minute = int64(time.Minute / time.Microsecond)
 
 func mod(t, by int64) int64 { return (t%by + by) % by }

@@ -249,6 +249,7 @@ func (m *Series) slot(s *SeriesState) {
 	open, is := d.Open()
 	if is && !(s.HasTold && s.Told == open.Start) {
 		s.Told, s.HasTold = open.Start, true
+		m.known(s, open.Start, due)
 		m.tell(s, due, EventOpened, open, s.Eligible.Eligible)
 	}
 	if f, ok := d.Forecast(); ok {
@@ -280,7 +281,7 @@ func stateOf(d *Detector, v float64, open bool) SlotState {
 func (m *Series) judge(s *SeriesState, due int64) {
 	for _, v := range m.verdicts[s.Entity] {
 		i, applied := slices.BinarySearch(s.Applied, v.ID)
-		if applied || v.takesEffect() > due || v.Manual {
+		if applied || v.takesEffect() > due || v.Start >= s.Detector.Next() || v.Manual {
 			continue
 		}
 		end := s.Detector.Next()
@@ -289,6 +290,16 @@ func (m *Series) judge(s *SeriesState, due int64) {
 		}
 		s.Detector.Judge(v.Start, end, v.Status)
 		s.Applied = slices.Insert(s.Applied, i, v.ID)
+	}
+}
+
+// known judges the event that has opened by what people had said before: in a replay verdicts may be
+// there first.
+func (m *Series) known(s *SeriesState, start, due int64) {
+	for _, v := range m.verdicts[s.Entity] {
+		if v.takesEffect() <= due && !v.Manual && v.covers(start) {
+			s.Detector.Judge(start, start+1, v.Status)
+		}
 	}
 }
 
