@@ -22,6 +22,7 @@ func printed() map[string]string {
 		"two processes":                       log("takeovers=80 fenced=60", "negative_controls_failed=1"),
 		"stalled sink":                        log("stall_s=1 stall_rows_held=10 stall_rows_limit=20 stall_heap_peak_mb=33.5", "negative_controls_failed=1"),
 		"kills":                               log("kills=10 fingerprint_rows=60 recovery_p50_s=0.2 recovery_p95_s=0.4", "negative_controls_failed=2"),
+		"deaths of domains":                   log("kills=12 negative_controls_failed=3"),
 		"recovery":                            log("recovery_p50_s=1.00 recovery_p95_s=1.25"),
 		"crash points of the program":         log("kills=30 crash_points_covered=30 crash_points_total=30"),
 		"crash points of the ClickHouse sink": log("kills=8 crash_points_covered=8 crash_points_total=8"),
@@ -54,7 +55,7 @@ func TestPage(t *testing.T) {
 		t.Fatal(problems)
 	}
 	page := b.page()
-	const want = `kills: 153
+	const want = `kills: 165
 crash_points: 38
 crash_states: 5012
 corruptions: 42
@@ -63,7 +64,7 @@ simulated_hours: 1234
 lost: 0
 duplicated: 0
 wrong: 0
-negative_controls_failed: 23
+negative_controls_failed: 26
 recovery_p95_s: 1.25
 commit: c0ffee
 clickhouse_blocks: 300

@@ -63,6 +63,11 @@ func rigs() []rig {
 			needs: []string{"kills", "recovery_p50_s", "recovery_p95_s"}, controls: 2,
 		},
 		{
+			name: "deaths of domains", proves: "jobs that follow cages, racks and networks are killed: all their tables say what they say without deaths",
+			quick: goTest("60m", "TestDomainsKilled", "./cmd/runner"), seeds: "7; moments of death 1",
+			needs: []string{"kills"}, controls: 3,
+		},
+		{
 			name: "recovery", proves: "from a start on a large state to the first new row",
 			quick: goTest("60m", "TestRecovery", "./cmd/runner"), seeds: "3",
 			needs: []string{"recovery_p50_s", "recovery_p95_s"},
