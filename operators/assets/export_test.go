@@ -1,6 +1,9 @@
 package assets
 
-import "unsafe"
+import (
+	"math"
+	"unsafe"
+)
 
 // Kept is how many fixes are kept.
 func (m *Movement) Kept() int { return len(m.kept) }
@@ -42,3 +45,15 @@ func (f *Follower) Site(s *Asset) (string, bool) {
 
 // Box bounds a fence.
 func (f *Fence) Box() (low, high Position) { return f.low, f.high }
+
+// Last is the newest fix.
+func (s *Asset) Last() (Fix, bool) { return s.tracker.Last() }
+
+// MeanOf is that of a gateway, NaN for none.
+func (s *Asset) MeanOf(gateway string) float64 {
+	m, ok := s.nearest.Mean(gateway)
+	if !ok {
+		return math.NaN()
+	}
+	return m.RSSI
+}
