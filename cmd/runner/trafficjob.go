@@ -147,9 +147,9 @@ func (c *TrafficConfig) counterConfig() traffic.CounterConfig {
 func (c *TrafficConfig) seriesConfig() traffic.SeriesConfig {
 	d, e := c.Detector, c.Eligibility
 	return traffic.SeriesConfig{
-		Entity: c.Entity, Signal: c.Signal, Value: c.Value, Counted: c.Input == inputCounters, AbsentIsZero: c.Absent == absentZero,
-		Detector:    traffic.DetectorConfig{Sustained: d.Sustained, Point: d.Point, Closing: d.Closing, LeastDrop: d.LeastDrop, VerifiedOnly: d.Replace == replaceOnly},
-		Eligibility: traffic.EligibilityConfig{Median: e.Median, P5: e.P5, Leave: e.Leave, LeaveDays: e.LeaveDays},
+		AbsentIsZero: c.Absent == absentZero,
+		Detector:     traffic.DetectorConfig{Sustained: d.Sustained, Point: d.Point, Closing: d.Closing, LeastDrop: d.LeastDrop, VerifiedOnly: d.Replace == replaceOnly},
+		Eligibility:  traffic.EligibilityConfig{Median: e.Median, P5: e.P5, Leave: e.Leave, LeaveDays: e.LeaveDays},
 	}
 }
 
@@ -223,14 +223,14 @@ type trafficChain struct {
 	ops      []pipeline.Operator
 }
 
-// build makes the operators: counters to slots, where there are counters, slots to events, and
-// events to anomalies.
+// build makes the operators: counters or volumes to slots, slots to events, and events to
+// anomalies.
 func (b *trafficChain) build() ([]pipeline.Operator, error) {
-	steps := []func() error{b.series, b.anomalies}
+	slots := b.volumes
 	if b.cfg.Input == inputCounters {
-		steps = append([]func() error{b.counters}, steps...)
+		slots = b.counters
 	}
-	for _, step := range steps {
+	for _, step := range []func() error{slots, b.series, b.anomalies} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("traffic: %w", err)
 		}
@@ -257,13 +257,21 @@ func (b *trafficChain) counters() error {
 	return keep(b, m, traffic.AppendCounter, traffic.ReadCounter, traffic.CountedSchema(), "entity", "signal")
 }
 
+func (b *trafficChain) volumes() error {
+	m, err := traffic.NewVolumes(traffic.VolumeColumns{Entity: b.cfg.Entity, Signal: b.cfg.Signal, Value: b.cfg.Value}, b.rows, b.mem)
+	if err != nil {
+		return err
+	}
+	return keep(b, m, traffic.AppendVolume, traffic.ReadVolume, traffic.CountedSchema(), "entity", "signal")
+}
+
 func (b *trafficChain) series() error {
 	cfg := b.cfg.seriesConfig()
 	var err error
 	if cfg.History, err = readHistory(b.cfg.Bootstrap); err != nil {
 		return fmt.Errorf("bootstrap: %w", err)
 	}
-	m, err := traffic.NewSeries(cfg, b.verdicts, b.rows, b.mem)
+	m, err := traffic.NewSeries(cfg, b.verdicts, b.mem)
 	if err != nil {
 		return err
 	}

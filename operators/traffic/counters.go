@@ -42,7 +42,7 @@ type counterPlaces struct{ entity, signal, value, up, discontinuity int } // -1:
 type countedSlot struct {
 	entity, signal  string
 	start           int64
-	value, coverage float64 // NaN: missing
+	value, coverage float64 // NaN: none
 }
 
 // CounterState is what is known of a counter; the zero value has seen nothing.
@@ -125,7 +125,7 @@ func (m *Counters) Row(key string, s *CounterState, rec arrow.RecordBatch, r int
 		m.finish(s, at-1)
 	}
 	if !s.Counter.Seen {
-		*s = CounterState{Next: floor(at), Entity: textAt(rec, m.at.entity, r), Signal: textAt(rec, m.at.signal, r)}
+		*s = CounterState{Next: floor(at), Entity: textAt(rec, m.at.entity, r), Signal: cmp.Or(textAt(rec, m.at.signal, r), OneSignal)}
 	}
 	v, ok := intAt(rec, m.at.value, r)
 	if !ok || v < 0 {
@@ -217,14 +217,23 @@ func (m *Counters) Settled(int64) {}
 // Flush implements operators.Machine.
 func (m *Counters) Flush(out pipeline.Emitter) error {
 	done, late := m.done, m.late
-	m.done, m.late = m.done[:0], nil
-	if err := flushSlots(m.mem, late, out); err != nil || len(done) == 0 {
+	m.done, m.late = nil, nil
+	if err := flushSlots(m.mem, late, out); err != nil {
 		return err
+	}
+	return flushCounted(m.mem, done, out)
+}
+
+// flushCounted sends slots on to Series. Their offsets keep the order of those of an instant, all of
+// which come in one call.
+func flushCounted(mem memory.Allocator, done []countedSlot, out pipeline.Emitter) error {
+	if len(done) == 0 {
+		return nil
 	}
 	slices.SortFunc(done, func(a, b countedSlot) int { // those of an entity are added up in this order
 		return cmp.Or(cmp.Compare(a.start, b.start), strings.Compare(a.entity, b.entity), strings.Compare(a.signal, b.signal), cmp.Compare(a.value, b.value), cmp.Compare(a.coverage, b.coverage))
 	})
-	b := array.NewRecordBuilder(m.mem, CountedSchema())
+	b := array.NewRecordBuilder(mem, CountedSchema())
 	defer b.Release()
 	for i, s := range done {
 		w := rowWriter{b: b}
@@ -233,7 +242,7 @@ func (m *Counters) Flush(out pipeline.Emitter) error {
 		w.text(s.signal)
 		w.time(s.start)
 		w.floatIf(s.value, !math.IsNaN(s.value))
-		w.floatIf(s.coverage, true)
+		w.floatIf(s.coverage, !math.IsNaN(s.coverage))
 	}
 	return emit(b, pipeline.Out, out)
 }

@@ -51,19 +51,24 @@ func (c jobConfig) chain(t *testing.T, mem memory.Allocator) []pipeline.Operator
 	}
 	rows := rowSchema()
 	var chain []pipeline.Operator
-	key := []string{"entity", "source"}
 	if c.counters {
 		m, err := traffic.NewCounters(traffic.DefaultCounterConfig(), traffic.CounterColumns{Entity: "entity", Signal: "source", Value: "bytes"}, rows, mem)
 		check(err)
 		op, err := operators.NewKeyed(operators.KeyedConfig[traffic.CounterState]{Key: []string{"entity", "device"}, Append: traffic.AppendCounter, Read: traffic.ReadCounter}, m, rows, mem)
 		check(err)
-		chain, rows, key = append(chain, op), traffic.CountedSchema(), []string{"entity", "signal"}
+		chain = append(chain, op)
+	} else {
+		m, err := traffic.NewVolumes(traffic.VolumeColumns{Entity: "entity", Signal: "source", Value: "bytes"}, rows, mem)
+		check(err)
+		op, err := operators.NewKeyed(operators.KeyedConfig[traffic.VolumeState]{Key: []string{"entity", "source"}, Append: traffic.AppendVolume, Read: traffic.ReadVolume}, m, rows, mem)
+		check(err)
+		chain = append(chain, op)
 	}
-	series := traffic.SeriesConfig{Entity: "entity", Signal: "source", Value: "bytes", Counted: c.counters, AbsentIsZero: c.zero,
+	series := traffic.SeriesConfig{AbsentIsZero: c.zero,
 		Detector: traffic.DefaultDetectorConfig(), Eligibility: traffic.DefaultEligibilityConfig(), History: c.history}
-	m, err := traffic.NewSeries(series, c.verdicts, rows, mem)
+	m, err := traffic.NewSeries(series, c.verdicts, mem)
 	check(err)
-	op, err := operators.NewKeyed(operators.KeyedConfig[traffic.SeriesState]{Key: key, Append: traffic.AppendSeries, Read: m.Read}, m, rows, mem)
+	op, err := operators.NewKeyed(operators.KeyedConfig[traffic.SeriesState]{Key: []string{"entity", "signal"}, Append: traffic.AppendSeries, Read: m.Read}, m, traffic.CountedSchema(), mem)
 	check(err)
 	a, err := traffic.NewAnomalies(traffic.DefaultRegisterConfig(), c.verdicts, nil, mem)
 	check(err)
@@ -379,8 +384,10 @@ func TestAbsentIsZero(t *testing.T) {
 		}
 		// Nothing is followed for ever.
 		r.mark(300 * 24 * hour)
-		if n := r.chain[0].(interface{ Open() int }).Open(); n != 0 {
-			t.Errorf("zero %t: %d series are remembered", zero, n)
+		for i, op := range r.chain[:2] {
+			if n := op.(interface{ Open() int }).Open(); n != 0 {
+				t.Errorf("zero %t: operator %d remembers %d series", zero, i, n)
+			}
 		}
 		closeAll(r.chain)
 	}
@@ -419,6 +426,21 @@ func FuzzReadSeries(f *testing.F) {
 			return
 		}
 		if err := traffic.ReadSeries(cfg, traffic.AppendSeries(nil, &s), &again); err != nil {
+			t.Fatalf("what was read cannot be read again: %v", err)
+		}
+	})
+}
+
+func FuzzReadVolume(f *testing.F) {
+	f.Add(traffic.AppendVolume(nil, &traffic.VolumeState{Entity: "AS1", Signal: "http"}))
+	f.Add([]byte("\x01\x01a\x01b\x02\x00\x00\x00\x00\x00\x00\x00\x00"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var s, again traffic.VolumeState
+		if traffic.ReadVolume(b, &s) != nil {
+			return
+		}
+		out := traffic.AppendVolume(nil, &s)
+		if err := traffic.ReadVolume(out, &again); err != nil || !bytes.Equal(traffic.AppendVolume(nil, &again), out) {
 			t.Fatalf("what was read cannot be read again: %v", err)
 		}
 	})

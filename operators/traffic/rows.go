@@ -305,8 +305,8 @@ const (
 	colSlotCoverage
 )
 
-// CountedSchema is the schema of the slots that counters give: the rows of a series whose
-// Series.Counted is set. The time of a row is when its slot was final.
+// CountedSchema is the schema of the slots that Counters and Volumes give to Series. The time of a row
+// is when its slot was final; coverage is null for volumes.
 func CountedSchema() *arrow.Schema {
 	return arrow.NewSchema(append(pipeline.RowFields(), textField("entity", false), textField("signal", false),
 		timeField("slot_start", false), floatField("value"), floatField("coverage")), nil)

@@ -15,15 +15,10 @@ import (
 	"github.com/tidemark/tidemark/pipeline"
 )
 
-// SeriesConfig says how rows become series of slots, and what is told of them.
+// SeriesConfig says what is made of series of slots.
 type SeriesConfig struct {
-	// Entity, Signal and Value name the columns of rows, whose values are added up by quarter of
-	// an hour; Signal "" for none. They mean nothing when Counted.
-	Entity, Signal, Value string
-	// Counted rows are those of Counters: CountedSchema.
-	Counted bool
-	// AbsentIsZero takes a slot without rows for one with nothing in it, not for one that is
-	// missing.
+	// AbsentIsZero takes a slot that nobody tells of for one with nothing in it, not for one that
+	// is missing.
 	AbsentIsZero bool
 	Detector     DetectorConfig
 	Eligibility  EligibilityConfig
@@ -39,13 +34,11 @@ type History struct {
 	Values         []float64
 }
 
-// Series is a machine with a detector for every entity and signal. It tells the register of events
-// and of eligibility (NoticeSchema), and of every slot in a table.
+// Series is a machine with a detector for every entity and signal, of slots that Counters and Volumes
+// give. It tells the register of events and of eligibility (NoticeSchema), and of every slot in a
+// table.
 type Series struct {
 	cfg      SeriesConfig
-	entity   int // columns
-	signal   int
-	value    int
 	mem      memory.Allocator
 	history  map[seriesKey]History
 	verdicts map[string][]Verdict // by entity
@@ -75,34 +68,22 @@ type SeriesState struct {
 type openSlot struct {
 	Start    int64
 	Sum      float64
-	Missing  bool // one of the counters has no value
-	Coverage float64
+	Missing  bool    // one of the counters has no value
+	Coverage float64 // the least of the counters; NaN: there are none
 }
 
 // silentSeries is after how many slots without a row a series is forgotten: what happened while
 // there were rows is over then, and remembered nowhere.
 const silentSeries = span + expiry
 
-// NewSeries makes the machine for rows of a schema.
-func NewSeries(cfg SeriesConfig, verdicts []Verdict, rows *arrow.Schema, mem memory.Allocator) (*Series, error) {
+// NewSeries makes the machine.
+func NewSeries(cfg SeriesConfig, verdicts []Verdict, mem memory.Allocator) (*Series, error) {
 	if err := cfg.Detector.Validate(); err != nil {
 		return nil, err
 	}
-	m := &Series{cfg: cfg, mem: mem, history: map[seriesKey]History{}, entity: colSlotEntity, signal: colSlotSignal, value: colSlotValue}
+	m := &Series{cfg: cfg, mem: mem, history: map[seriesKey]History{}}
 	for _, h := range cfg.History {
 		m.history[seriesKey{h.Entity, cmp.Or(h.Signal, OneSignal)}] = h
-	}
-	if !cfg.Counted {
-		var err error
-		if m.entity, err = column(rows, cfg.Entity, true, arrow.STRING); err != nil {
-			return nil, err
-		}
-		if m.signal, err = column(rows, cfg.Signal, false, arrow.STRING); err != nil {
-			return nil, err
-		}
-		if m.value, err = column(rows, cfg.Value, true, arrow.INT64, arrow.FLOAT64); err != nil {
-			return nil, err
-		}
 	}
 	m.SetVerdicts(verdicts)
 	return m, nil
@@ -126,26 +107,21 @@ func (m *Series) Refer(ref pipeline.Reference) error {
 
 // Row implements operators.Machine.
 func (m *Series) Row(_ string, s *SeriesState, rec arrow.RecordBatch, r int) int64 {
-	at := timeAt(rec, pipeline.ColTime, r)
-	start := floor(at)
-	if m.cfg.Counted {
-		start = timeAt(rec, colSlotStart, r)
-	}
+	at, start := timeAt(rec, pipeline.ColTime, r), timeAt(rec, colSlotStart, r)
 	if s.Detector != nil {
 		m.finish(s, at-1)
 	}
 	if s.Detector == nil {
-		m.begin(s, start, textAt(rec, m.entity, r), textAt(rec, m.signal, r))
+		m.begin(s, start, textAt(rec, colSlotEntity, r), textAt(rec, colSlotSignal, r))
 	}
 	if start >= s.Detector.Next() {
-		m.take(s.at(start), rec, r)
+		s.at(start).take(rec, r)
 	}
 	return m.due(s)
 }
 
 // begin starts a series with what is known of it from before.
 func (m *Series) begin(s *SeriesState, start int64, entity, signal string) {
-	signal = cmp.Or(signal, OneSignal)
 	s.Entity, s.Signal = entity, signal
 	h, ok := m.history[seriesKey{entity, signal}]
 	if age := start - h.Start - int64(len(h.Values))*SlotTicks; !ok || h.Start >= start || age > silentSeries*SlotTicks {
@@ -166,21 +142,15 @@ func (m *Series) begin(s *SeriesState, start int64, entity, signal string) {
 	}
 }
 
-// take adds a row to a slot.
-func (m *Series) take(slot *openSlot, rec arrow.RecordBatch, r int) {
-	if m.cfg.Counted {
-		slot.Coverage = min(slot.Coverage, rec.Column(colSlotCoverage).(*array.Float64).Value(r))
+// take adds a row to a slot. Several counters of an entity give one each.
+func (o *openSlot) take(rec arrow.RecordBatch, r int) {
+	if c := rec.Column(colSlotCoverage).(*array.Float64); !c.IsNull(r) && !(o.Coverage <= c.Value(r)) {
+		o.Coverage = c.Value(r)
 	}
-	col := rec.Column(m.value)
-	if col.IsNull(r) {
-		slot.Missing = slot.Missing || m.cfg.Counted
-		return
-	}
-	switch col := col.(type) {
-	case *array.Int64:
-		slot.Sum += float64(col.Value(r))
-	case *array.Float64:
-		slot.Sum += col.Value(r)
+	if v := rec.Column(colSlotValue).(*array.Float64); v.IsNull(r) {
+		o.Missing = true
+	} else {
+		o.Sum += v.Value(r)
 	}
 }
 
@@ -188,7 +158,7 @@ func (m *Series) take(slot *openSlot, rec arrow.RecordBatch, r int) {
 func (s *SeriesState) at(start int64) *openSlot {
 	i, there := slices.BinarySearchFunc(s.Open, start, func(o openSlot, t int64) int { return int(min(max(o.Start-t, -1), 1)) })
 	if !there {
-		s.Open = slices.Insert(s.Open, i, openSlot{Start: start, Coverage: 1})
+		s.Open = slices.Insert(s.Open, i, openSlot{Start: start, Coverage: math.NaN()})
 	}
 	return &s.Open[i]
 }
@@ -236,9 +206,7 @@ func (m *Series) slot(s *SeriesState) {
 		if open.Missing {
 			row.value = math.NaN()
 		}
-		if m.cfg.Counted {
-			row.coverage = open.Coverage
-		}
+		row.coverage = open.Coverage
 	}
 	m.judge(s, due)
 	event, closed := d.Add(row.value)
