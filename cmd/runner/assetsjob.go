@@ -8,6 +8,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tidemark/tidemark/operators/assets"
 	"github.com/tidemark/tidemark/pipeline"
@@ -185,6 +186,11 @@ func (c *AssetsConfig) domain(job *Config) domain {
 	})
 	file(assets.GatewaysFile, c.Gateways, func(b []byte) (any, error) { return assets.ParseGateways(b) })
 	file(assets.RegistryFile, c.Registry, func(b []byte) (any, error) { return assets.ParseRegistry(b) })
+	var filtered func(assets.FilterCounts)
+	d.metrics = func(reg prometheus.Registerer, job string) (err error) {
+		filtered, err = countFiltered(reg, job)
+		return err
+	}
 	maxBytes := job.State.MaxBytes / int64(max(1, job.Parallelism.Shards))
 	d.build = func(rows *arrow.Schema, values map[string]any, seed uint64, mem memory.Allocator) ([]pipeline.Operator, error) {
 		var world assets.World
@@ -195,6 +201,7 @@ func (c *AssetsConfig) domain(job *Config) domain {
 		if err != nil {
 			return nil, err
 		}
+		m.Filtered = filtered
 		k, err := assets.NewKeyed(m, seed, maxBytes, rows, mem)
 		if err != nil {
 			return nil, err
@@ -202,4 +209,22 @@ func (c *AssetsConfig) domain(job *Config) domain {
 		return []pipeline.Operator{k}, nil
 	}
 	return d
+}
+
+// countFiltered makes the metric of what the filter has left out.
+func countFiltered(reg prometheus.Registerer, job string) (func(assets.FilterCounts), error) {
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tidemark_assets_filtered_total", ConstLabels: prometheus.Labels{"job": job},
+		Help: "Detections, or readings of them, that a rule of the filter has left out, as of the mark."}, []string{"rule"})
+	if err := reg.Register(v); err != nil {
+		return nil, fmt.Errorf("asset metrics of job %s: %w", job, err)
+	}
+	var by [assets.Rules]prometheus.Counter
+	for r := range assets.Rules {
+		by[r] = v.WithLabelValues(r.String())
+	}
+	return func(n assets.FilterCounts) {
+		for r, held := range n {
+			by[r].Add(float64(held))
+		}
+	}, nil
 }

@@ -27,7 +27,9 @@ type domain struct {
 	files []domainFile
 	// build makes the operators of one shard, of which the last gives the tables. Values are
 	// what was read of the files, by name.
-	build func(rows *arrow.Schema, values map[string]any, seed uint64, mem memory.Allocator) ([]pipeline.Operator, error)
+	// metrics registers what the domain counts, before build; nil for nothing.
+	metrics func(reg prometheus.Registerer, job string) error
+	build   func(rows *arrow.Schema, values map[string]any, seed uint64, mem memory.Allocator) ([]pipeline.Operator, error)
 }
 
 // domainTable is a table of a domain.

@@ -281,6 +281,11 @@ func (p *plan) job(store pipeline.Store, deps jobDeps, mem memory.Allocator) (pi
 			deps.log.Warn("mode compat keeps events as the mapping file makes them: they are not checked, and most mapping files make none that are valid OCSF; mode conform does")
 		}
 	}
+	if p.dom != nil && p.dom.metrics != nil {
+		if err := p.dom.metrics(deps.registry, cfg.Job); err != nil {
+			return pipeline.Job{}, nil, err
+		}
+	}
 	if cfg.Notify != nil {
 		if p.notified, err = countNotifications(deps.registry, cfg.Job); err != nil {
 			return pipeline.Job{}, nil, err

@@ -23,6 +23,9 @@ const (
 // in which the asset was heard is over, or a state of it is another.
 type Machine struct {
 	Follower
+	// Filtered, unless nil, is told how often each rule of the filter held since it was told last.
+	Filtered func(FilterCounts)
+
 	in     inputs
 	events rowsOf
 	now    rowsOf
@@ -69,6 +72,10 @@ func (m *Machine) Settled(int64) {}
 
 // Flush implements operators.Machine.
 func (m *Machine) Flush(out pipeline.Emitter) error {
+	if m.Filtered != nil {
+		m.Filtered(m.Counts)
+		m.Counts = FilterCounts{}
+	}
 	if err := emit(m.events.b, pipeline.Out, out); err != nil {
 		return err
 	}
