@@ -13,9 +13,9 @@ import (
 
 // Names of the files that a machine takes by Refer: a *Fences, a *Gateways, a *Registry.
 const (
-	FencesFile   = "fences"
-	GatewaysFile = "gateways"
-	RegistryFile = "registry"
+	FencesFile   = "assets.fences"
+	GatewaysFile = "assets.gateways"
+	RegistryFile = "assets.registry"
 )
 
 // Machine follows assets over the rows of feed ble, keyed by asset_id. The first table are changes
