@@ -45,7 +45,7 @@ type heldBatch struct {
 	rec   arrow.RecordBatch
 	keys  pipeline.Keys // once somebody has asked
 	rows  int           // that wait
-	bytes int64
+	each  int64         // bytes that a row of it takes: other shards hold the others
 }
 
 // keysBy returns the keys of the batch's rows.
@@ -80,13 +80,16 @@ func (h *heldRows) add(batch *heldBatch, r int, at int64) {
 	sec.rows = append(sec.rows, heldRow{at: at, offset: batch.rec.Column(pipeline.ColOffset).(*array.Int64).Value(r),
 		split: batch.rec.Column(pipeline.ColSplit).(*array.Int32).Value(r), row: int32(r), batch: batch})
 	sec.changed = true
-	if batch.rows == 0 {
-		batch.bytes = recordBytes(batch.rec)
-		h.bytes += batch.bytes
+	if batch.each == 0 {
+		batch.each = heldRowBytes + recordBytes(batch.rec)/max(1, batch.rec.NumRows())
 	}
 	batch.rows++
 	h.rows++
+	h.bytes += batch.each
 }
+
+// heldRowBytes is what a row that waits takes beside its columns.
+const heldRowBytes = 40
 
 // recordBytes is the memory of a batch's buffers.
 func recordBytes(rec arrow.RecordBatch) int64 {
@@ -129,8 +132,8 @@ func compareHeld(a, b heldRow) int {
 // let gives a row of a batch back.
 func (h *heldRows) let(b *heldBatch) {
 	h.rows--
+	h.bytes -= b.each
 	if b.rows--; b.rows == 0 {
-		h.bytes -= b.bytes
 		b.rec.Release()
 	}
 }
