@@ -42,10 +42,10 @@ type heldRow struct {
 
 // heldBatch is a record batch some rows of which wait.
 type heldBatch struct {
-	rec   arrow.RecordBatch
-	keys  pipeline.Keys // once somebody has asked
-	rows  int           // that wait
-	each  int64         // bytes that a row of it takes: other shards hold the others
+	rec  arrow.RecordBatch
+	keys pipeline.Keys // once somebody has asked
+	rows int           // that wait
+	each int64         // bytes that a row of it takes: other shards hold the others
 }
 
 // keysBy returns the keys of the batch's rows.
