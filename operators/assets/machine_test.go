@@ -158,7 +158,7 @@ func life(rng *rand.Rand, asset string, from, hours int64) []tagRow {
 					continue
 				}
 				r := tagRow{gateway: g, seq: seq % 256, rssi: -60 - rng.Int64N(40), mv: mv + rng.Int64N(20), temp: 4 - float64(rng.IntN(6)), accel: &accel, acc: -1, speed: -1, load: -1}
-				switch rng.IntN(20) {
+				switch rng.IntN(25) {
 				case 0:
 					r.seq = -1
 				case 1:
@@ -399,7 +399,7 @@ func (j *tagJob) play(rng *rand.Rand, splits [][]tagRow, bound int64) (restarts 
 		if rng.IntN(3) == 0 || left == 0 {
 			j.advance(marks)
 		}
-		switch rng.IntN(20) {
+		switch rng.IntN(25) {
 		case 0, 1:
 			j.checkpoint(rng.IntN(20) == 0)
 		case 2:
@@ -466,7 +466,7 @@ func TestMachine(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
 			defer mem.AssertSize(t, 0)
-			splits := factory(seed, 4, 20, bound)
+			splits := factory(seed, 4, 16, bound)
 			want := &tagJob{t: t, mem: mem}
 			want.plainly(splits, bound)
 			got := &tagJob{t: t, mem: mem}
@@ -519,7 +519,7 @@ func TestMachineNotices(t *testing.T) {
 	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
 	defer mem.AssertSize(t, 0)
 	for seed := range uint64(10) {
-		splits := factory(seed, 4, 20, bound)
+		splits := factory(seed, 4, 16, bound)
 		want, got := &tagJob{t: t, mem: mem}, &tagJob{t: t, mem: mem, forget: true}
 		want.plainly(splits, bound)
 		got.play(rand.New(rand.NewPCG(seed, 9)), splits, bound)

@@ -110,7 +110,7 @@ func TestMemory(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	start := int64(1_772_434_800) * second
-	for m := range int64(25) {
+	for m := range int64(15) {
 		fl.minute(start+m*60*second, 1)
 	}
 	sizes := fl.sizes(0)
