@@ -101,6 +101,8 @@ type Record struct {
 	Open       bool // an event goes on
 	DetectedAt int64
 	Signals    []string // that have seen it, sorted
+	Fit        bool     // of series that are fit to be published
+	ByHand     bool     // a person has entered it
 	Status     Status
 	Person     bool // a person has said so
 	Held       bool // a fault of the collector is suspected
@@ -334,23 +336,33 @@ func (g *Register) notice(n Notice) {
 }
 
 // reconcile merges the events of an entity and finds the records that the anomalies are: those
-// that their earliest events were a part of.
+// that their earliest events were a part of. What series have seen that are not fit to be published
+// is kept apart: it neither verifies nor widens what others have seen.
 func (g *Register) reconcile(e *entity) {
-	var events []SignalEvent
-	for _, ev := range e.Events {
-		events = append(events, ev.SignalEvent)
-	}
 	claimed := map[*Record]bool{}
-	for _, a := range group(g.cfg.Merge, events) {
-		r := g.recordOf(e, a, claimed)
-		claimed[r] = true
-		for i := range e.Events {
-			if ev := &e.Events[i]; slices.ContainsFunc(a.Events, func(o SignalEvent) bool { return o.Signal == ev.Signal && o.Start == ev.Start }) {
-				ev.Of = r.UUID
+	for _, eligible := range []bool{true, false} {
+		var events []SignalEvent
+		for _, ev := range e.Events {
+			if ev.Eligible == eligible {
+				events = append(events, ev.SignalEvent)
 			}
 		}
-		r.take(a)
-		g.touched[r] = true
+		kind := entityType(e.Name)
+		if !eligible {
+			kind += " unfit" // no name that an anomaly has that is published
+		}
+		for _, a := range group(g.cfg.Merge, events) {
+			r := g.recordOf(e, a, a.UUID(kind, e.Name), claimed)
+			claimed[r] = true
+			for i := range e.Events {
+				if ev := &e.Events[i]; ev.Eligible == eligible && slices.ContainsFunc(a.Events, ev.same) {
+					ev.Of = r.UUID
+				}
+			}
+			r.take(a)
+			r.Fit = eligible
+			g.touched[r] = true
+		}
 	}
 	for _, r := range e.Records {
 		if !claimed[r] && !r.Final && !r.Withdrawn {
@@ -361,11 +373,14 @@ func (g *Register) reconcile(e *entity) {
 	}
 }
 
-// recordOf returns the record of an anomaly, which nobody has claimed, or a new one.
-func (g *Register) recordOf(e *entity, a Anomaly, claimed map[*Record]bool) *Record {
+// same tells whether another event is this one.
+func (ev entityEvent) same(o SignalEvent) bool { return o.Signal == ev.Signal && o.Start == ev.Start }
+
+// recordOf returns the record of an anomaly, which nobody has claimed, or a new one with a name.
+func (g *Register) recordOf(e *entity, a Anomaly, uuid string, claimed map[*Record]bool) *Record {
 	for _, ev := range a.Events {
 		for _, known := range e.Events {
-			if known.Of == "" || known.Signal != ev.Signal || known.Start != ev.Start {
+			if known.Of == "" || !known.same(ev) {
 				continue
 			}
 			if r := e.record(known.Of); r != nil && !claimed[r] {
@@ -373,7 +388,6 @@ func (g *Register) recordOf(e *entity, a Anomaly, claimed map[*Record]bool) *Rec
 			}
 		}
 	}
-	uuid := a.UUID(entityType(e.Name), e.Name)
 	if r := e.record(uuid); r != nil && !claimed[r] { // it was withdrawn
 		return r
 	}
@@ -395,7 +409,7 @@ func (e *entity) record(uuid string) *Record {
 // take makes the record say what the anomaly says.
 func (r *Record) take(a Anomaly) {
 	r.Start, r.End, r.HasEnd, r.Open, r.Withdrawn = a.Start, a.End, a.HasEnd, a.open(), false
-	r.Signals = a.Signals
+	r.Signals, r.ByHand = a.Signals, a.byHand()
 	for i, ev := range a.Events {
 		if ev.DetectedAt < r.DetectedAt {
 			r.DetectedAt = ev.DetectedAt
@@ -429,7 +443,7 @@ func (g *Register) holdFaults() {
 	for _, name := range slices.Sorted(maps.Keys(opened)) {
 		for _, r := range g.entity(name).Records {
 			recent := r.Open && r.DetectedAt+finality > g.now-2*SlotTicks
-			if recent && !r.Held && !r.Person && r.Status == Unverified {
+			if recent && r.Fit && !r.Held && !r.Person && r.Status == Unverified {
 				r.Held = true
 				g.touched[r] = true
 				g.audits = append(g.audits, Audit{At: g.now, UUID: r.UUID, Entity: name, From: r.Status, To: r.Status, By: byRule, Reason: held,
@@ -441,7 +455,7 @@ func (g *Register) holdFaults() {
 
 // verify believes what enough signals have seen.
 func (g *Register) verify(r *Record) {
-	if r.Status != Unverified || r.Person || r.Held || g.cfg.Merge.AutoVerify == 0 || len(r.Signals) < g.cfg.Merge.AutoVerify {
+	if r.Status != Unverified || r.Person || r.Held || !r.Fit || g.cfg.Merge.AutoVerify == 0 || len(r.Signals) < g.cfg.Merge.AutoVerify {
 		return
 	}
 	r.Status = Verified
@@ -549,20 +563,7 @@ func (g *Register) say(r *Record, a Activity) {
 
 // publishes tells whether enough signals that are fit for it have seen an anomaly.
 func (g *Register) publishes(r *Record) bool {
-	if r.Held || r.Withdrawn || r.Status == FalsePositive {
-		return false
-	}
-	var signals []string
-	for _, ev := range g.entities[r.Entity].Events {
-		switch {
-		case ev.Of != r.UUID || !ev.Eligible:
-		case ev.Signal == "":
-			return true
-		case !slices.Contains(signals, ev.Signal):
-			signals = append(signals, ev.Signal)
-		}
-	}
-	return len(signals) >= g.cfg.Merge.Quorum
+	return r.Fit && !r.Held && !r.Withdrawn && r.Status != FalsePositive && (r.ByHand || len(r.Signals) >= g.cfg.Merge.Quorum)
 }
 
 // forget drops the events that no other can touch any more, and anomalies that have been over for

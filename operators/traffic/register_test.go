@@ -27,7 +27,8 @@ func clock(t int64) string {
 // what it says. Times are hours, decimal:
 //
 //	eligible ENTITY...                    at 0
-//	open TIME ENTITY/SIGNAL [START]       an event is known (START: one that began before)
+//	open TIME ENTITY/SIGNAL [START]       an event is known (START: one that began before); signal
+//	                                      weak is of a series that is not fit to be published
 //	close TIME ENTITY/SIGNAL START END    it is over; END - for one that has become the norm
 //	verdict TIME ENTITY START STATUS [BY] what a person says
 //	manual TIME ENTITY START END          an entry by hand, END - while nobody knows
@@ -67,14 +68,14 @@ func registerScript(t *testing.T, cfg traffic.RegisterConfig, text string) strin
 			if len(f) > 3 {
 				e.Start = at(f[3])
 			}
-			g.Take(traffic.Notice{At: at(f[1]) + final, Kind: traffic.EventOpened, Entity: entity, Signal: signal, Eligible: entity != "small", Event: e})
+			g.Take(traffic.Notice{At: at(f[1]) + final, Kind: traffic.EventOpened, Entity: entity, Signal: signal, Eligible: signal != "weak", Event: e})
 		case "close":
 			entity, signal, _ := strings.Cut(f[2], "/")
 			e := traffic.Event{Start: at(f[3]), DetectedAt: at(f[3]) + slot, ClosedAt: at(f[1]), Reason: traffic.Expired, MinChange: -0.7}
 			if f[4] != "-" {
 				e.Reason, e.HasEnd, e.End = traffic.Recovered, true, at(f[4])
 			}
-			g.Take(traffic.Notice{At: at(f[1]) + final, Kind: traffic.EventClosed, Entity: entity, Signal: signal, Eligible: entity != "small", Event: e})
+			g.Take(traffic.Notice{At: at(f[1]) + final, Kind: traffic.EventClosed, Entity: entity, Signal: signal, Eligible: signal != "weak", Event: e})
 		case "verdict", "manual":
 			v := traffic.Verdict{ID: uint64(len(verdicts) + 1), At: at(f[1]), Entity: f[2], Start: at(f[3]), By: "ann"}
 			if f[0] == "manual" {
@@ -195,10 +196,21 @@ func TestRegister(t *testing.T) {
 			14:09:55 close 2 AS1 0:09:45..- [http] UNVERIFIED
 		`},
 		"a series that is not fit is not published": {nil, `
-			open 10 small/http
-			close 16 small/http 9.75 12
+			open 10 AS1/weak
+			close 16 AS1/weak 9.75 12
 		`, `
-			0:10:10 audit small >UNVERIFIED by rule: opened
+			0:10:10 audit AS1 >UNVERIFIED by rule: opened
+		`},
+		"nor does it verify or widen what another one has seen": {nil, `
+			open 10 AS1/weak
+			open 10.25 AS1/http
+			close 16 AS1/weak 9.75 12
+			close 16.5 AS1/http 10 11
+		`, `
+			0:10:10 audit AS1 >UNVERIFIED by rule: opened
+			0:10:25 create 1 AS1 0:10:00..- [http] UNVERIFIED
+			0:10:25 audit AS1 >UNVERIFIED by rule: opened
+			0:16:40 close 2 AS1 0:10:00..0:11:00 [http] UNVERIFIED
 		`},
 		"the quorum": {func(c *traffic.RegisterConfig) { c.Merge.Quorum, c.Merge.AutoVerify = 2, 0 }, `
 			open 10 AS1/http
