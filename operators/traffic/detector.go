@@ -257,13 +257,28 @@ func (d *Detector) pair(j, t, sign int) {
 
 // measure sums the distances anew for slot n.
 func (d *Detector) measure(n int) {
-	d.dist, d.pairs, d.peak, d.exact = [lags]float64{}, [lags]int{}, 0, true
+	d.peak, d.exact = 0, true
+	first := n - window - day + 1
 	for j := range lags {
-		for t := n - window - day + 1; t <= n-window; t++ {
-			d.pair(j, t, 1)
+		sum, pairs := 0.0, 0
+		reference, candidate := at(first), at(first-(j+1)*day)
+		for range day {
+			if diff := d.y[reference] - d.y[candidate]; diff == diff { // no NaN
+				sum += diff * diff
+				pairs++
+			}
+			reference, candidate = after(reference), after(candidate)
 		}
-		d.peak = max(d.peak, d.dist[j])
+		d.dist[j], d.pairs[j], d.peak = sum, pairs, max(d.peak, sum)
 	}
+}
+
+// after is the place in the memory behind another one.
+func after(place int) int {
+	if place++; place == span {
+		return 0
+	}
+	return place
 }
 
 // rebuild makes all that is kept for slot n anew.

@@ -495,7 +495,11 @@ func TestEligibility(t *testing.T) {
 }
 
 func BenchmarkDetector(b *testing.B) {
-	values := randomSeries(rand.New(rand.NewPCG(3, 7)))
+	b.Run("random", func(b *testing.B) { benchmarkDetector(b, randomSeries(rand.New(rand.NewPCG(3, 7)))) })
+	b.Run("alike", func(b *testing.B) { benchmarkDetector(b, week(60*day)) }) // every slot is measured anew
+}
+
+func benchmarkDetector(b *testing.B, values []float64) {
 	d, err := traffic.NewDetector(traffic.DefaultDetectorConfig(), 0)
 	if err != nil {
 		b.Fatal(err)

@@ -41,7 +41,7 @@ type jobConfig struct {
 	history  []traffic.History
 }
 
-func (c jobConfig) chain(t *testing.T, mem memory.Allocator) []pipeline.Operator {
+func (c jobConfig) chain(t testing.TB, mem memory.Allocator) []pipeline.Operator {
 	t.Helper()
 	check := func(err error) {
 		t.Helper()
@@ -121,18 +121,22 @@ func (r *jobRun) rows(rows []trafficRow, offset int) {
 	b := array.NewRecordBuilder(r.mem, rowSchema())
 	defer b.Release()
 	for i, row := range rows {
-		b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(row.at))
-		b.Field(1).(*array.Int32Builder).Append(0)
-		b.Field(2).(*array.Int64Builder).Append(int64(offset + i))
-		b.Field(3).(*array.TimestampBuilder).Append(arrow.Timestamp(row.at))
-		b.Field(4).(*array.StringBuilder).Append(row.entity)
-		b.Field(5).(*array.StringBuilder).Append(row.device)
-		b.Field(6).AppendNull()
-		b.Field(7).(*array.Int64Builder).Append(row.value)
+		appendRow(b, row, offset+i)
 	}
 	rec := b.NewRecordBatch()
 	defer rec.Release()
 	r.step(pipeline.Message{Kind: pipeline.RowsMessage, Batch: pipeline.Batch{Rec: rec, Passed: pipeline.MinTicks}})
+}
+
+func appendRow(b *array.RecordBuilder, row trafficRow, offset int) {
+	b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(row.at))
+	b.Field(1).(*array.Int32Builder).Append(0)
+	b.Field(2).(*array.Int64Builder).Append(int64(offset))
+	b.Field(3).(*array.TimestampBuilder).Append(arrow.Timestamp(row.at))
+	b.Field(4).(*array.StringBuilder).Append(row.entity)
+	b.Field(5).(*array.StringBuilder).Append(row.device)
+	b.Field(6).AppendNull()
+	b.Field(7).(*array.Int64Builder).Append(row.value)
 }
 
 func (r *jobRun) mark(at int64) {
@@ -461,4 +465,42 @@ func FuzzReadCounter(f *testing.F) {
 			t.Fatalf("what was read cannot be read again: %v", err)
 		}
 	})
+}
+
+// BenchmarkMachines is the whole chain from volumes to findings, a slot of one of 200 series a time.
+func BenchmarkMachines(b *testing.B) {
+	const series = 200
+	rng := rand.New(rand.NewPCG(1, 1))
+	chain := jobConfig{}.chain(b, memory.DefaultAllocator)
+	defer closeAll(chain)
+	task := pipeline.NewTask(chain, func(pipeline.Port, pipeline.Batch) error { return nil })
+	slotRows := func(s int) {
+		rows := array.NewRecordBuilder(memory.DefaultAllocator, rowSchema())
+		defer rows.Release()
+		for i := range series {
+			appendRow(rows, trafficRow{at: int64(s)*slot + int64(i), entity: fmt.Sprint("AS", i), value: 1000 + int64(s%day) + rng.Int64N(50)}, s*series+i)
+		}
+		rec := rows.NewRecordBatch()
+		defer rec.Release()
+		for _, m := range []pipeline.Message{
+			{Kind: pipeline.RowsMessage, Batch: pipeline.Batch{Rec: rec, Passed: pipeline.MinTicks}},
+			{Kind: pipeline.MarkMessage, Mark: pipeline.Mark{Event: int64(s) * slot, Ingest: pipeline.MinTicks, Newest: int64(s) * slot}},
+		} {
+			if err := task.Step(m); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	s := 0
+	for ; s < 30*day; s++ {
+		slotRows(s)
+	}
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		if n++; n%series == 0 { // a slot of all of them
+			slotRows(s)
+			s++
+		}
+	}
 }
