@@ -151,8 +151,12 @@ func (f outageFinding) draw(w io.Writer) error {
 		p.rect(d.start, d.end, pictureHeight-pictureBottom+2, 4, "#555", 1)
 	}
 	for t := p.from; !t.After(p.to); t = t.Add(day) {
-		fmt.Fprintf(&p.b, `<path d="M%.1f %dv%d" stroke="#ddd"/><text x="%.1f" y="%d" fill="#666">%s</text>`+"\n", p.x(t), pictureTop, pictureHeight-pictureTop-pictureBottom,
-			p.x(t)+2, pictureHeight-6, t.Format("01-02"))
+		anchor := "start"
+		if t.Equal(p.to) { // beside the edge
+			anchor = "end"
+		}
+		fmt.Fprintf(&p.b, `<path d="M%.1f %dv%d" stroke="#ddd"/><text x="%.1f" y="%d" fill="#666" text-anchor="%s">%s</text>`+"\n", p.x(t), pictureTop, pictureHeight-pictureTop-pictureBottom,
+			p.x(t), pictureHeight-6, anchor, t.Format("01-02"))
 	}
 	p.line(f.from, first, f.forecasts[first:last], `stroke="#888" stroke-dasharray="3 3"`)
 	p.line(f.from, first, f.values[first:last], `stroke="#06c" stroke-width="1.4"`)
