@@ -246,6 +246,11 @@ func (c *Checkpoints) epochs(ctx context.Context) ([]int64, error) {
 
 // read reads and verifies one checkpoint with all its files.
 func (c *Checkpoints) read(ctx context.Context, epoch int64, want string) (*Checkpoint, error) {
+	return c.readFiles(ctx, epoch, want, func(string) bool { return true })
+}
+
+// readFiles is read for those of the files that are wanted.
+func (c *Checkpoints) readFiles(ctx context.Context, epoch int64, want string, wanted func(name string) bool) (*Checkpoint, error) {
 	dir := epochDir(epoch)
 	bad := func(err error) error {
 		return fmt.Errorf("checkpoint %d: %w: %w", epoch, ErrCheckpoint, err)
@@ -278,6 +283,9 @@ func (c *Checkpoints) read(ctx context.Context, epoch int64, want string) (*Chec
 	cp := &Checkpoint{Job: m.Job, Lineage: m.Lineage, Epoch: m.Epoch, Seed: seed,
 		Merged: Mark{Event: m.Event, Ingest: m.Ingest}, Newest: m.Newest, Pieces: m.Pieces, Files: m.Files, Config: m.Config}
 	for _, f := range m.Files {
+		if !wanted(f.Name) {
+			continue
+		}
 		b, err := c.verified(ctx, f)
 		if err != nil {
 			return nil, fmt.Errorf("checkpoint %d: %w", epoch, err)

@@ -42,6 +42,7 @@ func commands() []command {
 		{"validate", "check a job file and name every mistake in it", plain(cmdValidate)},
 		{"ddl", "print the statements that make a job's ClickHouse tables", plain(cmdDDL)},
 		{"check", "check a job against its brokers, ClickHouse and disks", cmdCheck},
+		{"checkpoint", "read checkpoints: checkpoint ls, inspect, verify, diff", cmdCheckpoint},
 		{"audit", "compare a job's ClickHouse tables with what it has recorded", cmdAudit},
 		{"produce", "send generated telemetry, a CSV or a JSONL file to a topic", cmdProduce},
 		{"ocsf", "validate events against OCSF, its extensions included", cmdOCSF},
