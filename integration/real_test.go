@@ -396,11 +396,11 @@ func TestRunnerKilled(t *testing.T) {
 }
 
 // startDisturbed starts a job on a topic that a producer is filling, and waits for its first
-// results.
-func (r *rig) startDisturbed(t *testing.T, file, topic string, lateness time.Duration) (producer, runner *process, j job) {
+// results. The rate, in events a second, has to leave enough of the topic for what is done to it.
+func (r *rig) startDisturbed(t *testing.T, file, topic, rate string, lateness time.Duration) (producer, runner *process, j job) {
 	t.Helper()
 	r.createTopic(t, topic, nil)
-	producer = r.begin(t, r.produceBLE(file, topic, "--rate", "3500")...)
+	producer = r.begin(t, r.produceBLE(file, topic, "--rate", rate)...)
 	j = r.newJob(t, topic, topic, "asset_id", bleJob(lateness, "none"))
 	runner = r.begin(t, "run", "-f", j.file)
 	r.awaitVisible(t, j, runner, 300)
@@ -424,7 +424,7 @@ func (r *rig) awaitVisible(t *testing.T, j job, runner *process, rows int) {
 func TestBrokerKilled(t *testing.T) {
 	r, file := newRig(t), dataFile(t, "indoor-ble/detections.csv")
 	const topic, lateness = "ble-broker-killed", 2 * time.Minute
-	producer, p, j := r.startDisturbed(t, file, topic, lateness)
+	producer, p, j := r.startDisturbed(t, file, topic, "3500", lateness)
 	must(t, r.kafka.Kill())
 	time.Sleep(time.Second)
 	before := r.visible(t, j)
@@ -458,7 +458,7 @@ func TestBrokerKilled(t *testing.T) {
 func TestEngineKilled(t *testing.T) {
 	r, file := newRig(t), dataFile(t, "indoor-ble/detections.csv")
 	const topic, lateness = "ble-engine-killed", 2 * time.Minute
-	producer, p, j := r.startDisturbed(t, file, topic, lateness)
+	producer, p, j := r.startDisturbed(t, file, topic, "1200", lateness)
 	for range 3 {
 		must(t, r.clickhouse.Kill())
 		time.Sleep(700 * time.Millisecond)
@@ -478,7 +478,7 @@ func TestEngineKilled(t *testing.T) {
 func TestLostAnswers(t *testing.T) {
 	r, file := newRig(t), dataFile(t, "indoor-ble/detections.csv")
 	const topic, lateness = "ble-lost-answers", 2 * time.Minute
-	producer, p, j := r.startDisturbed(t, file, topic, lateness)
+	producer, p, j := r.startDisturbed(t, file, topic, "3500", lateness)
 	for _, kind := range []string{peers.DropBefore, peers.DropAfterCommit, peers.HTTP500AfterCommit, peers.Code252, peers.StallAfterCommit} {
 		must(t, r.clickhouse.Inject(t.Context(), peers.Fault{Kind: kind, Match: "INSERT INTO `" + j.db + "`.", N: 2}))
 		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {

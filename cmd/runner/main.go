@@ -50,6 +50,7 @@ func commands() []command {
 		{"map", "try a mapping file on events: map test", cmdMap},
 		{"pdu", "judge readings of PDUs in a file: pdu analyze, pdu room", cmdPDU},
 		{"traffic", "find drops in series of traffic: traffic detect", cmdTraffic},
+		{"explain", "say why the mark of a job stands where it does: explain watermark", cmdExplain},
 		{"version", "print the version", plain(cmdVersion)},
 	}
 }

@@ -1,0 +1,227 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/tidemark/tidemark/pipeline"
+)
+
+// cmdExplain is the group of commands that say why.
+func cmdExplain(ctx context.Context, args []string, out streams) error {
+	if len(args) > 0 {
+		switch args[0] {
+		case "watermark":
+			return cmdExplainWatermark(ctx, args[1:], out)
+		case "-h", "-help", "--help":
+			return cmdExplainWatermark(ctx, args[:1], out)
+		}
+	}
+	return &usageError{"explain: want watermark; `tidemark explain watermark --help` shows the flags"}
+}
+
+// markWhy is what is known of the mark of a job, by its newest checkpoint.
+type markWhy struct {
+	Job     string    `json:"job"`
+	Epoch   int64     `json:"epoch"`
+	Written time.Time `json:"written"`
+	Mark    tick      `json:"mark"`
+	// Stands is the oldest kept checkpoint, without one in between that is different, that has
+	// this mark.
+	Stands time.Time   `json:"stands_since"`
+	Holder string      `json:"held_by,omitempty"`
+	Why    string      `json:"why"`
+	Until  []string    `json:"released_by"`
+	Splits []splitMark `json:"splits"`
+	Moves  []moveLine  `json:"moves_by_silence"`
+}
+
+// splitMark is a split, those that hold the mark back most first.
+type splitMark struct {
+	Split  string `json:"split"`
+	Mark   tick   `json:"mark"`
+	Behind string `json:"behind"` // the newest mark of any
+	State  string `json:"state"`  // holds, counts, trails, quiet, ended
+	Offset int64  `json:"offset"`
+	Last   tick   `json:"last_broker_time"`
+
+	at pipeline.SplitState
+}
+
+func cmdExplainWatermark(ctx context.Context, args []string, out streams) error {
+	f := newStateFlags("explain watermark", "tidemark explain watermark -f job.yaml", "says which partition holds the mark of a job back, since when, and what would release it, as of the newest checkpoint")
+	rest, err := f.parse(args)
+	if err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		return f.unknown(rest[0])
+	}
+	v, err := f.open(ctx)
+	if err != nil {
+		return err
+	}
+	why, err := v.markWhy(ctx)
+	if err != nil {
+		return err
+	}
+	if f.format == formatJSON {
+		return printJSON(out.stdout, why)
+	}
+	return why.print(out.stdout)
+}
+
+func (v *stateView) markWhy(ctx context.Context) (*markWhy, error) {
+	l, err := v.newest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all, err := v.list(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cp := l.Checkpoint
+	settings, err := configOf(cp)
+	if err != nil {
+		return nil, err
+	}
+	w := &markWhy{Job: cp.Job, Epoch: cp.Epoch, Written: l.Written.UTC(), Mark: tick(cp.Merged.Event), Stands: l.Written.UTC(), Until: []string{}, Splits: []splitMark{}, Moves: []moveLine{}}
+	for _, older := range all { // newest first
+		if older.Epoch > cp.Epoch {
+			continue
+		}
+		if older.Err != nil || older.Checkpoint.Merged.Event != cp.Merged.Event || older.Checkpoint.Lineage != cp.Lineage {
+			break
+		}
+		w.Stands = older.Written.UTC()
+	}
+	for _, m := range cp.Moves {
+		name := ""
+		if m.Split >= 0 && int(m.Split) < len(cp.Splits) {
+			name = cp.Splits[m.Split].Split.String()
+		}
+		w.Moves = append(w.Moves, moveLine{name, tick(m.From), tick(m.To), tick(m.Seen)})
+	}
+	w.splits(cp)
+	w.reason(cp, settings)
+	return w, nil
+}
+
+// splits sorts the splits by what they do to the mark.
+func (w *markWhy) splits(cp *pipeline.Checkpoint) {
+	newest := cp.Newest
+	for _, s := range cp.Splits {
+		m := splitMark{Split: s.Split.String(), Mark: tick(s.Mark.Event), State: "counts", Offset: s.Position.Offset, Last: tick(s.Position.LastIngest), at: s}
+		switch {
+		case s.Ended:
+			m.State = "ended"
+		case s.Quiet:
+			m.State = "quiet"
+		case s.Mark.Event < cp.Merged.Event:
+			m.State = "trails"
+		}
+		switch {
+		case s.Ended:
+		case s.Mark.Event == pipeline.MinTicks:
+			m.Behind = "no row yet"
+		default:
+			m.Behind = time.Duration(pipeline.SubTicks(newest, s.Mark.Event) * int64(time.Microsecond)).String()
+		}
+		w.Splits = append(w.Splits, m)
+	}
+	order := map[string]int{"counts": 0, "trails": 1, "quiet": 2, "ended": 3}
+	slices.SortStableFunc(w.Splits, func(a, b splitMark) int {
+		return cmp.Or(cmp.Compare(order[a.State], order[b.State]), cmp.Compare(a.Mark, b.Mark))
+	})
+	if len(w.Splits) > 0 && w.Splits[0].State == "counts" {
+		w.Splits[0].State, w.Holder = "holds", w.Splits[0].Split
+	}
+}
+
+// reason says why the mark is where it is, and what would let it go on.
+func (w *markWhy) reason(cp *pipeline.Checkpoint, settings map[string]string) {
+	quiet := settings["event_time.quiet_after"]
+	if w.Holder == "" {
+		switch {
+		case len(w.Splits) == 0:
+			w.Why = "the job knows of no partition yet"
+		case cp.Merged.Event == pipeline.MaxTicks:
+			w.Why = "the input has been read to its end"
+		default:
+			w.Why = "no partition counts: all are quiet, have ended, or trail the mark after a silence"
+			w.Until = append(w.Until, fmt.Sprintf("a row that brings a partition to the mark; with event_time.on_all_quiet %s silence alone does not move it", cmp.Or(settings["event_time.on_all_quiet"], string(pipeline.HoldMark))))
+		}
+		return
+	}
+	holder, bound := w.Splits[0].at, settings["event_time.max_disorder"]
+	if holder.Mark.Event == pipeline.MinTicks {
+		w.Why = fmt.Sprintf("partition %s has given no row with a time yet, and a partition that may still give any holds all others", w.Holder)
+	} else {
+		w.Why = fmt.Sprintf("the newest row of partition %s, less the bound of %s, is the smallest of those that count", w.Holder, cmp.Or(bound, "its disorder"))
+	}
+	row := fmt.Sprintf("a row of %s with a newer time", w.Holder)
+	if len(w.Splits) > 1 && w.Splits[1].State == "counts" && int64(w.Splits[1].Mark) > holder.Mark.Event {
+		next := w.Splits[1]
+		row += fmt.Sprintf("; then %s holds it, at %s", next.Split, next.Mark)
+	}
+	w.Until = append(w.Until, row)
+	w.Until = append(w.Until, w.silence(quiet))
+	if idle := settings["event_time.idle_after"]; idle != "" && idle != "0s" {
+		w.Until = append(w.Until, fmt.Sprintf("%s of the wall clock at the end of the partition (event_time.idle_after)", idle))
+	}
+}
+
+// silence says what it takes for the holder to be quiet.
+func (w *markWhy) silence(quiet string) string {
+	if quiet == "never" {
+		return "nothing else: event_time.quiet_after is never"
+	}
+	after, err := time.ParseDuration(quiet)
+	holder := w.Splits[0].at
+	if err != nil || holder.Position.LastIngest == pipeline.MinTicks {
+		return fmt.Sprintf("silence: %s is read to its end while it is empty, or another partition of the topic brings a record whose broker timestamp is more than %s newer", w.Holder, cmp.Or(quiet, "event_time.quiet_after"))
+	}
+	needed := pipeline.AddTicks(holder.Position.LastIngest, pipeline.Ticks(after))
+	seen := pipeline.MinTicks
+	for _, s := range w.Splits[1:] {
+		if s.at.Split.Topic == holder.Split.Topic {
+			seen = max(seen, s.at.Position.LastIngest)
+		}
+	}
+	if seen > needed {
+		return fmt.Sprintf("silence, which is long enough (its last record came %s, another partition is at %s, %s are wanted): %s has yet to be read to its end, so there are records in it", tick(holder.Position.LastIngest), tick(seen), quiet, w.Holder)
+	}
+	return fmt.Sprintf("silence: %s is read to its end and another partition of the topic brings a record with a broker timestamp after %s; the newest so far is %s", w.Holder, tick(needed), tick(seen))
+}
+
+func (w *markWhy) print(out io.Writer) error {
+	fmt.Fprintf(out, "job %s, checkpoint %d of %s\n", visible(w.Job), w.Epoch, w.Written.Format(time.RFC3339))
+	fmt.Fprintf(out, "mark %s", w.Mark)
+	if w.Holder != "" {
+		fmt.Fprintf(out, ", held by %s", visible(w.Holder))
+	}
+	if !w.Stands.Equal(w.Written) {
+		fmt.Fprintf(out, ", unchanged since %s at least", w.Stands.Format(time.RFC3339))
+	}
+	fmt.Fprintf(out, "\nwhy: %s\n", visible(w.Why))
+	for _, u := range w.Until {
+		fmt.Fprintf(out, "released by %s\n", visible(u))
+	}
+	tab := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tab, "PARTITION\tMARK\tBEHIND\tSTATE\tOFFSET\tLAST BROKER TIME")
+	for _, s := range w.Splits {
+		fmt.Fprintf(tab, "%s\t%s\t%s\t%s\t%d\t%s\n", visible(s.Split), s.Mark, s.Behind, s.State, s.Offset, s.Last)
+	}
+	if err := tab.Flush(); err != nil {
+		return err
+	}
+	for _, m := range w.Moves {
+		fmt.Fprintf(out, "silence of %s moved the mark from %s to %s, proved by a record of %s\n", visible(m.Split), m.From, m.To, m.Seen)
+	}
+	return nil
+}
