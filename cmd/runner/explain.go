@@ -205,7 +205,7 @@ func (w *markWhy) print(out io.Writer) error {
 	if w.Holder != "" {
 		fmt.Fprintf(out, ", held by %s", visible(w.Holder))
 	}
-	if !w.Stands.Equal(w.Written) {
+	if w.Written.Sub(w.Stands) >= time.Second {
 		fmt.Fprintf(out, ", unchanged since %s at least", w.Stands.Format(time.RFC3339))
 	}
 	fmt.Fprintf(out, "\nwhy: %s\n", visible(w.Why))
@@ -221,7 +221,11 @@ func (w *markWhy) print(out io.Writer) error {
 		return err
 	}
 	for _, m := range w.Moves {
-		fmt.Fprintf(out, "silence of %s moved the mark from %s to %s, proved by a record of %s\n", visible(m.Split), m.From, m.To, m.Seen)
+		proof := fmt.Sprintf("proved by a record of %s", m.Seen)
+		if int64(m.Seen) == pipeline.MinTicks {
+			proof = "it was empty, or idle by the wall clock"
+		}
+		fmt.Fprintf(out, "silence of %s moved the mark from %s to %s: %s\n", visible(m.Split), m.From, m.To, proof)
 	}
 	return nil
 }
