@@ -374,7 +374,12 @@ func (a *radarAPI) judge(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusInternalServerError, fmt.Errorf("verdicts: %w", err))
 		return
 	}
-	writeJSON(w, http.StatusAccepted, map[string]any{"success": true, "result": map[string]string{"uuid": line.UUID, "status": string(line.Status)}})
+	uuid := line.UUID
+	if line.Manual { // unless it becomes a part of what has been found
+		r := traffic.Record{Entity: line.Entity}
+		uuid = traffic.Anomaly{Start: line.Start.UnixMicro()}.UUID(r.Type(), r.Entity)
+	}
+	writeJSON(w, http.StatusAccepted, map[string]any{"success": true, "result": map[string]string{"uuid": uuid, "status": string(line.Status)}})
 }
 
 // line makes a line of the file of what somebody says.

@@ -152,7 +152,7 @@ func TestRadarVerdicts(t *testing.T) {
 	}{
 		{`{"uuid":"u2","status":"FALSE_POSITIVE","by":"ann","note":"holiday"}`, 202, `"status":"FALSE_POSITIVE","uuid":"u2"`},
 		{`{"uuid":"h","status":"VERIFIED"}`, 202, ""},
-		{`{"manual":true,"entity":"AS1","startDate":"2024-06-02T00:00:00Z","endDate":"2024-06-02T03:00:00Z","status":"VERIFIED"}`, 202, ""},
+		{`{"manual":true,"entity":"AS1","startDate":"2024-06-02T00:00:00Z","endDate":"2024-06-02T03:00:00Z","status":"VERIFIED"}`, 202, `"uuid":"` + traffic.Anomaly{Start: 1717286400000000}.UUID("AS", "AS1") + `"`},
 		{`{"uuid":"none","status":"VERIFIED"}`, 404, "no anomaly of this job"},
 		{`{"uuid":"u1","status":"UNVERIFIED"}`, 400, "want VERIFIED or FALSE_POSITIVE"},
 		{`{"uuid":"u1","status":"VERIFIED","entity":"TD"}`, 400, "are for entries by hand"},
@@ -381,6 +381,38 @@ http: {listen: "127.0.0.1:0", token_file: token}
 		body := listed(base)
 		return strings.Contains(body, uuid) && strings.Contains(body, `"status":"VERIFIED"`)
 	})
+}
+
+// TestCountSamples: every kind of a sample has a metric.
+func TestCountSamples(t *testing.T) {
+	registry := newRegistry()
+	count, err := countSamples(registry, "j")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[traffic.Kind]int64{}
+	for i, k := range traffic.Kinds() {
+		all[k] = int64(i + 1)
+	}
+	count(all)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := 0.0
+	for _, f := range families {
+		if f.GetName() == "tidemark_traffic_samples_total" {
+			for _, m := range f.GetMetric() {
+				sum += m.GetCounter().GetValue()
+			}
+		}
+	}
+	if n := float64(len(traffic.Kinds())); sum != n*(n+1)/2 {
+		t.Errorf("%v samples", sum)
+	}
+	if _, err := countSamples(registry, "j"); err == nil {
+		t.Error("two jobs of one name")
+	}
 }
 
 // TestFindingSchemas: what the register says is what the mapper of findings reads.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tidemark/tidemark/operators"
 	"github.com/tidemark/tidemark/operators/traffic"
@@ -164,6 +165,7 @@ func (c *TrafficConfig) registerConfig() traffic.RegisterConfig {
 const verdictsFile = "traffic.verdicts"
 
 func (c *TrafficConfig) domain(job *Config) domain {
+	var counted func(map[traffic.Kind]int64)
 	d := domain{
 		work: fmt.Sprintf("drops in %s of %s by %s", c.Input, c.Value, c.Entity), key: c.rowKey(), oneShard: true,
 		tables: []domainTable{
@@ -172,9 +174,15 @@ func (c *TrafficConfig) domain(job *Config) domain {
 				live: 200, liveBy: []string{"entity", "signal"}},
 			traffic.AuditTable + 1: {suffix: "audit", schema: traffic.AuditSchema(), sortBy: []string{"time", "finding_uid", "reason"}, timeColumn: "time"},
 		},
+		metrics: func(reg prometheus.Registerer, job string) (err error) {
+			if c.Input == inputCounters {
+				counted, err = countSamples(reg, job)
+			}
+			return err
+		},
 		build: func(rows *arrow.Schema, values map[string]any, seed uint64, mem memory.Allocator) ([]pipeline.Operator, error) {
 			verdicts, _ := values[verdictsFile].([]traffic.Verdict)
-			b := trafficChain{cfg: c, seed: seed, maxBytes: job.State.MaxBytes, mem: mem, verdicts: verdicts, rows: rows, key: c.rowKey()}
+			b := trafficChain{cfg: c, seed: seed, maxBytes: job.State.MaxBytes, mem: mem, verdicts: verdicts, rows: rows, key: c.rowKey(), counted: counted}
 			return b.build()
 		},
 	}
@@ -221,6 +229,7 @@ type trafficChain struct {
 	rows     *arrow.Schema // of what the next operator gets, and its key
 	key      []string
 	ops      []pipeline.Operator
+	counted  func(map[traffic.Kind]int64) // nil: nobody counts
 }
 
 // build makes the operators: counters or volumes to slots, slots to events, and events to
@@ -254,6 +263,7 @@ func (b *trafficChain) counters() error {
 	if err != nil {
 		return err
 	}
+	m.Counted = b.counted
 	return keep(b, m, traffic.AppendCounter, traffic.ReadCounter, traffic.CountedSchema(), "entity", "signal")
 }
 
@@ -292,6 +302,24 @@ func (b *trafficChain) anomalies() error {
 		return err
 	}
 	return keep(b, m, traffic.AppendRegister, read, traffic.FindingSchema())
+}
+
+// countSamples makes the metric of what the samples of counters were.
+func countSamples(reg prometheus.Registerer, job string) (func(map[traffic.Kind]int64), error) {
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tidemark_traffic_samples_total", ConstLabels: prometheus.Labels{"job": job},
+		Help: "Samples of counters by what they were, compared with the one before, as of the mark."}, []string{"kind"})
+	if err := reg.Register(v); err != nil {
+		return nil, fmt.Errorf("traffic metrics of job %s: %w", job, err)
+	}
+	by := map[traffic.Kind]prometheus.Counter{}
+	for _, k := range traffic.Kinds() {
+		by[k] = v.WithLabelValues(string(k))
+	}
+	return func(n map[traffic.Kind]int64) {
+		for k, samples := range n {
+			by[k].Add(float64(samples))
+		}
+	}, nil
 }
 
 // radar serves the anomalies of the job; nil when it has none.

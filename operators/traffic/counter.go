@@ -77,7 +77,13 @@ const (
 	Duplicate     Kind = "duplicate"
 	Conflict      Kind = "conflict" // another value at the same time: the first is kept
 	Late          Kind = "late"
+	NoValue       Kind = "no_value" // null, or below 0
 )
+
+// Kinds are those of samples of counters.
+func Kinds() []Kind {
+	return []Kind{First, OK, Reset, Wrap, Dip, Gap, Discontinuity, Implausible, Duplicate, Conflict, Late, NoValue}
+}
 
 // Delta is what a sample adds: Bytes in (Since, At], when Added.
 type Delta struct {

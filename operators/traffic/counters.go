@@ -27,13 +27,14 @@ type CounterColumns struct {
 // Counters is a machine that turns samples of counters into slots: rows of CountedSchema, and
 // into the table of slots what comes for a slot that was final.
 type Counters struct {
-	cfg  CounterConfig
-	at   counterPlaces
-	mem  memory.Allocator
-	done []countedSlot
-	late []slotRow
-	// Kinds counts the samples by what they were.
-	Kinds map[Kind]int64
+	cfg   CounterConfig
+	at    counterPlaces
+	mem   memory.Allocator
+	done  []countedSlot
+	late  []slotRow
+	kinds map[Kind]int64 // samples by what they were, since the last Flush
+	// Counted, unless nil, is told how many samples of each kind there were since it was told last.
+	Counted func(map[Kind]int64)
 }
 
 type counterPlaces struct{ entity, signal, value, up, discontinuity int } // -1: none
@@ -65,7 +66,7 @@ func NewCounters(cfg CounterConfig, columns CounterColumns, rows *arrow.Schema, 
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	m := &Counters{cfg: cfg, mem: mem, Kinds: map[Kind]int64{}}
+	m := &Counters{cfg: cfg, mem: mem, kinds: map[Kind]int64{}}
 	for _, c := range []struct {
 		name     string
 		at       *int
@@ -129,7 +130,7 @@ func (m *Counters) Row(key string, s *CounterState, rec arrow.RecordBatch, r int
 	}
 	v, ok := intAt(rec, m.at.value, r)
 	if !ok || v < 0 {
-		m.Kinds["without_value"]++
+		m.kinds[NoValue]++
 		if !s.Counter.Seen {
 			return operators.Forget
 		}
@@ -141,7 +142,7 @@ func (m *Counters) Row(key string, s *CounterState, rec arrow.RecordBatch, r int
 	}
 	sample.Discontinuity, sample.HasDiscontinuity = intAt(rec, m.at.discontinuity, r)
 	d := s.Counter.Read(m.cfg, sample)
-	m.Kinds[d.Kind]++
+	m.kinds[d.Kind]++
 	m.spread(key, s, d)
 	return m.due(s)
 }
@@ -216,6 +217,10 @@ func (m *Counters) Settled(int64) {}
 
 // Flush implements operators.Machine.
 func (m *Counters) Flush(out pipeline.Emitter) error {
+	if m.Counted != nil {
+		m.Counted(m.kinds)
+	}
+	clear(m.kinds)
 	done, late := m.done, m.late
 	m.done, m.late = nil, nil
 	if err := flushSlots(m.mem, late, out); err != nil {
