@@ -188,6 +188,26 @@ func (v *stateView) at(ctx context.Context, epoch int64) (pipeline.Listed, error
 	return pipeline.Listed{}, fmt.Errorf("there is no checkpoint %d; there are %s", epoch, strings.Join(there, ", "))
 }
 
+// attempts is how often the newest checkpoint is tried to be read: a job that makes one in less
+// time than it takes removes it meanwhile.
+const attempts = 5
+
+// with calls use with the checkpoint of the first epoch, or with the newest when there is none.
+func (v *stateView) with(ctx context.Context, epochs []int64, use func(pipeline.Listed) error) error {
+	for attempt := 1; ; attempt++ {
+		l, err := v.newest(ctx)
+		if len(epochs) > 0 {
+			l, err = v.at(ctx, epochs[0])
+		}
+		if err == nil {
+			err = use(l)
+		}
+		if !errors.Is(err, pipeline.ErrNotExist) || attempt == attempts {
+			return err
+		}
+	}
+}
+
 func usable(l pipeline.Listed) (pipeline.Listed, error) {
 	if l.Err != nil {
 		return l, fmt.Errorf("%w; `tidemark checkpoint verify` says which one a start would use", l.Err)

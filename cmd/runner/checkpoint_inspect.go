@@ -102,16 +102,12 @@ func cmdCheckpointInspect(ctx context.Context, args []string, out streams) error
 	if err != nil {
 		return err
 	}
-	var l pipeline.Listed
-	if len(epochs) == 1 {
-		l, err = v.at(ctx, epochs[0])
-	} else {
-		l, err = v.newest(ctx)
-	}
-	if err != nil {
+	var in *inspection
+	err = v.with(ctx, epochs, func(l pipeline.Listed) error {
+		var err error
+		in, err = v.inspect(ctx, l)
 		return err
-	}
-	in, err := v.inspect(ctx, l)
+	})
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,248 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/tidemark/tidemark/operators"
+	"github.com/tidemark/tidemark/operators/assets"
+	"github.com/tidemark/tidemark/operators/power"
+	"github.com/tidemark/tidemark/operators/traffic"
+	"github.com/tidemark/tidemark/pipeline"
+)
+
+// domainStates reads the states of the keys of a job's domain. The zero value knows no domain.
+type domainStates struct {
+	section string
+	key     []string // its columns
+	ops     []int    // that keep keys, in the order of the chain
+	assets  assets.Follower
+	fences  []string // their ids, when a job file names them
+	series  traffic.DetectorConfig
+}
+
+// domainStates returns what reads the states of a checkpoint's domain; nil when its job has none.
+// Without a job file the configuration of the checkpoint says which domain it is.
+func (v *stateView) domainStates(cp *pipeline.Checkpoint, config map[string]string) (*domainStates, error) {
+	d := &domainStates{series: traffic.DefaultDetectorConfig()}
+	for path := range config {
+		switch head, _, _ := strings.Cut(path, "."); head {
+		case "assets", "power", "traffic":
+			d.section = head
+		}
+	}
+	switch d.section {
+	case "":
+		return nil, nil
+	case "assets":
+		d.key = []string{"asset_id"}
+	case "power":
+		d.key = []string{"pdu_id"}
+	case "traffic":
+		d.key = []string{config["traffic.entity"]}
+		if s := config["traffic.signal"]; s != "" {
+			d.key = append(d.key, s)
+		}
+	}
+	for _, p := range cp.Pieces {
+		if strings.HasPrefix(p.ID, "keys_") && !slices.Contains(d.ops, p.Op) {
+			d.ops = append(d.ops, p.Op)
+		}
+	}
+	slices.Sort(d.ops)
+	var err error
+	if d.assets.World.Fences, err = assets.NewFences(nil, 0); err != nil || v.job == nil {
+		return d, err
+	}
+	if v.job.Traffic != nil {
+		d.key, d.series = v.job.Traffic.rowKey(), v.job.Traffic.seriesConfig().Detector
+	}
+	if v.job.Assets == nil || v.job.Assets.Fences == "" {
+		return d, nil
+	}
+	return d, d.readFences(v.job.Assets.Fences)
+}
+
+// readFences reads the fences, by whose ids an asset's state names them.
+func (d *domainStates) readFences(file string) error {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("fences: %w", err)
+	}
+	fences, err := assets.ParseFences(b)
+	if err == nil {
+		d.assets.World.Fences, err = assets.NewFences(fences, assets.DefaultConfig().Geofence.OutMargin)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	for _, f := range fences {
+		d.fences = append(d.fences, f.ID)
+	}
+	return nil
+}
+
+// of tells whether the state of a name has what belongs to a key: its own, that of PDUs which are
+// judged together, that of a series or a counter of an entity, or the register of all entities.
+func (d *domainStates) of(op int, key, name string, state []byte) bool {
+	text := strings.ReplaceAll(name, operators.KeySeparator, ",")
+	if text == key || d == nil {
+		return text == key
+	}
+	switch d.section {
+	case "power":
+		var g power.Group
+		return power.ReadGroup(state, &g) == nil && slices.ContainsFunc(g.Members, func(m power.Member) bool { return m.ID == key })
+	case "traffic":
+		if d.fromEnd(op) == 0 {
+			records, err := d.records(key, state)
+			return err == nil && len(records) > 0
+		}
+		return strings.HasPrefix(text, key+",")
+	}
+	return false
+}
+
+// fromEnd returns how many operators behind one keep keys, -1 for one that keeps none.
+func (d *domainStates) fromEnd(op int) int {
+	at := slices.Index(d.ops, op)
+	if at < 0 {
+		return -1
+	}
+	return len(d.ops) - 1 - at
+}
+
+// records returns the anomalies that a register has of an entity.
+func (d *domainStates) records(key string, state []byte) ([]traffic.Record, error) {
+	var g traffic.Register
+	if err := traffic.ReadRegister(state, &g); err != nil {
+		return nil, err
+	}
+	entity, _, _ := strings.Cut(key, ",")
+	return slices.DeleteFunc(g.Records(), func(r traffic.Record) bool { return r.Entity != entity }), nil
+}
+
+// decode returns a state as facts; nil when nothing knows what it is. What a state that is not
+// whole makes the domain panic with is an error.
+func (d *domainStates) decode(op int, key string, state []byte) (value any, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the state cannot be read: %v", r)
+		}
+	}()
+	if d == nil {
+		return nil, nil
+	}
+	switch d.section {
+	case "assets":
+		var s assets.Asset
+		err := d.assets.Read(state, &s)
+		return d.plain(reflect.ValueOf(s)), err
+	case "power":
+		var g power.Group
+		err := power.ReadGroup(state, &g)
+		return d.plain(reflect.ValueOf(g)), err
+	}
+	switch d.fromEnd(op) {
+	case 0:
+		records, err := d.records(key, state)
+		return d.plain(reflect.ValueOf(records)), err
+	case 1:
+		var s traffic.SeriesState
+		err := traffic.ReadSeries(d.series, state, &s)
+		return d.plain(reflect.ValueOf(s)), err
+	case 2:
+		var s traffic.CounterState
+		err := traffic.ReadCounter(state, &s)
+		return d.plain(reflect.ValueOf(s)), err
+	}
+	return nil, errors.New("no operator of the domain is at this place")
+}
+
+// maxShown is how many elements of a list are shown.
+const maxShown = 16
+
+// plain makes facts, lists and scalars of a state. What is zero is left out. Whole numbers that
+// are a time of the years from 2001 to 2100 are shown as one: the states have them in ticks.
+func (d *domainStates) plain(v reflect.Value) any {
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Interface:
+		if v.IsNil() || v.Type() == reflect.TypeFor[*assets.Fences]() {
+			return nil
+		}
+		return d.plain(v.Elem())
+	case reflect.Struct:
+		return d.fields(v)
+	case reflect.Slice, reflect.Array:
+		list := []any{}
+		for i := range min(v.Len(), maxShown) {
+			list = append(list, d.plain(v.Index(i)))
+		}
+		if v.Len() > maxShown {
+			list = append(list, fmt.Sprintf("and %d more", v.Len()-maxShown))
+		}
+		return list
+	case reflect.Map:
+		return fmt.Sprintf("%d entries", v.Len())
+	case reflect.Float32, reflect.Float64:
+		if f := v.Float(); math.IsNaN(f) || math.IsInf(f, 0) {
+			return fmt.Sprint(f)
+		}
+		return v.Float()
+	case reflect.String:
+		return strings.ToValidUTF8(v.String(), "?")
+	case reflect.Bool:
+		return v.Bool()
+	}
+	return scalar(v)
+}
+
+func (d *domainStates) fields(v reflect.Value) any {
+	out := facts{}
+	for i := range v.NumField() {
+		name, f := v.Type().Field(i).Name, v.Field(i)
+		if f.IsZero() && name != "fence" {
+			continue
+		}
+		if at := f.Kind() == reflect.Int32 && name == "fence"; at && int(f.Int()) < len(d.fences) {
+			out.add(name, d.fences[f.Int()])
+			continue
+		}
+		if value := d.plain(f); value != nil {
+			out.add(name, value)
+		}
+	}
+	if len(out) == 1 && v.NumField() == 1 {
+		return out[0].value // a handle of a text
+	}
+	return out
+}
+
+// scalar is a whole number, as a time or in words where it is one.
+func scalar(v reflect.Value) any {
+	named := reflect.New(v.Type()).Elem() // v may be a field that only its package may use
+	switch {
+	case v.CanInt():
+		named.SetInt(v.Int())
+	case v.CanUint():
+		named.SetUint(v.Uint())
+	default:
+		return v.Type().String()
+	}
+	if s, ok := named.Interface().(fmt.Stringer); ok {
+		return s.String()
+	}
+	const from, to = 978_307_200_000_000, 4_102_444_800_000_000
+	switch {
+	case v.Kind() == reflect.Int64 && (v.Int() >= from && v.Int() < to || v.Int() == pipeline.MinTicks || v.Int() == pipeline.MaxTicks):
+		return tick(v.Int())
+	case v.CanInt():
+		return v.Int()
+	}
+	return v.Uint()
+}
