@@ -746,6 +746,10 @@ func (c *Config) validateRows(d *document, f feed) {
 	if !ok {
 		return // what follows needs the columns of all tables
 	}
+	if dom := c.domain(); dom != nil && dom.check != nil {
+		name, _ := c.domainSection()
+		d.invalid(dom.check(rows), name)
+	}
 	if c.Filter != "" {
 		if _, err := operators.NewFilter(c.Filter, rows); err != nil {
 			d.add(d.node("filter"), "filter", "%s", strings.TrimPrefix(err.Error(), "filter "))

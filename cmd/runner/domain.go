@@ -25,6 +25,8 @@ type domain struct {
 	tables []domainTable
 	// files are read at start and again when they change.
 	files []domainFile
+	// check says what is wrong with the section, given the columns of the rows; nil: nothing to check.
+	check func(rows *arrow.Schema) error
 	// build makes the operators of one shard, of which the last gives the tables. Values are
 	// what was read of the files, by name.
 	// metrics registers what the domain counts, before build; nil for nothing.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -138,7 +140,32 @@ func (c *TrafficConfig) Validate() error {
 			errs = append(errs, errors.New("bootstrap: a URL with a name or password in it: the job's state would show it; let the server know the machine, or take a file"))
 		}
 	}
-	return errors.Join(append(errs, c.counterConfig().Validate(), c.seriesConfig().Detector.Validate(), c.registerConfig().Validate())...)
+	errs = append(errs, under("counters", c.counterConfig().Validate())...)
+	errs = append(errs, under("detector", c.seriesConfig().Detector.Validate())...)
+	errs = append(errs, under("merge", c.registerConfig().Merge.Validate())...)
+	if c.Keep < leastKept {
+		errs = append(errs, fmt.Errorf("keep %v: want at least %v: for so long events may still be merged", c.Keep, leastKept))
+	}
+	return errors.Join(errs...)
+}
+
+// leastKept is for how long an anomaly is remembered at least: traffic.RegisterConfig.
+const leastKept = 30 * 24 * time.Hour
+
+// under says of every problem in which section it is.
+func under(section string, err error) []error {
+	if err == nil {
+		return nil
+	}
+	many, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{fmt.Errorf("%s: %w", section, err)}
+	}
+	var out []error
+	for _, e := range many.Unwrap() {
+		out = append(out, fmt.Errorf("%s: %w", section, e))
+	}
+	return out
 }
 
 func (c *TrafficConfig) counterConfig() traffic.CounterConfig {
@@ -174,6 +201,7 @@ func (c *TrafficConfig) domain(job *Config) domain {
 				live: 200, liveBy: []string{"entity", "signal"}},
 			traffic.AuditTable + 1: {suffix: "audit", schema: traffic.AuditSchema(), sortBy: []string{"time", "finding_uid", "reason"}, timeColumn: "time"},
 		},
+		check: c.checkColumns,
 		metrics: func(reg prometheus.Registerer, job string) (err error) {
 			if c.Input == inputCounters {
 				counted, err = countSamples(reg, job)
@@ -199,6 +227,35 @@ func (c *TrafficConfig) domain(job *Config) domain {
 		}})
 	}
 	return d
+}
+
+// checkColumns says which columns the rows do not have, or have with another type.
+func (c *TrafficConfig) checkColumns(rows *arrow.Schema) error {
+	var errs []error
+	check := func(setting, name string, types ...arrow.Type) {
+		at := rows.FieldIndices(name)
+		switch {
+		case len(at) != 1:
+			errs = append(errs, fmt.Errorf("%s: column %q: the rows have none of that name", setting, name))
+		case !slices.Contains(types, rows.Field(at[0]).Type.ID()):
+			errs = append(errs, fmt.Errorf("%s: column %q: has type %s, want %s", setting, name, rows.Field(at[0]).Type, strings.ToLower(types[0].String())))
+		}
+	}
+	check("entity", c.Entity, arrow.STRING)
+	if c.Signal != "" {
+		check("signal", c.Signal, arrow.STRING)
+	}
+	if c.Input != inputCounters {
+		check("value", c.Value, arrow.INT64, arrow.FLOAT64)
+		return errors.Join(errs...)
+	}
+	check("value", c.Value, arrow.INT64)
+	for _, k := range c.Counters.Key {
+		if len(rows.FieldIndices(k)) != 1 {
+			errs = append(errs, fmt.Errorf("counters: key: column %q: the rows have none of that name", k))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func findingMapper(base ocsf.Config, in *arrow.Schema) (*ocsf.Mapper, error) {
