@@ -260,7 +260,7 @@ func TestReadHistory(t *testing.T) {
 			http.Error(w, "Code: 60. no such table", http.StatusNotFound)
 			return
 		}
-		fmt.Fprint(w, "\"ts\",\"entity\",\"value\"\n\"2024-03-04T00:15:00Z\",\"TD\",3\n")
+		fmt.Fprint(w, "\"ts\",\"entity\",\"value\"\n\"2024-03-04T00:15:00Z\",\"TD\",3\n\"2024-03-04T00:30:00Z\",\"TD\",\\N\n")
 	}))
 	defer server.Close()
 	if got, err := readHistory([]string{server.URL + "/history"}); err != nil || len(got) != 1 || got[0].Values[0] != 3 {

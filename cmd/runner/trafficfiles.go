@@ -240,6 +240,9 @@ func newHistory(entity, signal string, values map[int64]float64) traffic.History
 	return h
 }
 
+// csvNull is how ClickHouse writes null.
+const csvNull = `\N`
+
 // readHistoryFile gives every value of a file to take, which tells whether it is the first of its
 // slot.
 func readHistoryFile(name string, in io.Reader, take takeSlot) error {
@@ -267,7 +270,7 @@ func readHistoryFile(name string, in io.Reader, take takeSlot) error {
 		if err != nil {
 			return err
 		}
-		if row[value] == "" {
+		if row[value] == "" || row[value] == csvNull {
 			continue
 		}
 		v, err := strconv.ParseFloat(row[value], 64)
@@ -275,7 +278,7 @@ func readHistoryFile(name string, in io.Reader, take takeSlot) error {
 			return s.at(value, "value %q: want a number of 0 or more, or nothing where it is missing", row[value])
 		}
 		of := ""
-		if signal >= 0 {
+		if signal >= 0 && row[signal] != csvNull {
 			of = strings.Clone(row[signal])
 		}
 		if !take(strings.Clone(row[entity]), of, start, v) {
