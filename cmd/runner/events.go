@@ -452,7 +452,7 @@ func (r *conformRows) append(payload []byte, at ocsf.Origin) error {
 	if err != nil {
 		return r.invalid(err)
 	}
-	report, err := r.validator.Validate(m.Record)
+	report, err := r.mapper.Validate(r.validator)
 	if err != nil {
 		return fmt.Errorf("the mapper made what is no event: %w", err)
 	}

@@ -41,7 +41,9 @@ type Conformer struct {
 	slots []int32 // for the objects that are open: the node of each attribute, and written
 	trail
 	out   []byte
-	on    uint64 // profiles
+	base  int     // where the event begins in out
+	tree  outline // of it
+	on    uint64  // profiles
 	plan  *classPlan
 	at    Origin
 	time  Instant
@@ -176,6 +178,7 @@ func NewConformer(s *Schema, cfg ConformConfig) (*Conformer, error) {
 // leaves dst as it was: a *ConformError, or ErrNotJSON.
 func (c *Conformer) Conform(dst []byte, class int64, record []byte, at Origin) ([]byte, ConformReport, error) {
 	if err := c.own.doc.parse(record); err != nil {
+		c.nothing(dst)
 		return dst, ConformReport{}, err
 	}
 	return c.ConformRecord(dst, class, &c.own, at)
@@ -184,6 +187,7 @@ func (c *Conformer) Conform(dst []byte, class int64, record []byte, at Origin) (
 // ConformRecord is Conform for a record that is complete.
 func (c *Conformer) ConformRecord(dst []byte, class int64, record *Record, at Origin) ([]byte, ConformReport, error) {
 	c.doc = &record.doc
+	c.nothing(dst)
 	c.names.reset(len(c.doc.nodes))
 	if class == 0 {
 		var ok bool
@@ -199,12 +203,13 @@ func (c *Conformer) ConformRecord(dst []byte, class int64, record *Record, at Or
 	for {
 		c.rep = ConformReport{Class: class, Rest: len(at.Rest), Fixes: c.rep.Fixes[:0]}
 		c.moved, c.text, c.slots, c.path = c.moved[:0], c.text[:0], c.slots[:0], c.path[:0]
-		c.out = dst
+		c.out, c.tree.nodes, c.tree.doubt = dst, c.tree.nodes[:0], !c.schema.plain
 		err := c.event()
 		if err == nil {
 			c.rep.Time = c.time.Millis
 			return c.out, c.rep, nil
 		}
+		c.nothing(dst)
 		// What a profile requires may be there and not be valid: then the event has to do
 		// without the profile.
 		off := err.profiles & c.on
@@ -214,6 +219,9 @@ func (c *Conformer) ConformRecord(dst []byte, class int64, record *Record, at Or
 		c.switchOff(off)
 	}
 }
+
+// nothing says that there is no event, or not yet.
+func (c *Conformer) nothing(dst []byte) { c.out, c.base, c.tree.doubt = dst, len(dst), true }
 
 // namedClass is class_uid of the record.
 func (c *Conformer) namedClass() (int64, bool) {
@@ -272,7 +280,8 @@ func (c *Conformer) event() *ConformError {
 	p, it := c.plan, c.plan.class
 	c.ownUnmapped()
 	base := c.open(it, 0)
-	c.out = append(c.out, '{')
+	c.due()
+	event := c.begin('{')
 	c.decided(base, p.categoryUID, p.categoryName, p.category)
 	c.decided(base, p.classUID, p.className, p.uid)
 	if c.findTime(base); c.time.Millis == Unknown {
@@ -290,7 +299,7 @@ func (c *Conformer) event() *ConformError {
 			c.timezone(base)
 		case p.time:
 			c.member(at)
-			c.out = strconv.AppendInt(c.out, c.time.Millis, 10)
+			c.number(c.time.Millis)
 			c.slots[base+int(at)] = written
 		default:
 			c.attribute(it, at, base)
@@ -313,7 +322,7 @@ func (c *Conformer) event() *ConformError {
 	if err := c.unmapped(); err != nil {
 		return err
 	}
-	c.out = append(c.out, '}')
+	c.end(event)
 	return nil
 }
 
@@ -358,10 +367,10 @@ func (c *Conformer) settled(base int, at int32, value string) {
 	c.slots[base+int(at)] = written
 	c.member(at)
 	if a.typ.primitive == text {
-		c.out = appendQuoted(c.out, value)
+		c.quoted(value)
 		return
 	}
-	c.out = append(c.out, value...)
+	c.digits(value)
 }
 
 // replaced notes what becomes of a value that the record does not decide.
@@ -415,6 +424,6 @@ func (c *Conformer) timezone(base int) {
 		return
 	}
 	c.member(c.plan.timezone)
-	c.out = strconv.AppendInt(c.out, int64(c.time.Offset), 10)
+	c.number(int64(c.time.Offset))
 	*slot = written
 }

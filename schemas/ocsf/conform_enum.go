@@ -64,7 +64,7 @@ func (c *Conformer) keyOfCaption(a *attr, s int32) string {
 func (c *Conformer) writePair(it *item, at int32, base int, key string, word int32) {
 	a := &it.attrs[at]
 	c.name(a.name)
-	c.out = append(c.out, key...)
+	c.digits(key)
 	c.slots[base+int(at)] = written
 	if it.class && at == c.plan.activityID {
 		c.kind, _ = parseInt([]byte(key))
@@ -77,11 +77,12 @@ func (c *Conformer) writePair(it *item, at int32, base int, key string, word int
 	defer c.leave(was)
 	slot := &c.slots[base+int(a.sibling)]
 	if key == "99" && word > 0 {
-		start := len(c.out)
+		start := c.here()
 		c.name(s.name)
 		*slot = written
 		if !c.value(s, word) {
-			c.out, *slot = c.out[:start], 0
+			c.cut(start)
+			*slot = 0
 		}
 		return
 	}
@@ -100,7 +101,7 @@ func (c *Conformer) writePair(it *item, at int32, base int, key string, word int
 		c.filled(caption)
 	}
 	c.name(s.name)
-	c.out = appendQuoted(c.out, caption)
+	c.quoted(caption)
 	*slot = written
 }
 
@@ -112,9 +113,9 @@ func (c *Conformer) pairs(it *item, at int32, base int) {
 		return
 	}
 	var captions []byte
-	start := len(c.out)
+	start := c.here()
 	c.name(a.name)
-	c.out = append(c.out, '[')
+	list := c.begin('[')
 	was := c.enter(a.name)
 	s := int32(0) // the caption that the record has beside the id
 	if a.sibling >= 0 {
@@ -130,7 +131,7 @@ func (c *Conformer) pairs(it *item, at int32, base int) {
 			c.move(e, "none of its values")
 		} else {
 			c.comma()
-			c.out = append(c.out, key...)
+			c.digits(key)
 			caption := []byte(a.enum[key].Caption)
 			if key == "99" && s > 0 && c.doc.nodes[s].kind == '"' {
 				caption = c.doc.text(&c.doc.nodes[s])
@@ -144,10 +145,11 @@ func (c *Conformer) pairs(it *item, at int32, base int) {
 		i++
 	}
 	c.leave(was)
-	c.out = append(c.out, ']')
+	c.end(list)
 	c.slots[base+int(at)] = written
 	if captions == nil {
-		c.out, c.slots[base+int(at)] = c.out[:start], 0
+		c.cut(start)
+		c.slots[base+int(at)] = 0
 	}
 	if a.sibling < 0 || !it.attrs[a.sibling].active(c.on) {
 		return
@@ -156,6 +158,7 @@ func (c *Conformer) pairs(it *item, at int32, base int) {
 	if captions != nil {
 		c.name(it.attrs[a.sibling].name)
 		c.out = append(append(append(c.out, '['), captions[1:]...), ']')
+		c.wrote()
 		c.slots[base+int(a.sibling)] = written
 	}
 }

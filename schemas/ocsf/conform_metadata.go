@@ -124,7 +124,7 @@ func (c *Conformer) metadata(base int) *ConformError {
 		c.slots = c.slots[:own]
 		own = c.open(it, n)
 	}
-	c.out = append(c.out, '{')
+	metadata := c.begin('{')
 	c.version(it, own)
 	c.profileNames(it, own)
 	if n > 0 {
@@ -143,7 +143,7 @@ func (c *Conformer) metadata(base int) *ConformError {
 	if cause := c.broken(it, own); cause != "" {
 		return &ConformError{Path: "metadata", Cause: cause}
 	}
-	c.out = append(c.out, '}')
+	c.end(metadata)
 	c.slots = c.slots[:own]
 	c.slots[base+int(c.plan.meta)] = written
 	return nil
@@ -158,7 +158,7 @@ func (c *Conformer) version(it *item, base int) {
 	c.replaced(c.slots[base+int(at)], c.schema.facts.Version, "the version of the schema")
 	c.leave(was)
 	c.name("version")
-	c.out = append(append(append(c.out, '"'), c.schema.facts.Version...), '"')
+	c.quoted(c.schema.facts.Version)
 	c.slots[base+int(at)] = written
 }
 
@@ -182,12 +182,12 @@ func (c *Conformer) profileNames(it *item, base int) {
 		return
 	}
 	c.name("profiles")
-	c.out = append(c.out, '[')
+	list := c.begin('[')
 	for on := c.on; on != 0; on &= on - 1 {
 		c.comma()
-		c.out = appendQuoted(c.out, []byte(c.profiles[bits.TrailingZeros64(on)]))
+		c.quoted(c.profiles[bits.TrailingZeros64(on)])
 	}
-	c.out = append(c.out, ']')
+	c.end(list)
 	c.slots[base+int(at)] = written
 }
 
@@ -201,14 +201,15 @@ func (c *Conformer) product(it *item, base int) {
 	c.filled(c.cfg.Product.Name)
 	c.leave(was)
 	c.name("product")
-	c.out = append(append(c.out, `{"name":`...), appendQuoted(nil, c.cfg.Product.Name)...)
-	for _, m := range [...]struct{ name, value string }{{"vendor_name", c.cfg.Product.Vendor}, {"version", c.cfg.Product.Version}} {
+	product := c.begin('{')
+	for _, m := range [...]struct{ name, value string }{{"name", c.cfg.Product.Name}, {"vendor_name", c.cfg.Product.Vendor}, {"version", c.cfg.Product.Version}} {
 		if m.value != "" {
 			c.name(m.name)
-			c.out = appendQuoted(c.out, m.value)
+			c.quoted(m.value)
+			c.tree.trust([]byte(m.value))
 		}
 	}
-	c.out = append(c.out, '}')
+	c.end(product)
 	c.slots[base+int(at)] = written
 }
 
@@ -261,11 +262,13 @@ func (c *Conformer) timeText() []byte {
 func (c *Conformer) metadataText(it *item, base int, at int32, value []byte) {
 	c.name(it.attrs[at].name)
 	c.out = appendQuoted(c.out, value)
+	c.wrote()
+	c.tree.trust(value)
 	c.slots[base+int(at)] = written
 }
 
 func (c *Conformer) metadataNumber(it *item, base int, at int32, value int64) {
 	c.name(it.attrs[at].name)
-	c.out = strconv.AppendInt(c.out, value, 10)
+	c.number(value)
 	c.slots[base+int(at)] = written
 }

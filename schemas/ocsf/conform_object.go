@@ -73,12 +73,12 @@ func (c *Conformer) plain(it *item, at int32, base int) {
 	if n <= 0 {
 		return
 	}
-	start := len(c.out)
+	start := c.here()
 	c.name(a.name)
 	was := c.enter(a.name)
 	c.slots[base+int(at)] = written
 	if !c.whole(a, n) {
-		c.out = c.out[:start]
+		c.cut(start)
 		c.slots[base+int(at)] = 0
 	}
 	c.leave(was)
@@ -128,25 +128,25 @@ func (c *Conformer) whole(a *attr, n int32) bool {
 			first = c.elements(n)
 		}
 	}
-	c.out = append(c.out, '[')
+	list := c.begin('[')
 	i, kept := 0, 0
 	for e := first; e != 0; e = c.doc.nodes[e].next {
 		if c.doc.nodes[e].kind == 'n' {
 			i++
 			continue
 		}
-		start := len(c.out)
+		start := c.here()
 		c.comma()
 		was := c.enterElement(i)
 		if c.value(a, e) {
 			kept++
 		} else {
-			c.out = c.out[:start]
+			c.cut(start)
 		}
 		c.leave(was)
 		i++
 	}
-	c.out = append(c.out, ']')
+	c.end(list)
 	return kept > 0 || first == 0
 }
 
@@ -187,6 +187,7 @@ func (c *Conformer) value(a *attr, n int32) bool {
 		return c.object(a.object, n)
 	}
 	if c.scalar(a, n) {
+		c.wrote()
 		return true
 	}
 	if c.cfg.Fixes {
@@ -199,14 +200,16 @@ func (c *Conformer) value(a *attr, n int32) bool {
 
 // state is what a failed object takes back.
 type state struct {
-	out, moved, text int
-	rep              ConformReport
+	spot
+	moved, text int
+	rep         ConformReport
 }
 
-func (c *Conformer) mark() state { return state{len(c.out), len(c.moved), len(c.text), c.rep} }
+func (c *Conformer) mark() state { return state{c.here(), len(c.moved), len(c.text), c.rep} }
 
 func (c *Conformer) reset(s state) {
-	c.out, c.moved, c.text, c.rep = c.out[:s.out], c.moved[:s.moved], c.text[:s.text], s.rep
+	c.cut(s.spot)
+	c.moved, c.text, c.rep = c.moved[:s.moved], c.text[:s.text], s.rep
 }
 
 // object writes an object, or moves all of it when what is left is not valid.
@@ -214,6 +217,7 @@ func (c *Conformer) object(it *item, n int32) bool {
 	kind := c.doc.nodes[n].kind
 	if it.open() && kind == '{' {
 		c.raw(n)
+		c.wrote()
 		return true
 	}
 	name, named := it.index["name"]
@@ -223,7 +227,7 @@ func (c *Conformer) object(it *item, n int32) bool {
 		return false
 	}
 	before := c.mark()
-	c.out = append(c.out, '{')
+	object := c.begin('{')
 	var base int
 	if named {
 		base = c.openEmpty(it)
@@ -244,7 +248,7 @@ func (c *Conformer) object(it *item, n int32) bool {
 	if c.out[len(c.out)-1] == '{' {
 		return false // all of it was null, or has moved
 	}
-	c.out = append(c.out, '}')
+	c.end(object)
 	return true
 }
 
@@ -288,46 +292,4 @@ func (c *Conformer) actorByName(it *item, n int32, base int) bool {
 		}
 	}
 	return false
-}
-
-func (c *Conformer) comma() {
-	if last := c.out[len(c.out)-1]; last != '{' && last != '[' {
-		c.out = append(c.out, ',')
-	}
-}
-
-func (c *Conformer) name(name string) {
-	c.comma()
-	c.out = append(c.out, '"')
-	c.out = append(c.out, name...)
-	c.out = append(c.out, '"', ':')
-}
-
-// member writes the name of an attribute of the class.
-func (c *Conformer) member(at int32) { c.name(c.plan.class.attrs[at].name) }
-
-// appendQuoted appends a text as JSON.
-func appendQuoted[T string | []byte](dst []byte, s T) []byte {
-	dst = append(dst, '"')
-	return append(appendEscaped(dst, s), '"')
-}
-
-// appendEscaped appends a text as it stands between quotes.
-func appendEscaped[T string | []byte](dst []byte, s T) []byte {
-	const digits = "0123456789abcdef"
-	done := 0
-	for i := range len(s) {
-		b := s[i]
-		if b >= ' ' && b != '"' && b != '\\' {
-			continue
-		}
-		dst = append(dst, s[done:i]...)
-		if b == '"' || b == '\\' {
-			dst = append(dst, '\\', b)
-		} else {
-			dst = append(dst, '\\', 'u', '0', '0', digits[b>>4], digits[b&15])
-		}
-		done = i + 1
-	}
-	return append(dst, s[done:]...)
 }

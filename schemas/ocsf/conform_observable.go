@@ -99,9 +99,9 @@ func (c *Conformer) addObservables(base int) {
 	if at < 0 || !c.plan.class.attrs[at].active(c.on) {
 		return
 	}
-	start := len(c.out)
+	start := c.here()
 	c.member(at)
-	c.out = append(c.out, '[')
+	list := c.begin('[')
 	empty := len(c.out)
 	was := c.enter("observables")
 	if n := c.slots[base+int(at)]; n > 0 {
@@ -112,10 +112,10 @@ func (c *Conformer) addObservables(base int) {
 		c.observe(&c.at.Observables[i])
 	}
 	if len(c.out) == empty {
-		c.out = c.out[:start]
+		c.cut(start)
 		return
 	}
-	c.out = append(c.out, ']')
+	c.end(list)
 	c.slots[base+int(at)] = written
 }
 
@@ -131,9 +131,9 @@ func (c *Conformer) ownObservables(a *attr, n int32) {
 		} else if name >= 0 && c.doc.nodes[name].kind != 'n' && !c.plan.class.leads(c.doc.text(&c.doc.nodes[name]), c.on) {
 			c.move(e, "its name is no attribute")
 		} else {
-			start := len(c.out)
+			start := c.here()
 			if c.comma(); !c.value(a, e) {
-				c.out = c.out[:start]
+				c.cut(start)
 			}
 		}
 		c.leave(was)
@@ -170,6 +170,7 @@ func (c *Conformer) observable(o *Observable, n int32) {
 	c.out = append(appendQuoted(c.out, o.name), ',')
 	c.out = append(append(c.out, o.typ...), `,"value":"`...)
 	c.out = append(append(c.out, c.doc.b[v.text[0]:v.text[1]]...), `"}`...)
+	c.wrote()
 }
 
 // hasMoved tells whether the value at a path, or what it is in, went to unmapped.

@@ -196,7 +196,7 @@ func TestConformProperty(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)
 	}
-	built := builtIn(t)
+	built, all := builtIn(t), anyVersion(t)
 	made, refused := 0, 0
 	for _, version := range ocsf.Versions() {
 		s := built[version]
@@ -227,6 +227,7 @@ func TestConformProperty(t *testing.T) {
 			}
 			made++
 			got = got[len("before"):]
+			sameReport(t, c, got, all)
 			report, err := v.Validate(got)
 			if err != nil || len(report.Errors) > 0 {
 				t.Fatalf("OCSF %s, seed %d: %v %v\nrecord %s\n event %s", version, seed, err, report.Errors, record, got)
@@ -235,6 +236,7 @@ func TestConformProperty(t *testing.T) {
 			if err != nil || !bytes.Equal(same, got) || counts.Casts != rep.Casts || counts.Filled != rep.Filled || counts.Moved != rep.Moved {
 				t.Fatalf("seed %d: another event: %v\n%s\n%s", seed, err, same, got)
 			}
+			sameReport(t, again, same, all)
 			if lost := lost(t, record, got, rep); len(lost) > 0 {
 				t.Fatalf("OCSF %s, seed %d: lost %q\nrecord %s\n event %s\nfixes %v", version, seed, lost, record, got, rep.Fixes)
 			}
@@ -293,7 +295,7 @@ func TestRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	var record ocsf.Record
-	made := 0
+	all, made := anyVersion(t), 0
 	for seed := range 500 {
 		event := tree(t, text)
 		mutate(rand.New(rand.NewPCG(uint64(seed), 6)), event)
@@ -306,7 +308,9 @@ func TestRecord(t *testing.T) {
 		if fmt.Sprint(err) != fmt.Sprint(wantErr) || !bytes.Equal(got, want) || fmt.Sprint(rep) != fmt.Sprint(wantRep) {
 			t.Fatalf("seed %d: %v, want %v\n got %s\nwant %s", seed, err, wantErr, got, want)
 		}
-		made += len(got)
+		if made += len(got); err == nil {
+			sameReport(t, write, got, all)
+		}
 	}
 	if made == 0 {
 		t.Error("no event was made")
@@ -424,13 +428,15 @@ func TestLostNotices(t *testing.T) {
 func FuzzConform(f *testing.F) {
 	f.Add([]byte(`{"class_uid":4001,"activity_id":"Open","time":"1.5","observables":[{"name":"x"}],"metadata":{"profiles":"cloud"},"unmapped":[1]}`), int64(4001))
 	f.Add([]byte(`{"actor":{"process":"x"},"device":"d","process":{"pid":"1"},"time":5,"file":{"name":1e5}}`), int64(1007))
-	schemas := builtIn(f)
+	schemas, all := builtIn(f), anyVersion(f)
 	f.Fuzz(func(t *testing.T, record []byte, class int64) {
 		for _, s := range schemas {
-			got, _, err := conformer(t, s, ocsf.ConformConfig{Product: ocsf.Product{Name: "p", Vendor: "v"}, Fixes: true}).Conform(nil, class, record, noOrigin())
+			c := conformer(t, s, ocsf.ConformConfig{Product: ocsf.Product{Name: "p", Vendor: "v"}, Fixes: true})
+			got, _, err := c.Conform(nil, class, record, noOrigin())
 			if err != nil {
 				continue
 			}
+			sameReport(t, c, got, all)
 			if rep, err := s.Validate(got); err != nil || len(rep.Errors) > 0 {
 				t.Fatalf("OCSF %s: %v %v\n%s", s.Version(), err, rep.Errors, got)
 			}

@@ -1,6 +1,9 @@
 package ocsf
 
-import "strconv"
+import (
+	"bytes"
+	"strconv"
+)
 
 // cast notes that the value of node n changes its form.
 func (c *Conformer) cast(n int32, to string) {
@@ -108,6 +111,7 @@ func (c *Conformer) unmapped() *ConformError {
 		c.text = appendEscaped(c.text, f.Path)
 		middle := int32(len(c.text))
 		c.text = appendEscaped(c.text, f.Text)
+		c.tree.trust(c.text[start:])
 		c.moved = append(c.moved, movedValue{[2]int32{start, middle}, [2]int32{middle, int32(len(c.text))}})
 	}
 	if len(c.moved) == 0 {
@@ -117,12 +121,12 @@ func (c *Conformer) unmapped() *ConformError {
 		return &ConformError{Path: string(c.text[c.moved[0].path[0]:c.moved[0].path[1]]), Cause: c.plan.class.name + " has no place for it, and no attribute unmapped"}
 	}
 	c.member(c.plan.unmapped)
-	c.out = append(c.out, '{')
+	unmapped := c.begin('{')
 	clear(c.keys)
 	for i := range c.moved {
 		c.unmappedValue(i)
 	}
-	c.out = append(c.out, '}')
+	c.end(unmapped)
 	return nil
 }
 
@@ -150,9 +154,11 @@ func (c *Conformer) unmappedValue(i int) {
 	if len(c.moved) > maxScan {
 		c.keys[string(c.text[m.path[0]:m.path[1]])] = i
 	}
-	c.comma()
-	c.out = append(append(append(c.out, '"'), c.text[m.path[0]:m.path[1]]...), '"', ':', '"')
-	c.out = append(append(c.out, c.text[m.value[0]:m.value[1]]...), '"')
+	path := c.text[m.path[0]:m.path[1]]
+	c.rawName(path)
+	c.out = append(append(append(c.out, '"'), c.text[m.value[0]:m.value[1]]...), '"')
+	c.wrote()
+	c.tree.nodes[len(c.tree.nodes)-1].named = bytes.IndexByte(path, '\\') >= 0
 }
 
 // samePath returns the value before i that has the path of i, -1 for none.

@@ -128,3 +128,33 @@ func (d *drawing) value(it *item, a *attr, path string, depth int) {
 		d.out = append(d.out, quoted...)
 	}
 }
+
+// SameTree compares the tree of the event that a Conformer made with a parse of the event, node
+// by node, and tells whether the Conformer had one.
+func SameTree(c *Conformer, event []byte) (had bool, err error) {
+	var want document
+	if err := want.parse(event); err != nil {
+		return false, err
+	}
+	if !c.tree.link(c.out) {
+		return false, nil
+	}
+	got := slices.Clone(c.tree.nodes)
+	for i := range got {
+		n, base := &got[i], int32(c.base)
+		n.attr = -1 // a Validator's
+		n.text = [2]int32{n.text[0] - base, n.text[1] - base}
+		if n.name != [2]int32{} {
+			n.name = [2]int32{n.name[0] - base, n.name[1] - base}
+		}
+	}
+	for i := range min(len(got), len(want.nodes)) {
+		if got[i] != want.nodes[i] {
+			return true, fmt.Errorf("node %d: got %+v, want %+v", i, got[i], want.nodes[i])
+		}
+	}
+	if len(got) != len(want.nodes) {
+		return true, fmt.Errorf("%d nodes, want %d", len(got), len(want.nodes))
+	}
+	return true, nil
+}

@@ -23,6 +23,7 @@ type Schema struct {
 
 	profiles map[string]uint64 // by name: the bit of the profile
 	classes  map[int64]*item   // by class_uid
+	plain    bool              // names of attributes and ids of enums are JSON as they are
 }
 
 // facts are what a schema says, by name, as the official export has it: what decides
@@ -294,7 +295,7 @@ func (l *linker) errorf(format string, args ...any) {
 }
 
 func link(f *facts) (*Schema, error) {
-	s := &Schema{facts: f, profiles: map[string]uint64{}, classes: map[int64]*item{}}
+	s := &Schema{facts: f, profiles: map[string]uint64{}, classes: map[int64]*item{}, plain: true}
 	l := &linker{s: s, types: map[string]*valueType{}, objects: map[string]*item{}, ids: map[uintptr][]idFacts{}}
 	var ok bool
 	if s.version, ok = parseSemver(f.Version); !ok {
@@ -423,6 +424,7 @@ func (l *linker) item(it *item, f *itemFacts) {
 
 func (l *linker) attr(it *item, name string, f *attrFacts) attr {
 	a := attr{name: name, sibling: -1, captionOf: -1}
+	l.s.plain = l.s.plain && string(appendQuoted(nil, name)) == `"`+name+`"`
 	if f == nil {
 		l.errorf("%s.%s: null", it.name, name)
 		return a
@@ -467,6 +469,11 @@ func (l *linker) values(enum map[string]enumFacts) []idFacts {
 	out, ok := l.ids[at]
 	if !ok {
 		out = smallValues(enum)
+		for key := range enum {
+			if id, ok := parseInt([]byte(key)); ok && strconv.FormatInt(id, 10) != key {
+				l.s.plain = false
+			}
+		}
 		l.ids[at] = out
 	}
 	return out

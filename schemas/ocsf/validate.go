@@ -76,7 +76,8 @@ type Validator struct {
 	// Recommended asks for a warning for every recommended attribute that is missing.
 	Recommended bool
 
-	doc      document
+	doc      *document // of the event
+	own      document  // of an event that was given as text
 	names    guesses
 	top      topMembers
 	profiles uint64
@@ -102,11 +103,25 @@ func (s *Schema) Validate(event []byte) (Report, error) { return s.Validator().V
 // (ErrNotJSON); everything else is a finding. The findings are those of the OCSF server's
 // second validator, in the order of the members. They are valid until the next call.
 func (v *Validator) Validate(event []byte) (Report, error) {
-	v.report = Report{Errors: v.report.Errors[:0], Warnings: v.report.Warnings[:0]}
-	v.slots, v.path = v.slots[:0], v.path[:0]
-	if err := v.doc.parse(event); err != nil {
+	if err := v.own.parse(event); err != nil {
 		return Report{}, err
 	}
+	return v.validate(&v.own), nil
+}
+
+// ValidateConformed is Validate for the event that a Conformer has just made, and that has not
+// been changed since. It takes the tree of the event from the Conformer in place of a parse.
+func (v *Validator) ValidateConformed(c *Conformer) (Report, error) {
+	if !c.tree.link(c.out) {
+		return v.Validate(c.out[c.base:])
+	}
+	return v.validate(&c.tree.document), nil
+}
+
+func (v *Validator) validate(doc *document) Report {
+	v.report = Report{Errors: v.report.Errors[:0], Warnings: v.report.Warnings[:0]}
+	v.slots, v.path = v.slots[:0], v.path[:0]
+	v.doc = doc
 	v.names.reset(len(v.doc.nodes))
 	v.top = v.doc.top()
 	v.measure()
@@ -127,7 +142,7 @@ func (v *Validator) Validate(event []byte) (Report, error) {
 		v.typeUID(class)
 		v.observables(class)
 	}
-	return v.report, nil
+	return v.report
 }
 
 // measure counts values. The nodes of a value stand together, behind it.
@@ -223,25 +238,25 @@ func (v *Validator) item(it *item, n int32) {
 		v.warning(objectDeprecated, "object %s is deprecated", it.name)
 	}
 	nodes := v.doc.nodes
-	for c := nodes[n].first; c != 0; c = nodes[c].next {
-		if it.open() {
-			break
-		}
+	first := nodes[n].first
+	if it.open() {
+		first = 0
+	}
+	for c := first; c != 0; c = nodes[c].next {
 		at := v.names.find(it, c, v.doc.name(&nodes[c]))
 		ok := at >= 0
 		if !ok || !it.attrs[at].active(v.profiles) {
 			v.unknown(it, &nodes[c], ok)
 		}
-		if !ok {
+		if nodes[c].attr = at; !ok {
 			continue
 		}
-		nodes[c].attr = at
 		if v.slots[base+int(at)] != 0 {
 			v.errorAt(it.attrs[at].name, memberTwice, "the name occurs twice; the last value is the one that was checked")
 		}
 		v.slots[base+int(at)] = c
 	}
-	for c := nodes[n].first; c != 0; c = nodes[c].next {
+	for c := first; c != 0; c = nodes[c].next {
 		at := nodes[c].attr
 		if at < 0 || v.slots[base+int(at)] != c || !it.attrs[at].active(v.profiles) {
 			continue

@@ -363,6 +363,19 @@ func mutated(t *testing.T, r *rand.Rand, event string) []byte {
 	return b
 }
 
+// sameReport compares what a Validator says of the event that was mapped last with what it says
+// of the text of the event.
+func sameReport(t *testing.T, m *mapping.Mapper, event []byte, s *ocsf.Schema) {
+	t.Helper()
+	v := s.Validator()
+	v.Recommended = true
+	want, wantErr := v.Validate(event)
+	wanted := fmt.Sprintf("%+v", want) // the next call takes the memory
+	if got, err := m.Validate(v); fmt.Sprint(err) != fmt.Sprint(wantErr) || fmt.Sprintf("%+v", got) != wanted {
+		t.Fatalf("%v, want %v\n got %+v\nwant %s\n%s", err, wantErr, got, wanted, event)
+	}
+}
+
 // TestShippedFilesConform: events of the library's files, good and odd, become valid OCSF of
 // each version or are refused with a reason. So do the records of compat, which are text.
 func TestShippedFilesConform(t *testing.T) {
@@ -418,6 +431,7 @@ func TestShippedFilesConform(t *testing.T) {
 				got, u := conform.Line(event)
 				if u == nil {
 					made++
+					sameReport(t, conform, got.Record, s)
 					valid(got.Record, string(event))
 					hasColumns(t, known[got.Class], got.Record)
 				} else if refused++; seed < len(events) || u.Reason == mapping.NotConform && u.Path == "" || u.Cause == "" {
@@ -535,11 +549,11 @@ func FuzzConform(f *testing.F) {
 			}
 		}
 		cfg := mapping.Config{Source: "f", Mode: mapping.Conform, Schema: s, Product: ocsf.Product{Name: "p", Vendor: "v"}, Fixes: true}
-		run, err := mapping.NewMapper(m, cfg)
+		conforming, err := mapping.NewMapper(m, cfg)
 		if err != nil {
 			return
 		}
-		for _, run := range []func([]byte) (mapping.Mapped, *mapping.Unmapped){run.Event, run.Line, run.Envelope} {
+		for _, run := range []func([]byte) (mapping.Mapped, *mapping.Unmapped){conforming.Event, conforming.Line, conforming.Envelope} {
 			got, u := run(event)
 			if u != nil && (u.Reason == "" || u.Cause == "") {
 				t.Fatalf("%#v", u)
@@ -547,6 +561,7 @@ func FuzzConform(f *testing.F) {
 			if u != nil {
 				continue
 			}
+			sameReport(t, conforming, got.Record, s)
 			if rep, err := s.Validate(got.Record); err != nil || len(rep.Errors) > 0 {
 				t.Fatalf("%v %v\n%s", err, rep.Errors, got.Record)
 			}

@@ -170,6 +170,15 @@ func (m *Mapper) Event(event []byte) (Mapped, *Unmapped) {
 	return m.preprocessed()
 }
 
+// Validate checks the event that was mapped last, which the Validator then need not read. It
+// must not have been changed.
+func (m *Mapper) Validate(v *ocsf.Validator) (ocsf.Report, error) {
+	if m.conform == nil {
+		return v.Validate(m.record)
+	}
+	return v.ValidateConformed(m.conform.conformer)
+}
+
 // Line maps one line of a file, its line end included. Without a preprocessor a line that
 // is no JSON becomes an event with the one member rawData.
 func (m *Mapper) Line(line []byte) (Mapped, *Unmapped) {
