@@ -82,8 +82,8 @@ type Validator struct {
 	top      topMembers
 	profiles uint64
 	// slots holds, for the items that are open, the node of each attribute, 0 for none.
-	slots []int32
-	trail
+	slots  []int32
+	walks  []walk
 	report Report
 }
 
@@ -120,7 +120,7 @@ func (v *Validator) ValidateConformed(c *Conformer) (Report, error) {
 
 func (v *Validator) validate(doc *document) Report {
 	v.report = Report{Errors: v.report.Errors[:0], Warnings: v.report.Warnings[:0]}
-	v.slots, v.path = v.slots[:0], v.path[:0]
+	v.slots, v.walks = v.slots[:0], v.walks[:0]
 	v.doc = doc
 	v.names.reset(len(v.doc.nodes))
 	v.top = v.doc.top()
@@ -135,7 +135,7 @@ func (v *Validator) validate(doc *document) Report {
 	if class := v.class(); class != nil {
 		v.useProfiles()
 		if class.deprecated {
-			v.warning(classDeprecated, "class %s (%d) is deprecated", class.name, class.uid)
+			v.warning(here(0), classDeprecated, "class %s (%d) is deprecated", class.name, class.uid)
 		}
 		v.item(class, 0)
 		v.eventVersion()
@@ -164,45 +164,88 @@ func (v *Validator) measure() {
 	}
 }
 
-func (v *Validator) error(code, format string, args ...any) {
-	v.report.Errors = v.add(v.report.Errors, code, format, args)
+// where says where a finding is: at a node, or where a member of the node is or would be.
+type where struct {
+	n      int32
+	member bool
+	name   string
 }
 
-func (v *Validator) warning(code, format string, args ...any) {
-	v.report.Warnings = v.add(v.report.Warnings, code, format, args)
+func here(n int32) where                { return where{n: n} }
+func inside(n int32, name string) where { return where{n, true, name} }
+
+func (v *Validator) error(at where, code, format string, args ...any) {
+	v.report.Errors = v.add(v.report.Errors, at, code, format, args)
 }
 
-func (v *Validator) add(to []Finding, code, format string, args []any) []Finding {
+func (v *Validator) warning(at where, code, format string, args ...any) {
+	v.report.Warnings = v.add(v.report.Warnings, at, code, format, args)
+}
+
+func (v *Validator) add(to []Finding, at where, code, format string, args []any) []Finding {
 	if len(to) == maxFindings {
 		v.report.Omitted++
 		return to
 	}
-	return append(to, Finding{code, string(v.path), fmt.Sprintf(format, args...)})
+	path := v.path(at.n)
+	if at.member {
+		path.enter(at.name)
+	}
+	return append(to, Finding{code, string(path.path), fmt.Sprintf(format, args...)})
 }
 
-func (v *Validator) errorAt(path, code, format string, args ...any) {
-	defer v.leave(v.enter(path))
-	v.error(code, format, args...)
+// walk is how far the members or elements of a node were passed on the way to another one.
+type walk struct {
+	of, to int32
+	i      int // number of to among them
+}
+
+// path finds the way to a node. Most events have no findings, so that it is cheaper to look for
+// the way than to keep it; where the last way went past the same nodes this one goes on.
+func (v *Validator) path(n int32) trail {
+	var out trail
+	nodes := v.doc.nodes
+	for at, depth := int32(0), 0; at != n; depth++ {
+		if depth == len(v.walks) {
+			v.walks = append(v.walks, walk{})
+		}
+		w := &v.walks[depth]
+		if w.to == 0 || w.of != at || w.to > n {
+			*w = walk{of: at, to: nodes[at].first}
+		}
+		// The nodes of a value stand together, behind it.
+		for next := nodes[w.to].next; next != 0 && next <= n; next = nodes[next].next {
+			w.to = next
+			w.i++
+		}
+		if nodes[at].kind == '[' {
+			out.enterElement(w.i)
+		} else {
+			out.enterBytes(v.doc.name(&nodes[w.to]))
+		}
+		at = w.to
+	}
+	return out
 }
 
 // class finds the class of the event; without it nothing can be checked.
 func (v *Validator) class() *item {
 	at := v.top.classUID
 	if at < 0 {
-		v.errorAt("class_uid", requiredMissing, "required, and not there")
+		v.error(inside(0, "class_uid"), requiredMissing, "required, and not there")
 		return nil
 	}
 	uid, ok := v.int(at)
 	if !ok {
-		v.errorAt("class_uid", wrongType, "is %s, want integer_t", v.describe(at))
+		v.error(here(at), wrongType, "is %s, want integer_t", v.describe(at))
 		return nil
 	}
 	c := v.schema.classes[uid]
 	switch {
 	case c == nil && uid >= 100_000:
-		v.errorAt("class_uid", classUIDUnknown, "OCSF %s has no class %d; it would be of extension %d, which is not merged in", v.schema.facts.Version, uid, uid/100_000)
+		v.error(here(at), classUIDUnknown, "OCSF %s has no class %d; it would be of extension %d, which is not merged in", v.schema.facts.Version, uid, uid/100_000)
 	case c == nil:
-		v.errorAt("class_uid", classUIDUnknown, "OCSF %s has no class %d", v.schema.facts.Version, uid)
+		v.error(here(at), classUIDUnknown, "OCSF %s has no class %d", v.schema.facts.Version, uid)
 	}
 	return c
 }
@@ -215,27 +258,25 @@ func (v *Validator) useProfiles() {
 	if list < 0 || v.doc.nodes[list].kind != '[' {
 		return
 	}
-	i := 0
 	for c := v.doc.nodes[list].first; c != 0; c = v.doc.nodes[c].next {
 		if n := &v.doc.nodes[c]; n.kind == '"' {
 			name := v.doc.text(n)
 			bit, ok := v.schema.profiles[string(name)]
 			if !ok {
-				v.errorAt(fmt.Sprintf("metadata.profiles[%d]", i), profileUnknown, "OCSF %s has no profile %q", v.schema.facts.Version, clip(name))
+				v.error(here(c), profileUnknown, "OCSF %s has no profile %q", v.schema.facts.Version, clip(name))
 			}
 			v.profiles |= bit
 		}
-		i++
 	}
 }
 
-// item checks the object at node n against a class or object. The path is that of n.
+// item checks the object at node n against a class or object.
 func (v *Validator) item(it *item, n int32) {
 	base := len(v.slots)
 	v.slots = slices.Grow(v.slots, len(it.attrs))[:base+len(it.attrs)]
 	clear(v.slots[base:])
 	if !it.class && it.deprecated {
-		v.warning(objectDeprecated, "object %s is deprecated", it.name)
+		v.warning(here(n), objectDeprecated, "object %s is deprecated", it.name)
 	}
 	nodes := v.doc.nodes
 	first := nodes[n].first
@@ -246,13 +287,13 @@ func (v *Validator) item(it *item, n int32) {
 		at := v.names.find(it, c, v.doc.name(&nodes[c]))
 		ok := at >= 0
 		if !ok || !it.attrs[at].active(v.profiles) {
-			v.unknown(it, &nodes[c], ok)
+			v.unknown(it, n, c, ok)
 		}
 		if nodes[c].attr = at; !ok {
 			continue
 		}
 		if v.slots[base+int(at)] != 0 {
-			v.errorAt(it.attrs[at].name, memberTwice, "the name occurs twice; the last value is the one that was checked")
+			v.error(inside(n, it.attrs[at].name), memberTwice, "the name occurs twice; the last value is the one that was checked")
 		}
 		v.slots[base+int(at)] = c
 	}
@@ -262,30 +303,26 @@ func (v *Validator) item(it *item, n int32) {
 			continue
 		}
 		a := &it.attrs[at]
-		was := v.enter(a.name)
 		if nodes[c].kind != 'n' {
 			v.attribute(a, c)
 		}
 		if a.enum != nil {
-			v.enum(it, a, c, base, was)
+			v.enum(it, n, a, c, base)
 		}
-		v.leave(was)
 	}
 	for _, at := range it.required {
 		if v.missing(it, at, base) {
-			v.errorAt(it.attrs[at].name, requiredMissing, "%s requires it, and it is not there", it.name)
+			v.error(inside(n, it.attrs[at].name), requiredMissing, "%s requires it, and it is not there", it.name)
 		}
 	}
 	if v.Recommended {
 		for _, at := range it.recommended {
 			if v.missing(it, at, base) {
-				was := v.enter(it.attrs[at].name)
-				v.warning(recommendedMissing, "%s recommends it, and it is not there", it.name)
-				v.leave(was)
+				v.warning(inside(n, it.attrs[at].name), recommendedMissing, "%s recommends it, and it is not there", it.name)
 			}
 		}
 	}
-	v.constraints(it, base)
+	v.constraints(it, n, base)
 	v.slots = v.slots[:base]
 }
 
@@ -294,28 +331,28 @@ func (v *Validator) missing(it *item, at int32, base int) bool {
 	return it.attrs[at].active(v.profiles) && (c == 0 || v.doc.nodes[c].kind == 'n')
 }
 
-func (v *Validator) unknown(it *item, n *node, ofProfile bool) {
+func (v *Validator) unknown(it *item, n, c int32, ofProfile bool) {
 	why := "has no such attribute"
 	if ofProfile {
 		why = "has it only with a profile that metadata.profiles does not name"
 	}
-	v.errorAt(clip(v.doc.name(n)), attrUnknown, "%s %s", it.name, why)
+	v.error(inside(n, clip(v.doc.name(&v.doc.nodes[c]))), attrUnknown, "%s %s", it.name, why)
 }
 
 // constraints looks at the presence of members; null is present.
-func (v *Validator) constraints(it *item, base int) {
+func (v *Validator) constraints(it *item, n int32, base int) {
 	for _, c := range it.constraints {
-		n := 0
+		there := 0
 		for _, at := range c.attrs {
 			if v.slots[base+int(at)] != 0 {
-				n++
+				there++
 			}
 		}
 		switch {
-		case c.kind == "at_least_one" && n == 0:
-			v.error(constraintFailed, "%s needs at least one of %s", it.name, strings.Join(c.names, ", "))
-		case c.kind == "just_one" && n != 1:
-			v.error(constraintFailed, "%s needs exactly one of %s, and has %d", it.name, strings.Join(c.names, ", "), n)
+		case c.kind == "at_least_one" && there == 0:
+			v.error(here(n), constraintFailed, "%s needs at least one of %s", it.name, strings.Join(c.names, ", "))
+		case c.kind == "just_one" && there != 1:
+			v.error(here(n), constraintFailed, "%s needs exactly one of %s, and has %d", it.name, strings.Join(c.names, ", "), there)
 		}
 	}
 }
@@ -323,22 +360,18 @@ func (v *Validator) constraints(it *item, base int) {
 // attribute checks a value that is not null.
 func (v *Validator) attribute(a *attr, c int32) {
 	if a.deprecated {
-		v.warning(attrDeprecated, "the attribute is deprecated")
+		v.warning(here(c), attrDeprecated, "the attribute is deprecated")
 	}
 	if !a.array {
 		v.value(a, c)
 		return
 	}
 	if v.doc.nodes[c].kind != '[' {
-		v.error(wrongType, "is %s, want an array of %s", v.describe(c), a.wants())
+		v.error(here(c), wrongType, "is %s, want an array of %s", v.describe(c), a.wants())
 		return
 	}
-	i := 0
 	for e := v.doc.nodes[c].first; e != 0; e = v.doc.nodes[e].next {
-		was := v.enterElement(i)
 		v.value(a, e)
-		v.leave(was)
-		i++
 	}
 }
 
@@ -357,7 +390,7 @@ func (v *Validator) value(a *attr, c int32) {
 			v.item(a.object, c)
 			return
 		}
-		v.error(wrongType, "is %s, want %s", v.describe(c), a.wants())
+		v.error(here(c), wrongType, "is %s, want %s", v.describe(c), a.wants())
 		return
 	}
 	t := a.typ
@@ -378,18 +411,18 @@ func (v *Validator) value(a *attr, c int32) {
 	}
 	switch {
 	case !ok:
-		v.error(wrongType, "is %s, want %s", v.describe(c), t.name)
+		v.error(here(c), wrongType, "is %s, want %s", v.describe(c), t.name)
 		return
 	case t.primitive == text:
-		v.textLimits(t, n)
+		v.textLimits(t, c)
 	case t.ranged.there && t.primitive != boolean:
 		f, err := number(v.doc.text(n))
 		if err != nil || f < t.lo || f > t.hi {
-			v.error(either(t.ranged, exceedsRange, exceedsSuperRange), "is %s, %s takes %v to %v", clip(v.doc.text(n)), t.name, t.lo, t.hi)
+			v.error(here(c), either(t.ranged, exceedsRange, exceedsSuperRange), "is %s, %s takes %v to %v", clip(v.doc.text(n)), t.name, t.lo, t.hi)
 		}
 	}
 	if t.values != nil && !slices.ContainsFunc(t.values, func(want any) bool { return v.equal(n, want) }) {
-		v.error(either(t.ofValues, notInValues, notInSuperValues), "is %s, %s takes %v", v.describe(c), t.name, t.values)
+		v.error(here(c), either(t.ofValues, notInValues, notInSuperValues), "is %s, %s takes %v", v.describe(c), t.name, t.values)
 	}
 }
 
@@ -409,18 +442,19 @@ func either(l limit, own, super string) string {
 	return own
 }
 
-func (v *Validator) textLimits(t *valueType, n *node) {
+func (v *Validator) textLimits(t *valueType, c int32) {
+	n := &v.doc.nodes[c]
 	// The bytes as written are never fewer than the characters.
 	if size := int(n.text[1] - n.text[0]); t.maxLen.there && size > t.maxLen.n {
 		if chars := utf8.RuneCount(v.doc.text(n)); chars > t.maxLen.n {
-			v.error(either(t.maxLen, exceedsMaxLen, exceedsSuperMaxLen), "has %d characters, %s takes %d", chars, t.name, t.maxLen.n)
+			v.error(here(c), either(t.maxLen, exceedsMaxLen, exceedsSuperMaxLen), "has %d characters, %s takes %d", chars, t.name, t.maxLen.n)
 		}
 	}
 	if t.regex == nil {
 		return
 	}
 	if b := v.doc.text(n); (t.form == nil || !t.form(b)) && !t.regex.Match(b) {
-		v.warning(either(t.ofRegex, regexMismatch, superRegexMismatch), "%q has not the form of %s", clip(b), t.name)
+		v.warning(here(c), either(t.ofRegex, regexMismatch, superRegexMismatch), "%q has not the form of %s", clip(b), t.name)
 	}
 }
 
@@ -492,9 +526,9 @@ func isLong(b []byte) bool {
 	return len(b) == len(limit) && !bytes.ContainsAny(b, ".eE") && string(b) <= limit
 }
 
-// enum checks the value of an attribute that has a list of them, and its caption. The path
-// is that of the attribute, and was that of its object.
-func (v *Validator) enum(it *item, a *attr, c int32, base, was int) {
+// enum checks the value of an attribute that has a list of them, and its caption; the object is
+// node in.
+func (v *Validator) enum(it *item, in int32, a *attr, c int32, base int) {
 	sibling := int32(0)
 	if a.sibling >= 0 {
 		sibling = v.slots[base+int(a.sibling)]
@@ -502,11 +536,11 @@ func (v *Validator) enum(it *item, a *attr, c int32, base, was int) {
 	n := &v.doc.nodes[c]
 	if !a.array {
 		if e, ok := a.value(v.enumKey(n)); !ok {
-			v.error(enumUnknown, "%s is none of its values", v.describe(c))
+			v.error(here(c), enumUnknown, "%s is none of its values", v.describe(c))
 		} else {
-			v.caption(it, a, n, e, sibling, was)
+			v.caption(it, a, n, e, sibling)
 			if e.Deprecated {
-				v.warning(enumDeprecated, "value %s is deprecated", v.describe(c))
+				v.warning(here(c), enumDeprecated, "value %s is deprecated", v.describe(c))
 			}
 		}
 		return
@@ -521,18 +555,16 @@ func (v *Validator) enum(it *item, a *attr, c int32, base, was int) {
 	}
 	i := 0
 	for el := n.first; el != 0; el = v.doc.nodes[el].next {
-		here := v.enterElement(i)
 		if e, ok := a.value(v.enumKey(&v.doc.nodes[el])); !ok {
-			v.error(enumArrayUnknown, "%s is none of its values", v.describe(el))
+			v.error(here(el), enumArrayUnknown, "%s is none of its values", v.describe(el))
 		} else {
 			if captions {
-				v.captionOfElement(it, a, el, e, caption, i, was)
+				v.captionOfElement(it, in, a, el, e, caption, i)
 			}
 			if e.Deprecated {
-				v.warning(enumArrayDeprecated, "value %s is deprecated", v.describe(el))
+				v.warning(here(el), enumArrayDeprecated, "value %s is deprecated", v.describe(el))
 			}
 		}
-		v.leave(here)
 		if caption != 0 {
 			caption = v.doc.nodes[caption].next
 		}
@@ -557,7 +589,7 @@ func (v *Validator) other(n *node) bool { return n.kind == '0' && string(v.doc.t
 
 // caption compares the caption beside an enum value, if there is one, with the schema's.
 // Beside 99 the source's own word is due. The finding has the path of the caption.
-func (v *Validator) caption(it *item, a *attr, n *node, e enumFacts, sibling int32, was int) {
+func (v *Validator) caption(it *item, a *attr, n *node, e enumFacts, sibling int32) {
 	if sibling == 0 {
 		return
 	}
@@ -566,19 +598,15 @@ func (v *Validator) caption(it *item, a *attr, n *node, e enumFacts, sibling int
 	if same != v.other(n) {
 		return
 	}
-	v.leave(was)
-	v.enter(it.attrs[a.sibling].name)
 	if same {
-		v.warning(siblingSuspicious, "%q beside 99: the word of the source is due", e.Caption)
+		v.warning(here(sibling), siblingSuspicious, "%q beside 99: the word of the source is due", e.Caption)
 	} else {
-		v.warning(siblingIncorrect, "is %s, %s %s is %q", v.describe(sibling), a.name, v.doc.text(n), e.Caption)
+		v.warning(here(sibling), siblingIncorrect, "is %s, %s %s is %q", v.describe(sibling), a.name, v.doc.text(n), e.Caption)
 	}
-	v.leave(was)
-	v.enter(a.name)
 }
 
 // captionOfElement is caption for lists, where a caption that differs is an error.
-func (v *Validator) captionOfElement(it *item, a *attr, el int32, e enumFacts, caption int32, i, was int) {
+func (v *Validator) captionOfElement(it *item, in int32, a *attr, el int32, e enumFacts, caption int32, i int) {
 	n := &v.doc.nodes[el]
 	if v.other(n) {
 		return
@@ -588,17 +616,12 @@ func (v *Validator) captionOfElement(it *item, a *attr, el int32, e enumFacts, c
 			return
 		}
 	}
-	v.leave(was)
-	v.enter(it.attrs[a.sibling].name)
-	v.enterElement(i)
+	name := fmt.Sprintf("%s[%d]", it.attrs[a.sibling].name, i)
 	if caption == 0 || v.doc.nodes[caption].kind == 'n' {
-		v.error(siblingArrayMissing, "is not there, %s %s is %q", a.name, v.doc.text(n), e.Caption)
+		v.error(inside(in, name), siblingArrayMissing, "is not there, %s %s is %q", a.name, v.doc.text(n), e.Caption)
 	} else {
-		v.error(siblingArrayWrong, "is %s, %s %s is %q", v.describe(caption), a.name, v.doc.text(n), e.Caption)
+		v.error(inside(in, name), siblingArrayWrong, "is %s, %s %s is %q", v.describe(caption), a.name, v.doc.text(n), e.Caption)
 	}
-	v.leave(was)
-	v.enter(a.name)
-	v.enterElement(i)
 }
 
 // versionAt finds the version that the event names, if it is a text.
@@ -618,22 +641,21 @@ func (v *Validator) eventVersion() {
 	if string(named) == of {
 		return
 	}
-	defer v.leave(v.enter("metadata.version"))
 	event, ok := parseSemver(string(named))
 	if !ok {
-		v.error(versionInvalidFormat, "%q is no version, want x.y.z", clip(named))
+		v.error(here(at), versionInvalidFormat, "%q is no version, want x.y.z", clip(named))
 		return
 	}
 	switch c := event.compare(v.schema.version); {
 	case c > 0:
-		v.error(versionLater, "the event is of OCSF %s, the schema is %s", clip(named), of)
+		v.error(here(at), versionLater, "the event is of OCSF %s, the schema is %s", clip(named), of)
 	case c == 0:
 	case event.core[0] == 0:
-		v.error(versionInitial, "OCSF %s is of the initial development, the schema is %s", clip(named), of)
+		v.error(here(at), versionInitial, "OCSF %s is of the initial development, the schema is %s", clip(named), of)
 	case len(event.pre) > 0:
-		v.error(versionPrerelease, "OCSF %s is a prerelease, the schema is %s", clip(named), of)
+		v.error(here(at), versionPrerelease, "OCSF %s is a prerelease, the schema is %s", clip(named), of)
 	default:
-		v.warning(versionEarlier, "the event is of OCSF %s, the schema is %s", clip(named), of)
+		v.warning(here(at), versionEarlier, "the event is of OCSF %s, the schema is %s", clip(named), of)
 	}
 }
 
@@ -650,7 +672,7 @@ func (v *Validator) typeUID(class *item) {
 		return
 	}
 	if want := strconv.FormatInt(class.uid*100+id, 10); string(v.enumKey(n)) != want {
-		v.errorAt("type_uid", typeUIDIncorrect, "is %s, class_uid %d * 100 + activity_id %d is %s", clip(v.doc.text(n)), class.uid, id, want)
+		v.error(here(typ), typeUIDIncorrect, "is %s, class_uid %d * 100 + activity_id %d is %s", clip(v.doc.text(n)), class.uid, id, want)
 	}
 }
 
@@ -660,15 +682,13 @@ func (v *Validator) observables(class *item) {
 	if list < 0 || v.doc.nodes[list].kind != '[' {
 		return
 	}
-	i := -1
 	for c := v.doc.nodes[list].first; c != 0; c = v.doc.nodes[c].next {
-		i++
 		at := v.doc.member(c, "name")
 		if at < 0 || v.doc.nodes[at].kind != '"' {
 			continue
 		}
 		if name := v.doc.text(&v.doc.nodes[at]); !class.leads(name, v.profiles) {
-			v.errorAt(fmt.Sprintf("observables[%d].name", i), observableInvalid, "%q is no attribute of %s", clip(name), class.name)
+			v.error(here(at), observableInvalid, "%q is no attribute of %s", clip(name), class.name)
 		}
 	}
 }
