@@ -203,7 +203,8 @@ func (c *Conformer) ConformRecord(dst []byte, class int64, record *Record, at Or
 	for {
 		c.rep = ConformReport{Class: class, Rest: len(at.Rest), Fixes: c.rep.Fixes[:0]}
 		c.moved, c.text, c.slots, c.path = c.moved[:0], c.text[:0], c.slots[:0], c.path[:0]
-		c.out, c.tree.nodes, c.tree.doubt = dst, c.tree.nodes[:0], !c.schema.plain
+		c.out = dst
+		c.tree.reset(c.schema, len(dst))
 		err := c.event()
 		if err == nil {
 			c.rep.Time = c.time.Millis
@@ -280,7 +281,6 @@ func (c *Conformer) event() *ConformError {
 	p, it := c.plan, c.plan.class
 	c.ownUnmapped()
 	base := c.open(it, 0)
-	c.due()
 	event := c.begin('{')
 	c.decided(base, p.categoryUID, p.categoryName, p.category)
 	c.decided(base, p.classUID, p.className, p.uid)
@@ -298,7 +298,7 @@ func (c *Conformer) event() *ConformError {
 		case p.timezone:
 			c.timezone(base)
 		case p.time:
-			c.member(at)
+			c.member(c.plan.class, at)
 			c.number(c.time.Millis)
 			c.slots[base+int(at)] = written
 		default:
@@ -365,7 +365,7 @@ func (c *Conformer) settled(base int, at int32, value string) {
 	c.replaced(n, value, "what the class decides")
 	c.leave(was)
 	c.slots[base+int(at)] = written
-	c.member(at)
+	c.member(c.plan.class, at)
 	if a.typ.primitive == text {
 		c.quoted(value)
 		return
@@ -423,7 +423,7 @@ func (c *Conformer) timezone(base int) {
 	if *slot == written || !c.time.Zoned {
 		return
 	}
-	c.member(c.plan.timezone)
+	c.member(c.plan.class, c.plan.timezone)
 	c.number(int64(c.time.Offset))
 	*slot = written
 }

@@ -63,7 +63,7 @@ func (c *Conformer) keyOfCaption(a *attr, s int32) string {
 // writePair writes an id and its caption: word beside 99, else what the schema says.
 func (c *Conformer) writePair(it *item, at int32, base int, key string, word int32) {
 	a := &it.attrs[at]
-	c.name(a.name)
+	c.member(it, at)
 	c.digits(key)
 	c.slots[base+int(at)] = written
 	if it.class && at == c.plan.activityID {
@@ -78,7 +78,7 @@ func (c *Conformer) writePair(it *item, at int32, base int, key string, word int
 	slot := &c.slots[base+int(a.sibling)]
 	if key == "99" && word > 0 {
 		start := c.here()
-		c.name(s.name)
+		c.member(it, a.sibling)
 		*slot = written
 		if !c.value(s, word) {
 			c.cut(start)
@@ -100,7 +100,7 @@ func (c *Conformer) writePair(it *item, at int32, base int, key string, word int
 		}
 		c.filled(caption)
 	}
-	c.name(s.name)
+	c.member(it, a.sibling)
 	c.quoted(caption)
 	*slot = written
 }
@@ -114,7 +114,7 @@ func (c *Conformer) pairs(it *item, at int32, base int) {
 	}
 	var captions []byte
 	start := c.here()
-	c.name(a.name)
+	c.member(it, at)
 	list := c.begin('[')
 	was := c.enter(a.name)
 	s := int32(0) // the caption that the record has beside the id
@@ -156,7 +156,7 @@ func (c *Conformer) pairs(it *item, at int32, base int) {
 	}
 	c.slots[base+int(a.sibling)] = 0
 	if captions != nil {
-		c.name(it.attrs[a.sibling].name)
+		c.member(it, a.sibling)
 		c.out = append(append(append(c.out, '['), captions[1:]...), ']')
 		c.wrote()
 		c.slots[base+int(a.sibling)] = written

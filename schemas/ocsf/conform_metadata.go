@@ -111,7 +111,7 @@ func (c *Conformer) resolve(it *item, n int32) {
 // metadata writes the metadata of the record, with what the origin and the schema know.
 func (c *Conformer) metadata(base int) *ConformError {
 	n := max(c.slots[base+int(c.plan.meta)], 0)
-	c.member(c.plan.meta)
+	c.member(c.plan.class, c.plan.meta)
 	was := c.enter("metadata")
 	defer c.leave(was)
 	if n > 0 && c.doc.nodes[n].kind != '{' {
@@ -157,7 +157,7 @@ func (c *Conformer) version(it *item, base int) {
 	was := c.enter("version")
 	c.replaced(c.slots[base+int(at)], c.schema.facts.Version, "the version of the schema")
 	c.leave(was)
-	c.name("version")
+	c.member(it, at)
 	c.quoted(c.schema.facts.Version)
 	c.slots[base+int(at)] = written
 }
@@ -181,7 +181,7 @@ func (c *Conformer) profileNames(it *item, base int) {
 	if c.on == 0 {
 		return
 	}
-	c.name("profiles")
+	c.member(it, at)
 	list := c.begin('[')
 	for on := c.on; on != 0; on &= on - 1 {
 		c.comma()
@@ -200,7 +200,7 @@ func (c *Conformer) product(it *item, base int) {
 	was := c.enter("product")
 	c.filled(c.cfg.Product.Name)
 	c.leave(was)
-	c.name("product")
+	c.member(it, at)
 	product := c.begin('{')
 	for _, m := range [...]struct{ name, value string }{{"name", c.cfg.Product.Name}, {"vendor_name", c.cfg.Product.Vendor}, {"version", c.cfg.Product.Version}} {
 		if m.value != "" {
@@ -260,7 +260,7 @@ func (c *Conformer) timeText() []byte {
 }
 
 func (c *Conformer) metadataText(it *item, base int, at int32, value []byte) {
-	c.name(it.attrs[at].name)
+	c.member(it, at)
 	c.out = appendQuoted(c.out, value)
 	c.wrote()
 	c.tree.trust(value)
@@ -268,7 +268,7 @@ func (c *Conformer) metadataText(it *item, base int, at int32, value []byte) {
 }
 
 func (c *Conformer) metadataNumber(it *item, base int, at int32, value int64) {
-	c.name(it.attrs[at].name)
+	c.member(it, at)
 	c.number(value)
 	c.slots[base+int(at)] = written
 }

@@ -74,7 +74,7 @@ func (c *Conformer) plain(it *item, at int32, base int) {
 		return
 	}
 	start := c.here()
-	c.name(a.name)
+	c.member(it, at)
 	was := c.enter(a.name)
 	c.slots[base+int(at)] = written
 	if !c.whole(a, n) {

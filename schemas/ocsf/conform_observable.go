@@ -100,7 +100,7 @@ func (c *Conformer) addObservables(base int) {
 		return
 	}
 	start := c.here()
-	c.member(at)
+	c.member(c.plan.class, at)
 	list := c.begin('[')
 	empty := len(c.out)
 	was := c.enter("observables")

@@ -120,7 +120,7 @@ func (c *Conformer) unmapped() *ConformError {
 	if c.plan.unmapped < 0 {
 		return &ConformError{Path: string(c.text[c.moved[0].path[0]:c.moved[0].path[1]]), Cause: c.plan.class.name + " has no place for it, and no attribute unmapped"}
 	}
-	c.member(c.plan.unmapped)
+	c.member(c.plan.class, c.plan.unmapped)
 	unmapped := c.begin('{')
 	clear(c.keys)
 	for i := range c.moved {

@@ -10,25 +10,28 @@ func (c *Conformer) here() spot { return spot{len(c.out), len(c.tree.nodes)} }
 // cut takes back what was written behind a spot.
 func (c *Conformer) cut(p spot) { c.out, c.tree.nodes = c.out[:p.out], c.tree.nodes[:p.nodes] }
 
-// due says that a value without a name comes next.
-func (c *Conformer) due() { c.tree.name, c.tree.from = [2]int32{}, int32(len(c.out)) }
-
-// comma goes on to the next member or element.
+// comma goes on to the next member or element, which has no name yet.
 func (c *Conformer) comma() {
 	if last := c.out[len(c.out)-1]; last != '{' && last != '[' {
 		c.out = append(c.out, ',')
 	}
-	c.due()
+	c.tree.due(0, 0, len(c.out))
 }
 
-// name writes the name of a member whose value comes next.
+// member writes the name of an attribute whose value comes next.
+func (c *Conformer) member(it *item, at int32) {
+	c.name(it.attrs[at].name)
+	c.tree.attr = at
+}
+
+// name writes a name that needs no escapes.
 func (c *Conformer) name(name string) {
 	from := c.quote()
 	c.out = append(c.out, name...)
 	c.colon(from)
 }
 
-// rawName is name for one that has escapes where it needs them.
+// rawName writes a name that has escapes where it needs them.
 func (c *Conformer) rawName(name []byte) {
 	from := c.quote()
 	c.out = append(c.out, name...)
@@ -42,13 +45,10 @@ func (c *Conformer) quote() (from int) {
 }
 
 func (c *Conformer) colon(from int) {
-	to := int32(len(c.out))
+	to := len(c.out)
 	c.out = append(c.out, '"', ':')
-	c.tree.name, c.tree.from = [2]int32{int32(from), to}, to+2
+	c.tree.due(from, to, to+2)
 }
-
-// member writes the name of an attribute of the class.
-func (c *Conformer) member(at int32) { c.name(c.plan.class.attrs[at].name) }
 
 // begin opens an object or a list, by its first byte, for end to close.
 func (c *Conformer) begin(kind byte) int32 {

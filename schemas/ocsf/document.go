@@ -32,13 +32,15 @@ type node struct {
 type document struct {
 	b     []byte
 	nodes []node
-	fault string
-	at    int
+	// schema is that of the attributes that nodes are known to be, nil for none.
+	schema *Schema
+	fault  string
+	at     int
 }
 
 // parse reads b, which must not change while the document is used.
 func (d *document) parse(b []byte) error {
-	d.b, d.nodes, d.fault = b, d.nodes[:0], ""
+	d.b, d.nodes, d.schema, d.fault = b, d.nodes[:0], nil, ""
 	if len(b) > math.MaxInt32 {
 		return fmt.Errorf("%w: more than 2 GiB", ErrNotJSON)
 	}

@@ -142,10 +142,15 @@ func SameTree(c *Conformer, event []byte) (had bool, err error) {
 	got := slices.Clone(c.tree.nodes)
 	for i := range got {
 		n, base := &got[i], int32(c.base)
-		n.attr = -1 // a Validator's
+		n.attr = -1 // checked below
 		n.text = [2]int32{n.text[0] - base, n.text[1] - base}
 		if n.name != [2]int32{} {
 			n.name = [2]int32{n.name[0] - base, n.name[1] - base}
+		}
+	}
+	if c.tree.schema == c.schema {
+		if err := sameAttrs(&c.tree.document, c.plan.class, 0); err != nil {
+			return true, err
 		}
 	}
 	for i := range min(len(got), len(want.nodes)) {
@@ -157,4 +162,34 @@ func SameTree(c *Conformer, event []byte) (had bool, err error) {
 		return true, fmt.Errorf("%d nodes, want %d", len(got), len(want.nodes))
 	}
 	return true, nil
+}
+
+// sameAttrs compares the attributes that nodes are known to be with their names.
+func sameAttrs(d *document, it *item, n int32) error {
+	for c := d.nodes[n].first; c != 0; c = d.nodes[c].next {
+		known := d.nodes[c].attr
+		at := it.names.find(d.name(&d.nodes[c]))
+		if known >= 0 && known != at {
+			return fmt.Errorf("node %d, %s, is attribute %d, want %d", c, d.name(&d.nodes[c]), known, at)
+		}
+		if at < 0 || it.attrs[at].object == nil {
+			continue
+		}
+		children := []int32{c}
+		if d.nodes[c].kind == '[' {
+			children = nil
+			for e := d.nodes[c].first; e != 0; e = d.nodes[e].next {
+				children = append(children, e)
+			}
+		}
+		for _, e := range children {
+			if d.nodes[e].attr >= 0 && e != c {
+				return fmt.Errorf("element %d is attribute %d", e, d.nodes[e].attr)
+			}
+			if err := sameAttrs(d, it.attrs[at].object, e); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -12,26 +12,41 @@ import (
 // them; link makes the tree. Spans count from the start of what the event is appended to.
 type outline struct {
 	document
-	name  [2]int32 // of the value that is due, nothing for an element
-	from  int32    // where that begins
-	doubt bool     // only a parse can say whether the event is JSON
+	// Of the value that comes next: its name, nothing for an element, the attribute, -1 where the
+	// Conformer does not say, and where it begins.
+	name  [2]int32
+	attr  int32
+	from  int32
+	doubt bool // only a parse can say whether the event is JSON
 	open  []openNode
 }
 
 // openNode is an object or array whose children are being linked.
 type openNode struct{ at, last, end int32 }
 
+// reset begins the tree of an event, with attributes of a schema.
+func (o *outline) reset(s *Schema, from int) {
+	o.nodes, o.schema, o.doubt = o.nodes[:0], s, !s.plain
+	o.due(0, 0, from)
+}
+
+// due says what comes next.
+func (o *outline) due(name, end, from int) {
+	o.name[0], o.name[1], o.attr, o.from = int32(name), int32(end), -1, int32(from)
+}
+
 // begin notes an object or array, which end ends.
 func (o *outline) begin(kind byte) int32 {
 	at := o.add(kind, o.from)
-	o.nodes[at].name = o.name
+	n := &o.nodes[at]
+	n.name, n.attr = o.name, o.attr
 	return at
 }
 
 // scalar notes a value that needs no parse and ends where the text does.
 func (o *outline) scalar(kind byte, end int) *node {
 	n := &o.nodes[o.add(kind, o.from)]
-	n.name, n.text[1] = o.name, int32(end)
+	n.name, n.attr, n.text[1] = o.name, o.attr, int32(end)
 	return n
 }
 
@@ -45,7 +60,8 @@ func (o *outline) value(b []byte) {
 	case '{', '[':
 		o.b = b
 		at, end := o.document.value(int(o.from), 1)
-		o.nodes[at].name = o.name
+		n := &o.nodes[at]
+		n.name, n.attr = o.name, o.attr
 		o.doubt = o.doubt || end != len(b)
 	case 't', 'f', 'n':
 		o.scalar(first, len(b))
@@ -57,7 +73,7 @@ func (o *outline) value(b []byte) {
 // trust notes that a text stands in the event that no parse has seen.
 func (o *outline) trust(text []byte) { o.doubt = o.doubt || !utf8.Valid(text) }
 
-// link makes the tree of an event; false says that a parse has to make it.
+// link makes the tree of the event; false says that a parse has to make it.
 func (o *outline) link(event []byte) bool {
 	if o.b = event; o.doubt || len(o.nodes) == 0 || len(event) > math.MaxInt32 {
 		return false

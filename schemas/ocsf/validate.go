@@ -132,6 +132,12 @@ func (v *Validator) validate(doc *document) Report {
 			v.schema = v.schemas[i]
 		}
 	}
+	if doc.schema != v.schema && doc.schema != nil {
+		for i := range doc.nodes {
+			doc.nodes[i].attr = -1
+		}
+	}
+	doc.schema = v.schema
 	if class := v.class(); class != nil {
 		v.useProfiles()
 		if class.deprecated {
@@ -284,12 +290,16 @@ func (v *Validator) item(it *item, n int32) {
 		first = 0
 	}
 	for c := first; c != 0; c = nodes[c].next {
-		at := v.names.find(it, c, v.doc.name(&nodes[c]))
+		at := nodes[c].attr
+		if at < 0 {
+			at = v.names.find(it, c, v.doc.name(&nodes[c]))
+			nodes[c].attr = at
+		}
 		ok := at >= 0
 		if !ok || !it.attrs[at].active(v.profiles) {
 			v.unknown(it, n, c, ok)
 		}
-		if nodes[c].attr = at; !ok {
+		if !ok {
 			continue
 		}
 		if v.slots[base+int(at)] != 0 {
