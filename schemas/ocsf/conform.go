@@ -39,7 +39,7 @@ type Conformer struct {
 	names guesses
 	own   Record  // of Conform
 	slots []int32 // for the objects that are open: the node of each attribute, and written
-	trail
+	way
 	out   []byte
 	base  int     // where the event begins in out
 	tree  outline // of it
@@ -198,11 +198,11 @@ func (c *Conformer) ConformRecord(dst []byte, class int64, record *Record, at Or
 	if c.plan = c.planOf(class); c.plan == nil {
 		return dst, ConformReport{}, &ConformError{Path: "class_uid", Cause: fmt.Sprintf("OCSF %s has no class %d", c.schema.facts.Version, class)}
 	}
-	c.at, c.slots, c.path = at, c.slots[:0], c.path[:0]
+	c.at, c.slots, c.turns = at, c.slots[:0], c.turns[:0]
 	c.useProfiles()
 	for {
 		c.rep = ConformReport{Class: class, Rest: len(at.Rest), Fixes: c.rep.Fixes[:0]}
-		c.moved, c.text, c.slots, c.path = c.moved[:0], c.text[:0], c.slots[:0], c.path[:0]
+		c.moved, c.text, c.slots, c.turns = c.moved[:0], c.text[:0], c.slots[:0], c.turns[:0]
 		c.out = dst
 		c.tree.reset(c.schema, len(dst))
 		err := c.event()

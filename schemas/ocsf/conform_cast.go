@@ -11,7 +11,7 @@ import (
 
 // scalar writes a value that is no object; false says that it cannot be cast.
 func (c *Conformer) scalar(a *attr, n int32) bool {
-	v := c.doc.nodes[n]
+	v := &c.doc.nodes[n]
 	if a.typ.primitive == anyJSON {
 		c.raw(n)
 		return true

@@ -187,7 +187,7 @@ func (c *Conformer) value(a *attr, n int32) bool {
 		return c.object(a.object, n)
 	}
 	if c.scalar(a, n) {
-		c.wrote()
+		c.tree.value(c.out, c.doc.nodes[n].escaped || a.enum != nil)
 		return true
 	}
 	if c.cfg.Fixes {
@@ -220,8 +220,11 @@ func (c *Conformer) object(it *item, n int32) bool {
 		c.wrote()
 		return true
 	}
-	name, named := it.index["name"]
-	named = named && kind == '"' && it.attrs[name].typ != nil && it.attrs[name].typ.primitive == text && it.attrs[name].active(c.on)
+	name, named := int32(-1), false
+	if kind == '"' {
+		name, named = it.index["name"]
+		named = named && it.attrs[name].typ != nil && it.attrs[name].typ.primitive == text && it.attrs[name].active(c.on)
+	}
 	if kind != '{' && !named {
 		c.move(n, "want an object")
 		return false

@@ -20,7 +20,7 @@ func (c *Conformer) filled(value string) {
 }
 
 func (c *Conformer) fix(what, from string) {
-	c.rep.Fixes = append(c.rep.Fixes, Fix{string(c.path), what, from})
+	c.rep.Fixes = append(c.rep.Fixes, Fix{string(c.appendPath(nil, c.doc.b)), what, from})
 }
 
 // move sends the value of node n to unmapped, under the path.
@@ -35,19 +35,9 @@ func (c *Conformer) move(n int32, why string) {
 
 // moveMember moves a member of the object that has the path.
 func (c *Conformer) moveMember(n int32, why string) {
-	was := c.enterMember(n)
+	was := c.enterMember(&c.doc.nodes[n])
 	c.move(n, why)
 	c.leave(was)
-}
-
-func (c *Conformer) enterMember(n int32) int {
-	name := c.doc.nodes[n].name
-	was := len(c.path)
-	if was > 0 {
-		c.path = append(c.path, '.')
-	}
-	c.path = append(c.path, c.doc.b[name[0]:name[1]]...)
-	return was
 }
 
 // moveText sends a text to unmapped, under the path.
@@ -65,7 +55,7 @@ func (c *Conformer) flatten(n int32) {
 	case v.kind == 'n':
 	case v.kind == '{' && v.first != 0:
 		for m := v.first; m != 0; m = c.doc.nodes[m].next {
-			was := c.enterMember(m)
+			was := c.enterMember(&c.doc.nodes[m])
 			c.flatten(m)
 			c.leave(was)
 		}
@@ -79,7 +69,7 @@ func (c *Conformer) flatten(n int32) {
 // add adds a value under the path.
 func (c *Conformer) add(value func([]byte) []byte) {
 	start := int32(len(c.text))
-	c.text = append(c.text, c.path...)
+	c.text = c.appendPath(c.text, c.doc.b)
 	middle := int32(len(c.text))
 	c.text = value(c.text)
 	c.moved = append(c.moved, movedValue{[2]int32{start, middle}, [2]int32{middle, int32(len(c.text))}})
@@ -89,7 +79,7 @@ func (c *Conformer) add(value func([]byte) []byte) {
 func (c *Conformer) ownUnmapped() {
 	if n := c.doc.member(0, "unmapped"); n >= 0 && c.doc.nodes[n].kind == '{' {
 		for m := c.doc.nodes[n].first; m != 0; m = c.doc.nodes[m].next {
-			was := c.enterMember(m)
+			was := c.enterMember(&c.doc.nodes[m])
 			c.flatten(m)
 			c.leave(was)
 		}

@@ -65,7 +65,7 @@ func (c *Conformer) end(at int32) {
 // quoted writes a text.
 func (c *Conformer) quoted(text string) {
 	c.out = appendQuoted(c.out, text)
-	c.wrote()
+	c.tree.value(c.out, len(c.out) != int(c.tree.from)+len(text)+2)
 }
 
 // digits writes a number as it is.
@@ -81,7 +81,7 @@ func (c *Conformer) number(i int64) {
 }
 
 // wrote notes the value that was written since it was due.
-func (c *Conformer) wrote() { c.tree.value(c.out) }
+func (c *Conformer) wrote() { c.tree.value(c.out, true) }
 
 // appendQuoted appends a text as JSON.
 func appendQuoted[T string | []byte](dst []byte, s T) []byte {

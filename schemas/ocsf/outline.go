@@ -50,13 +50,14 @@ func (o *outline) scalar(kind byte, end int) *node {
 	return n
 }
 
-// value notes any value of an event; b is the text up to its end.
-func (o *outline) value(b []byte) {
+// value notes any value of an event; b is the text up to its end. A string that escapes is false
+// of has none.
+func (o *outline) value(b []byte, escapes bool) {
 	switch first := b[o.from]; first {
 	case '"':
 		n := o.scalar('"', len(b)-1)
 		n.text[0]++
-		n.escaped = bytes.IndexByte(b[n.text[0]:n.text[1]], '\\') >= 0
+		n.escaped = escapes && bytes.IndexByte(b[n.text[0]:n.text[1]], '\\') >= 0
 	case '{', '[':
 		o.b = b
 		at, end := o.document.value(int(o.from), 1)

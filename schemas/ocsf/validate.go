@@ -681,6 +681,9 @@ func (v *Validator) typeUID(class *item) {
 	if !ok || id >= huge || id <= -huge || n.kind != '0' || !isLong(v.doc.text(n)) {
 		return
 	}
+	if is, ok := v.int(typ); ok && is == class.uid*100+id {
+		return
+	}
 	if want := strconv.FormatInt(class.uid*100+id, 10); string(v.enumKey(n)) != want {
 		v.error(here(typ), typeUIDIncorrect, "is %s, class_uid %d * 100 + activity_id %d is %s", clip(v.doc.text(n)), class.uid, id, want)
 	}
