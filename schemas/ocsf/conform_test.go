@@ -317,7 +317,7 @@ func TestRecord(t *testing.T) {
 	}
 	for _, value := range []string{"", "{", "1 2", strings.Repeat("[", 200) + strings.Repeat("]", 200)} {
 		record.Reset()
-		if err := record.Value([]byte(`"x":`), []byte(value)); !errors.Is(err, ocsf.ErrNotJSON) {
+		if err := record.Value(ocsf.NewName([]byte(`"x":`)), []byte(value)); !errors.Is(err, ocsf.ErrNotJSON) {
 			t.Errorf("%.10s: %v", value, err)
 		}
 	}
@@ -327,7 +327,7 @@ func TestRecord(t *testing.T) {
 func writeRecord(t *testing.T, r *ocsf.Record, o map[string]any) {
 	t.Helper()
 	for _, name := range slices.Sorted(maps.Keys(o)) {
-		quoted := append(encode(t, name), ':')
+		quoted := ocsf.NewName(append(encode(t, name), ':'))
 		switch v := o[name].(type) {
 		case map[string]any:
 			if len(v) > 0 || name == "gone" {

@@ -20,7 +20,11 @@ func (c *Conformer) comma() {
 
 // member writes the name of an attribute whose value comes next.
 func (c *Conformer) member(it *item, at int32) {
-	c.name(it.attrs[at].name)
+	c.comma()
+	from := len(c.out)
+	c.out = append(c.out, it.attrs[at].label...)
+	to := len(c.out)
+	c.tree.due(from+1, to-2, to)
 	c.tree.attr = at
 }
 

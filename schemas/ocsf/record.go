@@ -6,11 +6,20 @@ import (
 )
 
 // Record is a record for a Conformer, written value by value: so it need not be read again.
-// Names are in JSON form, with quotes and colon. The zero value is ready after Reset.
+// The zero value is ready after Reset.
 type Record struct {
 	doc  document
 	open []openObject // innermost last
 }
+
+// Name is the name of a member of a Record.
+type Name struct {
+	label   []byte
+	escaped bool
+}
+
+// NewName takes a name in JSON form, with quotes and colon.
+func NewName(label []byte) Name { return Name{label, bytes.IndexByte(label, '\\') >= 0} }
 
 // openObject is an object that is being written.
 type openObject struct {
@@ -25,7 +34,7 @@ func (r *Record) Reset() {
 }
 
 // Begin opens an object.
-func (r *Record) Begin(name []byte) {
+func (r *Record) Begin(name Name) {
 	from, before := len(r.doc.b), r.open[len(r.open)-1].last
 	at := r.member(name, '{')
 	r.doc.b = append(r.doc.b, '{')
@@ -52,7 +61,7 @@ func (r *Record) End() {
 }
 
 // Text adds a text that stands between quotes as it is: UTF-8 that needs no escapes.
-func (r *Record) Text(name, text []byte) {
+func (r *Record) Text(name Name, text []byte) {
 	at := r.member(name, '"')
 	r.doc.b = append(r.doc.b, '"')
 	start := int32(len(r.doc.b))
@@ -62,7 +71,7 @@ func (r *Record) Text(name, text []byte) {
 }
 
 // Number adds a number as JSON writes it.
-func (r *Record) Number(name, literal []byte) {
+func (r *Record) Number(name Name, literal []byte) {
 	at := r.member(name, '0')
 	r.doc.b = append(r.doc.b, literal...)
 	r.doc.nodes[at].text[1] = int32(len(r.doc.b))
@@ -70,7 +79,7 @@ func (r *Record) Number(name, literal []byte) {
 
 // Value adds any value, as JSON. The error says that it is none, or nested too deep; then the
 // record is of no use until it is Reset.
-func (r *Record) Value(name, value []byte) error {
+func (r *Record) Value(name Name, value []byte) error {
 	at := r.member(name, 0)
 	n := r.doc.nodes[at]
 	r.doc.nodes = r.doc.nodes[:at] // it is read again, with what is in it
@@ -80,14 +89,14 @@ func (r *Record) Value(name, value []byte) error {
 		end = r.doc.no(end, "something follows the value")
 	}
 	if end < 0 {
-		return fmt.Errorf("%w: %s%s", ErrNotJSON, name, r.doc.fault)
+		return fmt.Errorf("%w: %s%s", ErrNotJSON, name.label, r.doc.fault)
 	}
 	r.doc.nodes[at].name, r.doc.nodes[at].named = n.name, n.named
 	return nil
 }
 
 // member adds a node with a name to the object that was opened last.
-func (r *Record) member(name []byte, kind byte) int32 {
+func (r *Record) member(name Name, kind byte) int32 {
 	in := &r.open[len(r.open)-1]
 	at := r.doc.add(kind, 0)
 	if in.last == 0 {
@@ -98,10 +107,10 @@ func (r *Record) member(name []byte, kind byte) int32 {
 	}
 	in.last = at
 	start := int32(len(r.doc.b)) + 1
-	r.doc.b = append(r.doc.b, name...)
+	r.doc.b = append(r.doc.b, name.label...)
 	end := int32(len(r.doc.b))
 	n := &r.doc.nodes[at]
-	n.named = bytes.IndexByte(name, '\\') >= 0
+	n.named = name.escaped
 	n.name[0], n.name[1], n.text[0], n.text[1] = start, end-2, end, end
 	return at
 }

@@ -133,6 +133,7 @@ const (
 // attr is an attribute of an item.
 type attr struct {
 	name        string
+	label       string     // the name as a member begins with it, in quotes and with the colon
 	typ         *valueType // nil for an object
 	object      *item
 	array       bool
@@ -423,8 +424,8 @@ func (l *linker) item(it *item, f *itemFacts) {
 }
 
 func (l *linker) attr(it *item, name string, f *attrFacts) attr {
-	a := attr{name: name, sibling: -1, captionOf: -1}
-	l.s.plain = l.s.plain && string(appendQuoted(nil, name)) == `"`+name+`"`
+	a := attr{name: name, label: `"` + name + `":`, sibling: -1, captionOf: -1}
+	l.s.plain = l.s.plain && string(appendQuoted(nil, name))+":" == a.label
 	if f == nil {
 		l.errorf("%s.%s: null", it.name, name)
 		return a

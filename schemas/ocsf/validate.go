@@ -126,11 +126,8 @@ func (v *Validator) validate(doc *document) Report {
 	v.top = v.doc.top()
 	v.measure()
 	v.schema = v.schemas[0]
-	if at, ok := v.versionAt(); ok && len(v.schemas) > 1 {
-		named := v.doc.text(&v.doc.nodes[at])
-		if i := slices.IndexFunc(v.schemas, func(s *Schema) bool { return s.facts.Version == string(named) }); i >= 0 {
-			v.schema = v.schemas[i]
-		}
+	if len(v.schemas) > 1 {
+		v.useNamed()
 	}
 	if doc.schema != v.schema && doc.schema != nil {
 		for i := range doc.nodes {
@@ -149,6 +146,18 @@ func (v *Validator) validate(doc *document) Report {
 		v.observables(class)
 	}
 	return v.report
+}
+
+// useNamed takes the schema of the version that the event names, if there is one.
+func (v *Validator) useNamed() {
+	at, ok := v.versionAt()
+	if !ok {
+		return
+	}
+	named := v.doc.text(&v.doc.nodes[at])
+	if i := slices.IndexFunc(v.schemas, func(s *Schema) bool { return s.facts.Version == string(named) }); i >= 0 {
+		v.schema = v.schemas[i]
+	}
 }
 
 // measure counts values. The nodes of a value stand together, behind it.

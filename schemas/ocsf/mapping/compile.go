@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/tidemark/tidemark/schemas/ocsf"
 )
 
 // Mapping is a mapping file, compiled. It does not change and may be shared.
@@ -44,6 +46,7 @@ type observableRule struct {
 // attribute is one member of the record. Literals are JSON texts already.
 type attribute struct {
 	name    []byte // as JSON, with the colon
+	member  ocsf.Name
 	kind    attributeKind
 	literal []byte
 	locator locator
@@ -304,6 +307,7 @@ func (c *compiler) attributes(n int32, path string) []attribute {
 			continue
 		}
 		a.name = append(appendQuoted(nil, []byte(name)), ':')
+		a.member = ocsf.NewName(a.name)
 		attrs = append(attrs, a)
 	}
 	return attrs

@@ -241,7 +241,7 @@ func (m *Mapper) writeObject(attrs []attribute) error {
 		plain := a.when.op == always && a.cast == noCast && a.def == nil
 		switch {
 		case plain && a.kind == nested:
-			c.record.Begin(a.name)
+			c.record.Begin(a.member)
 			if err := m.writeObject(a.attrs); err != nil {
 				return err
 			}
@@ -254,7 +254,7 @@ func (m *Mapper) writeObject(attrs []attribute) error {
 		if c.value = m.made(c.value[:0], a); string(c.value) == "null" {
 			continue
 		}
-		if err := c.record.Value(a.name, c.value); err != nil {
+		if err := c.record.Value(a.member, c.value); err != nil {
 			return err
 		}
 	}
@@ -272,9 +272,9 @@ func (m *Mapper) writeLocated(a *attribute) bool {
 	v := &m.doc.nodes[n]
 	switch b := m.doc.bytes(v.text); {
 	case v.kind == text && m.doc.asRead(v.text):
-		m.conform.record.Text(a.name, b)
+		m.conform.record.Text(a.member, b)
 	case v.kind == integer || v.kind == float && b[len(b)-1] <= '9':
-		m.conform.record.Number(a.name, b)
+		m.conform.record.Number(a.member, b)
 	default:
 		return false
 	}
