@@ -193,3 +193,13 @@ func sameAttrs(d *document, it *item, n int32) error {
 	}
 	return nil
 }
+
+// Misattribute makes the last member whose attribute is known another one.
+func Misattribute(c *Conformer) {
+	for i := len(c.tree.nodes) - 1; i > 0; i-- {
+		if n := &c.tree.nodes[i]; n.attr >= 0 {
+			n.attr++
+			return
+		}
+	}
+}

@@ -64,6 +64,14 @@ func TestSameTreeNotices(t *testing.T) {
 			t.Errorf("%s is not noticed", change[1])
 		}
 	}
+	if event, _, err = c.Conform(nil, 1007, event, noOrigin()); err != nil {
+		t.Fatal(err)
+	}
+	sameReport(t, c, event, nil)
+	ocsf.Misattribute(c)
+	if _, err := ocsf.SameTree(c, event); err == nil {
+		t.Error("another attribute is not noticed")
+	}
 }
 
 // TestValidateConformed: what a Conformer cannot vouch for is parsed, and an event that it did

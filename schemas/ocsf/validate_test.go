@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -220,6 +221,24 @@ func TestTablesAreTheExports(t *testing.T) {
 	}
 	if _, err := ocsf.NewSchema("1.2.0"); err == nil {
 		t.Error("1.2.0 is built in")
+	}
+}
+
+// TestPaths: a finding has the path of its value, whatever lies before it.
+func TestPaths(t *testing.T) {
+	event := `{"class_uid":4001,"":1,"metadata":{"":1,"labels":["a",1,"b",2],"loggers":[{"name":1},{"name":"x","device":{"":{},"x.y":2}},{"name":2}],"labels":[3]},
+		"observables":[{"name":7},{"name":"x"},{"x":[1,[2]],"name":8}]}`
+	got, err := builtIn(t)[ocsf.V130].Validate([]byte(event))
+	var paths []string
+	for _, f := range got.Errors {
+		if f.Code != "attribute_required_missing" && f.Code != "constraint_failed" {
+			paths = append(paths, f.Path)
+		}
+	}
+	want := []string{"", "metadata.", "metadata.labels", "metadata.loggers[0].name", "metadata.loggers[1].device.", "metadata.loggers[1].device.x.y", "metadata.loggers[2].name",
+		"metadata.labels[0]", "observables[0].name", "observables[2].x", "observables[2].name", "observables[1].name"}
+	if err != nil || !slices.Equal(paths, want) {
+		t.Errorf("%v\n got %q\nwant %q", err, paths, want)
 	}
 }
 
