@@ -71,7 +71,7 @@ func (o *outline) value(b []byte, escapes bool) {
 	}
 }
 
-// trust notes that a text stands in the event that no parse has seen.
+// trust notes that a text stands in the event that no parse has seen. What is not UTF-8 is no JSON.
 func (o *outline) trust(text []byte) { o.doubt = o.doubt || !utf8.Valid(text) }
 
 // link makes the tree of the event; false says that a parse has to make it.

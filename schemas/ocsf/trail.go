@@ -57,7 +57,7 @@ func (w *way) leave(n int) { w.turns = w.turns[:n] }
 
 // appendPath appends the way as text; names of the document stay as they are written there.
 func (w *way) appendPath(dst []byte, doc []byte) []byte {
-	t := trail{dst[len(dst):]}
+	t := trail{dst[len(dst):]} // in the room behind dst, if there is enough
 	for _, turn := range w.turns {
 		switch {
 		case turn.to < 0:
