@@ -330,7 +330,7 @@ func cmdCheckpointLs(ctx context.Context, args []string, out streams) error {
 				return err
 			}
 			if line.Verified = "files"; len(damaged) > 0 {
-				line.Problem = damaged[0].Err.Error()
+				line.Problem = problemOf(l.Epoch, damaged[0].Err)
 			}
 		}
 		lines = append(lines, line)
@@ -351,6 +351,10 @@ func cmdCheckpointLs(ctx context.Context, args []string, out streams) error {
 		if l.Problem != "" {
 			verdict = "no: " + visible(l.Problem)
 		}
+		if l.Files == 0 { // its manifest tells nothing that counts
+			fmt.Fprintf(t, "%d\t-\t%s\t-\t-\t-\t-\t-\t%s\t%s\n", l.Epoch, l.Written.Format(time.RFC3339), named, verdict)
+			continue
+		}
 		fmt.Fprintf(t, "%d\t%d\t%s\t%s\t%d\t%s\t%d\t%d\t%s\t%s\n", l.Epoch, l.Lineage, l.Written.Format(time.RFC3339), l.Mark, l.Splits, l.Rows, l.Pieces, l.Bytes, named, verdict)
 	}
 	return t.Flush()
@@ -359,13 +363,19 @@ func cmdCheckpointLs(ctx context.Context, args []string, out streams) error {
 func lineOf(l pipeline.Listed) listLine {
 	line := listLine{Epoch: l.Epoch, Newest: l.Newest, Named: l.Named, Written: l.Written.UTC(), Mark: tick(pipeline.MinTicks), Verified: "manifest"}
 	if l.Err != nil {
-		line.Problem = l.Err.Error()
+		line.Problem = problemOf(l.Epoch, l.Err)
 		return line
 	}
 	cp := l.Checkpoint
 	line.Lineage, line.Mark, line.Splits, line.Rows = cp.Lineage, tick(cp.Merged.Event), len(cp.Splits), sumFates(cp.Splits)
 	line.Pieces, line.Files, line.Bytes = len(cp.Pieces), len(cp.Files), bytesOf(cp.Files)
 	return line
+}
+
+// problemOf is what is wrong with a checkpoint, beside its number.
+func problemOf(epoch int64, err error) string {
+	text := strings.TrimPrefix(err.Error(), fmt.Sprintf("checkpoint %d: ", epoch))
+	return strings.TrimPrefix(text, pipeline.ErrCheckpoint.Error()+": ")
 }
 
 func bytesOf(files []pipeline.FileRef) int64 {
@@ -447,7 +457,7 @@ func (v *stateView) verify(ctx context.Context, epochs []int64) (*verifyReport, 
 	for _, l := range all {
 		line := verifyLine{Epoch: l.Epoch}
 		if l.Err != nil {
-			line.Problems = append(line.Problems, l.Err.Error())
+			line.Problems = append(line.Problems, problemOf(l.Epoch, l.Err))
 			r.Checkpoints = append(r.Checkpoints, line)
 			continue
 		}
@@ -460,14 +470,14 @@ func (v *stateView) verify(ctx context.Context, epochs []int64) (*verifyReport, 
 		}
 		line.Files, line.Bytes, line.OK = len(l.Checkpoint.Files), bytesOf(l.Checkpoint.Files), len(damaged) == 0
 		for _, d := range damaged {
-			line.Problems = append(line.Problems, d.Err.Error())
+			line.Problems = append(line.Problems, problemOf(l.Epoch, d.Err))
 		}
 		r.Checkpoints = append(r.Checkpoints, line)
 	}
 	cp, skipped, err := v.checkpoints.Load(ctx)
 	switch {
 	case errors.Is(err, pipeline.ErrCheckpoint) || errors.Is(err, pipeline.ErrNewer):
-		r.Refused = err.Error()
+		r.Refused = strings.ReplaceAll(err.Error(), "\n", "; ")
 	case err != nil:
 		return nil, err
 	case cp != nil:

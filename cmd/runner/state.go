@@ -175,7 +175,7 @@ func (v *stateView) search(cp *pipeline.Checkpoint, key string) (*keySearch, err
 		}
 		s.rows = p.rows
 	}
-	if s.domain, err = v.domainStates(cp, config); err != nil {
+	if s.domain, err = v.domainStates(config); err != nil {
 		return nil, err
 	}
 	if s.columns = list("window.key"); s.domain != nil {
@@ -299,7 +299,7 @@ func (s *keySearch) domainKeys(op int, rec arrow.RecordBatch) {
 		state := states.Value(i)
 		if states.IsNull(i) {
 			state = nil
-		} else if s.sample(strings.Split(name, operators.KeySeparator)); !s.domain.of(op, s.key, name, state) {
+		} else if s.sample(s.domain.sample(name, state)); !s.domain.of(op, s.key, name, state) {
 			continue
 		}
 		at, piece := domainKey{op, name}, intAt(rec, 3, i)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -20,7 +21,7 @@ import (
 type domainStates struct {
 	section string
 	key     []string // its columns
-	ops     []int    // that keep keys, in the order of the chain
+	first   int      // operator of traffic: as if counters were there always
 	assets  assets.Follower
 	fences  []string // their ids, when a job file names them
 	series  traffic.DetectorConfig
@@ -28,7 +29,7 @@ type domainStates struct {
 
 // domainStates returns what reads the states of a checkpoint's domain; nil when its job has none.
 // Without a job file the configuration of the checkpoint says which domain it is.
-func (v *stateView) domainStates(cp *pipeline.Checkpoint, config map[string]string) (*domainStates, error) {
+func (v *stateView) domainStates(config map[string]string) (*domainStates, error) {
 	d := &domainStates{series: traffic.DefaultDetectorConfig()}
 	for path := range config {
 		switch head, _, _ := strings.Cut(path, "."); head {
@@ -48,13 +49,11 @@ func (v *stateView) domainStates(cp *pipeline.Checkpoint, config map[string]stri
 		if s := config["traffic.signal"]; s != "" {
 			d.key = append(d.key, s)
 		}
-	}
-	for _, p := range cp.Pieces {
-		if strings.HasPrefix(p.ID, "keys_") && !slices.Contains(d.ops, p.Op) {
-			d.ops = append(d.ops, p.Op)
+		d.first = firstOfDomain(config)
+		if config["traffic.input"] != inputCounters {
+			d.first--
 		}
 	}
-	slices.Sort(d.ops)
 	var err error
 	if d.assets.World.Fences, err = assets.NewFences(nil, 0); err != nil || v.job == nil {
 		return d, err
@@ -67,6 +66,29 @@ func (v *stateView) domainStates(cp *pipeline.Checkpoint, config map[string]stri
 	}
 	return d, d.readFences(v.job.Assets.Fences)
 }
+
+// firstOfDomain is how many operators are before those of the domain (plan.chain).
+func firstOfDomain(config map[string]string) int {
+	n := 0
+	var tables []any
+	if json.Unmarshal([]byte(config["reference"]), &tables) == nil {
+		n += len(tables)
+	}
+	if config["filter"] != "" {
+		n++
+	}
+	if _, there := config["dedupe.columns"]; there {
+		n++
+	}
+	return n
+}
+
+// The operators of traffic, from the first.
+const (
+	ofCounters = iota
+	ofSeries
+	ofRegister
+)
 
 // readFences reads the fences, by whose ids an asset's state names them.
 func (d *domainStates) readFences(file string) error {
@@ -99,7 +121,7 @@ func (d *domainStates) of(op int, key, name string, state []byte) bool {
 		var g power.Group
 		return power.ReadGroup(state, &g) == nil && slices.ContainsFunc(g.Members, func(m power.Member) bool { return m.ID == key })
 	case "traffic":
-		if d.fromEnd(op) == 0 {
+		if op-d.first == ofRegister {
 			records, err := d.records(key, state)
 			return err == nil && len(records) > 0
 		}
@@ -108,13 +130,13 @@ func (d *domainStates) of(op int, key, name string, state []byte) bool {
 	return false
 }
 
-// fromEnd returns how many operators behind one keep keys, -1 for one that keeps none.
-func (d *domainStates) fromEnd(op int) int {
-	at := slices.Index(d.ops, op)
-	if at < 0 {
-		return -1
+// sample is what somebody may ask for who wants the state of a name.
+func (d *domainStates) sample(name string, state []byte) []string {
+	var g power.Group
+	if d != nil && d.section == "power" && power.ReadGroup(state, &g) == nil && len(g.Members) > 0 {
+		return []string{g.Members[0].ID}
 	}
-	return len(d.ops) - 1 - at
+	return strings.Split(name, operators.KeySeparator)
 }
 
 // records returns the anomalies that a register has of an entity.
@@ -148,15 +170,15 @@ func (d *domainStates) decode(op int, key string, state []byte) (value any, err 
 		err := power.ReadGroup(state, &g)
 		return d.plain(reflect.ValueOf(g)), err
 	}
-	switch d.fromEnd(op) {
-	case 0:
+	switch op - d.first {
+	case ofRegister:
 		records, err := d.records(key, state)
 		return d.plain(reflect.ValueOf(records)), err
-	case 1:
+	case ofSeries:
 		var s traffic.SeriesState
 		err := traffic.ReadSeries(d.series, state, &s)
 		return d.plain(reflect.ValueOf(s)), err
-	case 2:
+	case ofCounters:
 		var s traffic.CounterState
 		err := traffic.ReadCounter(state, &s)
 		return d.plain(reflect.ValueOf(s)), err
@@ -209,11 +231,12 @@ func (d *domainStates) fields(v reflect.Value) any {
 		if f.IsZero() && name != "fence" {
 			continue
 		}
-		if at := f.Kind() == reflect.Int32 && name == "fence"; at && int(f.Int()) < len(d.fences) {
+		switch value := d.plain(f); {
+		case name == "visits" && d.section == "assets" && d.fences == nil:
+			out.add(name, "of fences, which a job file names: ask with -f")
+		case name == "fence" && f.Kind() == reflect.Int32 && f.Int() >= 0 && int(f.Int()) < len(d.fences):
 			out.add(name, d.fences[f.Int()])
-			continue
-		}
-		if value := d.plain(f); value != nil {
+		case value != nil:
 			out.add(name, value)
 		}
 	}
