@@ -66,7 +66,7 @@ type domainConfig interface {
 // countNotifications makes the metric of what became of notifications.
 func countNotifications(reg prometheus.Registerer, job string) (func(policy string, o notify.Outcome), error) {
 	v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tidemark_notifications_total", ConstLabels: prometheus.Labels{"job": job},
-		Help: "Notifications by policy and by what became of them: sent, retried, dead, stale, silenced, repeated."}, []string{"policy", "outcome"})
+		Help: "Notifications by policy and by what became of them: sent, retried, dead, stale, silenced, repeated, excess."}, []string{"policy", "outcome"})
 	if err := reg.Register(v); err != nil {
 		return nil, fmt.Errorf("notification metrics of job %s: %w", job, err)
 	}

@@ -394,10 +394,13 @@ func (p *plan) outputs(checkpoints pipeline.Store, log *slog.Logger, metrics *pi
 			out[port] = append(out[port], pipeline.Output{Name: name, Sink: s})
 		}
 	}
-	if p.cfg.Notify != nil && !p.cfg.Source.Kafka.Bounded { // what is bounded is of the past
+	if p.cfg.Notify != nil {
 		s, err := notify.New(*p.cfg.Notify, checkpoints, p.results, log, p.notified)
 		if err != nil {
 			return nil, nil, errors.Join(err, closeAll())
+		}
+		if p.cfg.Source.Kafka.Bounded { // what is bounded is of the past
+			s.Mute()
 		}
 		sinks = append(sinks, s)
 		out[pipeline.Out] = append(out[pipeline.Out], pipeline.Output{Name: "notify", Sink: s})

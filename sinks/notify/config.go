@@ -3,6 +3,7 @@ package notify
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/mail"
 	"net/netip"
 	"net/url"
@@ -145,6 +146,9 @@ func (c Config) Validate() error {
 			add("%s %v: must be above 0", name, d)
 		}
 	}
+	if c.MaxAge > sentFor {
+		add("max_age %v: at most %v, for as long as is remembered what was sent", c.MaxAge, sentFor)
+	}
 	if _, err := c.networks(); err != nil {
 		errs = append(errs, err)
 	}
@@ -218,8 +222,8 @@ func (s SMTP) problems() []error {
 	if s.TLS != StartTLS && s.TLS != TLS && s.TLS != NoTLS {
 		add("tls %q: known are %s, %s, %s", s.TLS, StartTLS, TLS, NoTLS)
 	}
-	if s.TLS == NoTLS && s.User != "" {
-		add("tls %s: the password of %s would go over the wire as it is", NoTLS, s.User)
+	if ip := net.ParseIP(s.Host); s.TLS == NoTLS && s.Host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		add("tls %s: is for a server on this machine, and %q is another: anybody on the way would read the letters and the password", NoTLS, s.Host)
 	}
 	if a, err := mail.ParseAddress(s.From); err != nil {
 		add("from %q: want an address such as Tidemark <tidemark@example.net>", s.From)

@@ -87,6 +87,9 @@ func (m *email) send(ctx context.Context, n notification) error {
 		return permanentError{err}
 	}
 	err = m.client.DialAndSendWithContext(ctx, msg)
+	if msg.IsDelivered() {
+		return nil // the server has taken it; what it says of the farewell does not matter
+	}
 	if refused := (*mail.SendError)(nil); errors.As(err, &refused) && !refused.IsTemp() && refused.ErrorCode() >= 500 {
 		return permanentError{err} // the server has said that it will not
 	}

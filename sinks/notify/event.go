@@ -24,9 +24,12 @@ type event struct {
 	ClassUID   int   `json:"class_uid"`
 	ActivityID int   `json:"activity_id"`
 	Time       int64 `json:"time"` // ms
-	StartTime  int64 `json:"start_time"`
-	EndTime    int64 `json:"end_time"`
-	Info       struct {
+	Metadata   struct {
+		Sequence int64 `json:"sequence"` // how often the finding was told of before
+	} `json:"metadata"`
+	StartTime int64 `json:"start_time"`
+	EndTime   int64 `json:"end_time"`
+	Info      struct {
 		UID      string `json:"uid"`
 		Title    string `json:"title"`
 		Desc     string `json:"desc"`

@@ -35,6 +35,7 @@ func findings() *arrow.Schema {
 	resource := arrow.StructOf(arrow.Field{Name: "uid", Type: text}, arrow.Field{Name: "name", Type: text, Nullable: true}, arrow.Field{Name: "type", Type: text})
 	return arrow.NewSchema([]arrow.Field{
 		{Name: "class_uid", Type: i64}, {Name: "activity_id", Type: i64}, {Name: "time", Type: i64}, {Name: "start_time", Type: i64},
+		{Name: "metadata", Type: arrow.StructOf(arrow.Field{Name: "sequence", Type: i64})},
 		{Name: "finding_info", Type: arrow.StructOf(arrow.Field{Name: "uid", Type: text}, arrow.Field{Name: "title", Type: text},
 			arrow.Field{Name: "analytic", Type: arrow.StructOf(arrow.Field{Name: "name", Type: text})})},
 		{Name: "resources", Type: arrow.ListOf(resource)},
@@ -49,14 +50,14 @@ type finding struct {
 	activity          int64
 	at                time.Time
 	silenced          bool
-	class             int64
+	class, sequence   int64
 }
 
 func rowsOf(t testing.TB, mem memory.Allocator, list ...finding) arrow.RecordBatch {
 	t.Helper()
 	var b bytes.Buffer
 	for _, f := range list {
-		row := map[string]any{"class_uid": 2004, "activity_id": f.activity, "time": f.at.UnixMilli(), "start_time": f.at.Add(-time.Hour).UnixMilli(), "_tm_revision": 1,
+		row := map[string]any{"class_uid": 2004, "activity_id": f.activity, "time": f.at.UnixMilli(), "start_time": f.at.Add(-time.Hour).UnixMilli(), "_tm_revision": 1, "metadata": map[string]any{"sequence": f.sequence},
 			"finding_info": map[string]any{"uid": f.uid, "title": "Drop of <" + f.entity + ">\r\nBcc: x@example.net", "analytic": map[string]any{"name": "traffic_drop_forecast"}},
 			"resources":    []any{map[string]any{"uid": f.entity, "name": "EXAMPLE", "type": f.kind}}}
 		if f.class != 0 {
@@ -105,6 +106,7 @@ type receiver struct {
 	keys   []string
 	tokens []string
 	answer func(attempt int) int
+	refuse string // a uid that it does not take for now
 }
 
 func newReceiver(t *testing.T) *receiver {
@@ -117,6 +119,10 @@ func newReceiver(t *testing.T) *receiver {
 			t.Errorf("body: %v", err)
 		}
 		r.got, r.keys, r.tokens = append(r.got, m), append(r.keys, req.Header.Get("Idempotency-Key")), append(r.tokens, req.Header.Get("Authorization"))
+		if r.refuse != "" && m.UUID == r.refuse {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
 		if code := r.answer(len(r.got)); code == http.StatusFound {
 			http.Redirect(w, req, "http://169.254.169.254/latest", http.StatusFound)
 		} else {
@@ -286,6 +292,136 @@ func TestOncePerTransition(t *testing.T) {
 	}
 }
 
+// TestUpdates: an update is told as often as the finding gets worse.
+func TestUpdates(t *testing.T) {
+	r := newReceiver(t)
+	var o outcomes
+	s := open(t, configOf(Policy{Name: "ops", Transitions: []Transition{Update}, Webhooks: []Webhook{{URL: r.URL, AllowHTTP: true}}}), localStore(t), &o)
+	if err := s.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for n := range int64(3) {
+		tell(t, s, n+1, finding{uid: "u", entity: "NL", kind: "location", activity: 2, at: now(), sequence: n + 1}, finding{uid: "u", entity: "NL", kind: "location", activity: 2, at: now(), sequence: n + 1})
+	}
+	eventually(t, "three messages", func() bool { return o.of(Sent) == 3 })
+	if want := []string{"u:update:1", "u:update:2", "u:update:3"}; !slices.Equal(r.keys, want) {
+		t.Errorf("told %v, want %v", r.keys, want)
+	}
+}
+
+// TestPassing: a notification that its receiver refuses for now does not hold up the others.
+func TestPassing(t *testing.T) {
+	r := newReceiver(t)
+	r.refuse = "bad"
+	var o outcomes
+	s := open(t, configOf(Policy{Name: "ops", Webhooks: []Webhook{{URL: r.URL, AllowHTTP: true}}}), localStore(t), &o)
+	list := []finding{{uid: "bad", entity: "NL", kind: "location", activity: 1, at: now()}}
+	for i := range 20 {
+		list = append(list, finding{uid: fmt.Sprint("good", i), entity: "NL", kind: "location", activity: 1, at: now()})
+	}
+	tell(t, s, 1, list...)
+	if err := s.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	eventually(t, "the good ones", func() bool { return o.of(Sent) == 20 })
+	if o.of(Retried) == 0 {
+		t.Error("the bad one was not tried")
+	}
+}
+
+// TestExcess: of one epoch a policy tells so much and no more, and counts the rest.
+func TestExcess(t *testing.T) {
+	var o outcomes
+	s := open(t, configOf(Policy{Name: "ops", Webhooks: []Webhook{{URL: "https://hooks.example.net"}}}), localStore(t), &o)
+	var list []finding
+	for i := range maxOfEpoch + 5 {
+		list = append(list, finding{uid: fmt.Sprint(i), entity: "NL", kind: "location", activity: 1, at: now()})
+	}
+	tell(t, s, 1, list...)
+	if o.of(Excess) != 5 {
+		t.Errorf("outcomes %v, want 5 in excess", o.n)
+	}
+}
+
+// TestMuted: a job that reads the past tells nobody, and leaves what waits to the one that does.
+func TestMuted(t *testing.T) {
+	r, store := newReceiver(t), localStore(t)
+	cfg := configOf(Policy{Name: "ops", Webhooks: []Webhook{{URL: r.URL, AllowHTTP: true}}})
+	var o outcomes
+	first := open(t, cfg, store, &o)
+	f := finding{uid: "a", entity: "NL", kind: "location", activity: 1, at: now()}
+	st, err := first.Begin(t.Context(), pipeline.Epoch{Job: "j", N: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := rowsOf(t, memory.DefaultAllocator, f)
+	defer rec.Release()
+	if err := st.Write(t.Context(), pipeline.Result(rec)); err != nil {
+		t.Fatal(err)
+	}
+	receipt, err := st.Prepare(t.Context(), pipeline.Mark{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	muted := open(t, cfg, store, &o)
+	muted.Mute()
+	if err := muted.Publish(t.Context(), receipt); err != nil { // it is in the checkpoint
+		t.Fatal(err)
+	}
+	if err := muted.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	other := f
+	other.uid = "b"
+	if r := tell(t, muted, 2, other); r != nil {
+		t.Errorf("a muted sink has a receipt: %s", r)
+	}
+	if err := muted.Close(); err != nil {
+		t.Fatal(err)
+	}
+	last := open(t, cfg, store, &o)
+	if err := last.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer last.Close()
+	eventually(t, "the message", func() bool { return o.of(Sent) == 1 })
+	if want := []string{"a:create"}; !slices.Equal(r.keys, want) {
+		t.Errorf("told %v, want %v", r.keys, want)
+	}
+}
+
+// TestSecrets: the URL of a webhook is in no object of the store and in no line of the log.
+func TestSecrets(t *testing.T) {
+	store := localStore(t)
+	var log bytes.Buffer
+	s, err := New(configOf(Policy{Name: "ops", Webhooks: []Webhook{{URL: "http://127.0.0.1:1/secret-path", AllowHTTP: true}}}), store, findings(), slog.New(slog.NewTextHandler(&log, nil)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.now = now
+	tell(t, s, 1, finding{uid: "u", entity: "NL", kind: "location", activity: 1, at: now()})
+	if err := s.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(200 * time.Millisecond)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	list, err := store.List(t.Context(), "notify/")
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%d objects, %v", len(list), err)
+	}
+	body, err := store.GetRange(t.Context(), list[0].Name, 0, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(log.String(), "not delivered") || strings.Contains(log.String()+string(body), "secret-path") {
+		t.Errorf("log %s\nobject %s", log.String(), body)
+	}
+}
+
 // TestPast: nobody is told of what is old, as in a replay, or silenced.
 func TestPast(t *testing.T) {
 	r := newReceiver(t)
@@ -397,7 +533,7 @@ func TestDeath(t *testing.T) {
 	var o outcomes
 	first := open(t, cfg, store, &o) // it never sends
 	tell(t, first, 1, finding{uid: "a", entity: "NL", kind: "location", activity: 1, at: now()}, finding{uid: "b", entity: "NL", kind: "location", activity: 1, at: now()})
-	b := notification{Policy: "ops", Receiver: r.URL, UID: "b", Transition: Create}.named()
+	b := notification{Policy: "ops", Receiver: Webhook{URL: r.URL}.receiver(), UID: "b", Transition: Create}.named()
 	if err := store.Put(t.Context(), sentDir+b.ID, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -420,7 +556,7 @@ func TestGuard(t *testing.T) {
 		"10.2.0.1:443": false, "127.0.0.1:80": false, "[::1]:80": false, "169.254.169.254:80": false, "[::ffff:169.254.169.254]:80": false,
 		"[::ffff:127.0.0.1]:80": false, "0.0.0.0:80": false, "[::]:80": false, "192.168.1.1:443": false, "172.16.0.1:443": false, "100.64.0.1:443": false,
 		"[fe80::1%eth0]:443": false, "[fc00::1]:443": false, "[64:ff9b::a9fe:a9fe]:80": false, "[2002:7f00:1::]:80": false, "224.0.0.1:80": false, "255.255.255.255:80": false,
-		"198.18.0.1:80": false, "[fec0::1]:80": false, "nonsense": false,
+		"[::127.0.0.1]:80": false, "[::a00:1]:80": false, "[::ffff:0:7f00:1]:80": false, "[4000::1]:80": false, "198.18.0.1:80": false, "[fec0::1]:80": false, "nonsense": false,
 	} {
 		if err := guard(address, allowed); (err == nil) != want {
 			t.Errorf("%s: %v, want allowed %v", address, err, want)
@@ -456,15 +592,17 @@ type mailbox struct {
 	mu    sync.Mutex
 	to    []string
 	mails []string
-	fail  int // of the first mails, for now
+	fail  int  // of the first mails, for now
+	rude  bool // it hangs up when it has taken a letter
 }
 
 // NewSession implements smtp.Backend.
-func (m *mailbox) NewSession(*smtp.Conn) (smtp.Session, error) { return &mailSession{m, ""}, nil }
+func (m *mailbox) NewSession(c *smtp.Conn) (smtp.Session, error) { return &mailSession{m, "", c}, nil }
 
 type mailSession struct {
-	box *mailbox
-	to  string
+	box  *mailbox
+	to   string
+	conn *smtp.Conn
 }
 
 func (s *mailSession) Mail(string, *smtp.MailOptions) error { return nil }
@@ -486,6 +624,9 @@ func (s *mailSession) Data(r io.Reader) error {
 		return &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: "later"}
 	}
 	s.box.to, s.box.mails = append(s.box.to, s.to), append(s.box.mails, string(b))
+	if s.box.rude {
+		time.AfterFunc(2*time.Millisecond, func() { _ = s.conn.Close() })
+	}
 	return err
 }
 
@@ -536,6 +677,37 @@ func TestMail(t *testing.T) {
 	}
 	if o.of(Retried) != 1 {
 		t.Errorf("outcomes %v, want one attempt that failed for now", o.n)
+	}
+}
+
+// TestRudeServer: a letter that the server has taken is sent, however it ends the connection.
+func TestRudeServer(t *testing.T) {
+	box := &mailbox{rude: true}
+	srv := smtp.NewServer(box)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = srv.Serve(l) }() // ends with Close
+	defer srv.Close()
+	cfg := configOf(Policy{Name: "noc", Emails: []string{"noc@example.net"}})
+	mail := DefaultSMTP()
+	mail.Host, mail.Port, mail.TLS, mail.From = "127.0.0.1", l.Addr().(*net.TCPAddr).Port, NoTLS, "tidemark@example.net"
+	cfg.SMTP = &mail
+	var o outcomes
+	s := open(t, cfg, localStore(t), &o)
+	if err := s.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for i := range 5 {
+		tell(t, s, int64(i), finding{uid: fmt.Sprint(i), entity: "NL", kind: "location", activity: 1, at: now()})
+	}
+	eventually(t, "five letters", func() bool { return o.of(Sent) == 5 })
+	box.mu.Lock()
+	defer box.mu.Unlock()
+	if len(box.mails) != 5 || o.of(Retried) != 0 {
+		t.Errorf("%d letters, outcomes %v", len(box.mails), o.n)
 	}
 }
 

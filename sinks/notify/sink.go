@@ -9,8 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -29,6 +29,7 @@ const (
 	Stale    Outcome = "stale"    // the finding is of the past
 	Silenced Outcome = "silenced" // somebody asked not to be told
 	Repeated Outcome = "repeated" // it was sent already
+	Excess   Outcome = "excess"   // more than maxOfEpoch of a policy at once
 )
 
 // Sink tells the receivers of the policies. It implements pipeline.Sink.
@@ -39,6 +40,7 @@ type Sink struct {
 	log     *slog.Logger
 	observe func(policy string, o Outcome)
 	now     func() time.Time
+	muted   bool
 	box     *outbox
 }
 
@@ -53,10 +55,10 @@ const (
 type notification struct {
 	ID         string          `json:"id"`
 	Policy     string          `json:"policy"`
-	Receiver   string          `json:"receiver"` // a URL or an address
-	Mail       bool            `json:"mail,omitempty"`
+	Receiver   string          `json:"receiver"` // that of a webhook, or an address
 	UID        string          `json:"uid"`
 	Transition Transition      `json:"transition"`
+	Sequence   int64           `json:"sequence,omitempty"` // of an update: there are several
 	Queued     time.Time       `json:"queued_at"`
 	Event      json.RawMessage `json:"event"`
 }
@@ -87,11 +89,20 @@ func New(cfg Config, store pipeline.Store, schema *arrow.Schema, log *slog.Logge
 	return s, nil
 }
 
+// Mute makes the sink one that tells nobody of what it is given, for jobs that read the past.
+// What is in a checkpoint or in the outbox already waits for a sink that is not muted.
+func (s *Sink) Mute() { s.muted = true }
+
+// maxOfEpoch is how many notifications a policy makes of one epoch. What is beyond it is in the
+// tables of the job, and nobody reads a thousand letters.
+const maxOfEpoch = 1000
+
 // stage collects the notifications of an epoch.
 type stage struct {
 	sink  *Sink
 	epoch pipeline.Epoch
 	list  []notification
+	made  map[string]int // notifications, by policy
 	row   []byte
 	ended bool
 }
@@ -109,7 +120,7 @@ func (st *stage) usable(ctx context.Context) error {
 
 // Begin implements pipeline.Sink.
 func (s *Sink) Begin(ctx context.Context, e pipeline.Epoch) (pipeline.Stage, error) {
-	return &stage{sink: s, epoch: e}, ctx.Err()
+	return &stage{sink: s, epoch: e, made: map[string]int{}}, ctx.Err()
 }
 
 // Write reads the events of a batch.
@@ -149,12 +160,15 @@ func (st *stage) event(rec arrow.RecordBatch, r int) error {
 	}
 	for _, p := range s.cfg.Policies {
 		switch {
-		case !p.takes(e):
+		case s.muted || !p.takes(e):
 		case e.silenced():
 			s.observe(p.Name, Silenced)
 		case s.now().Sub(e.at()) > s.cfg.MaxAge:
 			s.observe(p.Name, Stale)
+		case st.made[p.Name] >= maxOfEpoch:
+			s.observe(p.Name, Excess)
 		default:
+			st.made[p.Name]++
 			st.add(p, e)
 		}
 	}
@@ -163,25 +177,41 @@ func (st *stage) event(rec arrow.RecordBatch, r int) error {
 
 func (st *stage) add(p Policy, e event) {
 	n := notification{Policy: p.Name, UID: e.Info.UID, Transition: e.transition(), Queued: st.sink.now().UTC(), Event: append([]byte(nil), st.row...)}
+	if n.Transition == Update {
+		n.Sequence = e.Metadata.Sequence
+	}
 	for _, w := range p.Webhooks {
-		n.Receiver, n.Mail = w.URL, false
+		n.Receiver = w.receiver()
 		st.list = append(st.list, n.named())
 	}
 	for _, m := range p.Emails {
-		n.Receiver, n.Mail = m, true
+		n.Receiver = m
 		st.list = append(st.list, n.named())
 	}
 }
 
 // named sets the id, which depends on neither run nor epoch.
 func (n notification) named() notification {
-	sum := sha256.Sum256([]byte(strings.Join([]string{n.Policy, n.Receiver, n.UID, string(n.Transition)}, "\x00")))
+	sum := sha256.Sum256([]byte(strings.Join([]string{n.Policy, n.Receiver, n.key()}, "\x00")))
 	n.ID = hex.EncodeToString(sum[:16])
 	return n
 }
 
-// key is the Idempotency-Key.
-func (n notification) key() string { return n.UID + ":" + string(n.Transition) }
+// key is the Idempotency-Key: the uid of the finding and the transition, with a number where
+// there are several.
+func (n notification) key() string {
+	key := n.UID + ":" + string(n.Transition)
+	if n.Sequence > 0 {
+		key += ":" + strconv.FormatInt(n.Sequence, 10)
+	}
+	return key
+}
+
+// receiver names a webhook in the store and in logs without its URL, which may be a secret.
+func (w Webhook) receiver() string {
+	sum := sha256.Sum256([]byte(w.URL))
+	return "webhook " + hex.EncodeToString(sum[:8])
+}
 
 // Prepare returns the notifications as a receipt, which the checkpoint keeps: they are few.
 func (st *stage) Prepare(ctx context.Context, _ pipeline.Mark) (pipeline.Receipt, error) {
@@ -228,7 +258,12 @@ func (s *Sink) Publish(ctx context.Context, r pipeline.Receipt) error {
 }
 
 // Sweep begins to send what is in the outbox.
-func (s *Sink) Sweep(ctx context.Context) error { return s.box.start(ctx) }
+func (s *Sink) Sweep(ctx context.Context) error {
+	if s.muted {
+		return nil
+	}
+	return s.box.start(ctx)
+}
 
 // Close ends the sending; what is in the outbox stays there.
 func (s *Sink) Close() error {
@@ -264,7 +299,7 @@ func (s *Sink) senders() (map[string]sender, error) {
 	client := newClient(s.cfg, allowed)
 	for _, p := range s.cfg.Policies {
 		for _, w := range p.Webhooks {
-			out[p.Name+"\x00"+w.URL] = &webhook{cfg: s.cfg, hook: w, client: client}
+			out[p.Name+"\x00"+w.receiver()] = &webhook{cfg: s.cfg, hook: w, client: client}
 		}
 		for _, m := range p.Emails {
 			e, err := newEmail(s.cfg, m)
@@ -275,22 +310,4 @@ func (s *Sink) senders() (map[string]sender, error) {
 		}
 	}
 	return out, nil
-}
-
-// outbox sends what is durable in the store, each receiver by itself.
-type outbox struct {
-	sink   *Sink
-	lines  map[string]*line // by policy and receiver
-	ctx    context.Context
-	cancel context.CancelFunc
-	done   sync.WaitGroup
-}
-
-// line is the queue of one receiver: ids alone, the rest is in the store.
-type line struct {
-	sender sender
-	box    *outbox
-	mu     sync.Mutex
-	ids    []string
-	more   chan struct{}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -91,6 +92,9 @@ func (w *webhook) send(ctx context.Context, n notification) error {
 		req.Header.Set("Authorization", "Bearer "+string(w.hook.Token))
 	}
 	resp, err := w.client.Do(req)
+	if named := (*url.Error)(nil); errors.As(err, &named) {
+		err = named.Err // without the URL, which may be a secret
+	}
 	if err != nil {
 		return err
 	}
@@ -146,7 +150,7 @@ func guard(address string, allowed []netip.Prefix) error {
 			return nil
 		}
 	}
-	public := addr.IsGlobalUnicast() && !addr.IsPrivate()
+	public := addr.IsGlobalUnicast() && !addr.IsPrivate() && (addr.Is4() || netip.MustParsePrefix("2000::/3").Contains(addr))
 	for _, p := range special() {
 		public = public && !p.Contains(addr)
 	}
