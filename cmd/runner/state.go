@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -131,6 +132,7 @@ type keySearch struct {
 	key     string   // its columns with commas between them
 	columns []string // of the key; none when nobody has said
 	dedupe  []int    // the places of the key among the columns of duplicates; nil: none
+	width   int      // columns of duplicates
 	rows    *arrow.Schema
 	domain  *domainStates
 
@@ -182,6 +184,7 @@ func (v *stateView) search(cp *pipeline.Checkpoint, key string) (*keySearch, err
 		s.columns = s.domain.key
 	}
 	duplicates := list("dedupe.columns")
+	s.width = len(duplicates)
 	for _, name := range s.columns {
 		s.dedupe = append(s.dedupe, slices.Index(duplicates, name))
 	}
@@ -267,7 +270,7 @@ func (s *keySearch) duplicates(op int, rec arrow.RecordBatch) {
 	}
 	keys := rec.Column(1).(*array.Binary)
 	for i := range int(rec.NumRows()) {
-		all := keyParts(keys.Value(i), 0)
+		all := keyParts(keys.Value(i), s.width)
 		var parts []string
 		for _, at := range s.dedupe {
 			if at < len(all) {
@@ -510,45 +513,53 @@ func printFact(w io.Writer, indent, name string, value any) {
 	fmt.Fprintf(w, "%s%s %s\n", indent, visible(name), visible(text))
 }
 
-// keyParts returns the texts of the columns of a key (pipeline.Keyer), n of them, 0 for any
-// number. Nobody says their types; a text is tried before a number, and a key of one text is just
+// keyParts returns the texts of the columns of a key (pipeline.Keyer), n of them, 0 for as few as
+// can be. Nobody says their types: a text is tried before a number, and a key of one text is just
 // that.
 func keyParts(key []byte, n int) []string {
 	if string(key) == "\xff" {
 		return []string{"null"}
 	}
-	if len(key) > 0 && key[0] <= 1 && n <= maxKeyColumns {
-		if parts, ok := splitKey(key, n, 0); ok {
+	text := []string{strings.ToValidUTF8(string(key), "?")}
+	if len(key) == 0 || key[0] > 1 {
+		return text
+	}
+	for least := max(1, n); least <= maxKeyColumns && (n == 0 || least == n); least++ {
+		if parts, ok := splitKey(key, least); ok {
 			return parts
 		}
 	}
-	return []string{strings.ToValidUTF8(string(key), "?")}
+	return text
 }
 
 // maxKeyColumns bounds the work of telling columns apart.
 const maxKeyColumns = 12
 
-func splitKey(b []byte, n, depth int) ([]string, bool) {
-	if len(b) == 0 {
-		return nil, n == 0 || n == depth
-	}
-	if b[0] > 1 || depth == maxKeyColumns {
-		return nil, false
+func splitKey(b []byte, n int) ([]string, bool) {
+	if len(b) == 0 || n == 0 {
+		return nil, len(b) == n
 	}
 	behind := func(part string, rest []byte) ([]string, bool) {
-		parts, ok := splitKey(rest, n, depth+1)
+		parts, ok := splitKey(rest, n-1)
 		if !ok {
 			return nil, false
 		}
 		return append([]string{part}, parts...), true
 	}
-	if b[0] == 0 {
+	switch b[0] {
+	case 0:
 		return behind("null", b[1:])
+	case 1:
+		b = b[1:]
+	default:
+		return nil, false
 	}
-	b = b[1:]
-	if size, w := binary.Uvarint(b); w > 0 && size <= uint64(len(b)-w) && utf8.Valid(b[w:w+int(size)]) && !bytes.ContainsFunc(b[w:w+int(size)], func(r rune) bool { return r < ' ' }) {
-		if parts, ok := behind(string(b[w:w+int(size)]), b[w+int(size):]); ok {
-			return parts, true
+	if size, w := binary.Uvarint(b); w > 0 && size <= uint64(len(b)-w) {
+		text, rest := b[w:w+int(size)], b[w+int(size):]
+		if utf8.Valid(text) && !bytes.ContainsFunc(text, unicode.IsControl) {
+			if parts, ok := behind(string(text), rest); ok {
+				return parts, true
+			}
 		}
 	}
 	if len(b) < 8 {
