@@ -90,7 +90,14 @@ func TestBucket(t *testing.T) {
 	produce.wait(t)
 	time.Sleep(5 * time.Second) // one that has yet to begin would keep its lease
 	fresh.stop(t)
-	got := r.tidemark(t, "run", "-f", r.bucketJob(t, "three", topic, "s3://lake/tide", s3Text, true))
+	bounded := r.bucketJob(t, "three", topic, "s3://lake/tide", s3Text, true)
+	got := r.tidemark(t, "run", "-f", bounded)
+	if said := r.tidemark(t, "checkpoint", "verify", "-f", bounded); !strings.Contains(said, "\na start would use checkpoint ") || strings.Contains(said, "CORRUPT") {
+		t.Errorf("checkpoints in the bucket: %s", said)
+	}
+	if said := r.tidemark(t, "checkpoint", "ls", "-f", bounded, "--dir", "s3://lake/tide/state"); strings.Count(said, " newest ") != 1 || strings.Count(said, " manifest ok\n") < 1 {
+		t.Errorf("checkpoints in the bucket: %s", said)
+	}
 	local := t.TempDir()
 	want := r.tidemark(t, "run", "-f", r.bucketJob(t, "local", topic, local, "", true))
 	if rowsIn(got) != rowsIn(want) || rowsIn(want) == "" {
