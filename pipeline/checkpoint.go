@@ -593,6 +593,18 @@ func (c *Checkpoints) Prune(ctx context.Context, cp *Checkpoint) error {
 		if err != nil {
 			return fmt.Errorf("prune checkpoints: %w", err)
 		}
+		// Manifests go first: whoever reads a checkpoint meanwhile and misses a file can tell that
+		// it is being removed from one that is damaged.
+		slices.SortStableFunc(objects, func(a, b Object) int {
+			one, other := path.Base(a.Name) == "manifest.json", path.Base(b.Name) == "manifest.json"
+			switch {
+			case one == other:
+				return 0
+			case one:
+				return -1
+			}
+			return 1
+		})
 		for _, o := range objects {
 			if needed[o.Name] || keepDir[path.Dir(o.Name)] {
 				continue

@@ -152,6 +152,9 @@ func (a boundedAllocator) Reallocate(n int, b []byte) []byte {
 // list returns the checkpoints; that there is none is an error.
 func (v *stateView) list(ctx context.Context) ([]pipeline.Listed, error) {
 	all, err := v.checkpoints.List(ctx)
+	for attempt := 1; err == nil && len(all) == 0 && attempt < attempts; attempt++ {
+		all, err = v.checkpoints.List(ctx)
+	}
 	if err == nil && len(all) == 0 {
 		err = fmt.Errorf("%s has no checkpoints: the job has not made one yet, or they are somewhere else (checkpoint.dir)", visible(v.dir))
 	}
@@ -169,7 +172,7 @@ func (v *stateView) newest(ctx context.Context) (pipeline.Listed, error) {
 			return usable(l)
 		}
 	}
-	return pipeline.Listed{}, errors.New("no checkpoint is named by the newest commit; `tidemark checkpoint verify` says what a start would use")
+	return pipeline.Listed{}, fmt.Errorf("the newest commit names no checkpoint that is there: %w; `tidemark checkpoint verify` says what a start would use", pipeline.ErrNotExist)
 }
 
 // at returns the checkpoint of an epoch.
@@ -475,6 +478,9 @@ func (v *stateView) verify(ctx context.Context, epochs []int64) (*verifyReport, 
 		r.Checkpoints = append(r.Checkpoints, line)
 	}
 	cp, skipped, err := v.checkpoints.Load(ctx)
+	for attempt := 1; errors.Is(err, pipeline.ErrNotExist) && attempt < attempts; attempt++ {
+		cp, skipped, err = v.checkpoints.Load(ctx)
+	}
 	switch {
 	case errors.Is(err, pipeline.ErrCheckpoint) || errors.Is(err, pipeline.ErrNewer):
 		r.Refused = strings.ReplaceAll(err.Error(), "\n", "; ")
