@@ -299,7 +299,14 @@ func (p *plan) job(store pipeline.Store, deps jobDeps, mem memory.Allocator) (pi
 		return pipeline.Job{}, nil, err
 	}
 	if section, _ := cfg.domainSection(); p.dom != nil && deps.live != nil {
-		deps.live.add(cfg.Job, section, p.dom).sinks(deps.live, p.results, outputs)
+		shown, then := deps.live.add(cfg.Job, section, p.dom), deps.onCheckpoint
+		shown.sinks(deps.live, p.results, outputs)
+		deps.onCheckpoint = func(c pipeline.Published) {
+			shown.published(deps.live)
+			if then != nil {
+				then(c)
+			}
+		}
 	}
 	open, err := observeSource(kafka.Opener(cfg.Source.Kafka, deps.log), deps.registry, cfg.Job)
 	if err != nil {

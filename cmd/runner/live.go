@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	_ "embed"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"os"
 	"strings"
@@ -40,6 +38,8 @@ type liveTable struct {
 	keys map[string][]json.RawMessage
 	// order is that in which keys came; beyond maxLiveKeys there are no new ones.
 	order []string
+	// prepared are rows of an epoch that does not count yet.
+	prepared []liveRow
 }
 
 // maxLiveKeys bounds how many keys of a table are shown.
@@ -69,7 +69,10 @@ func liveName(i int, t domainTable) string {
 	return t.suffix
 }
 
-// liveSink puts rows into a table of the page. It implements pipeline.Sink.
+// liveSink puts rows into a table of the page. It implements pipeline.Sink, without receipts: what
+// a process shows is nothing that the next one has to publish, and a checkpoint with a receipt
+// binds its job to a sink of that name. Rows wait in memory until the job says that its checkpoint
+// was published; a process that dies before that begins with an empty page anyway.
 type liveSink struct {
 	live   *liveView
 	table  *liveTable
@@ -77,8 +80,8 @@ type liveSink struct {
 }
 
 type liveRow struct {
-	Key string          `json:"k"`
-	Row json.RawMessage `json:"r"`
+	key string
+	row json.RawMessage
 }
 
 type liveStage struct {
@@ -133,49 +136,49 @@ func (s *liveSink) row(rec arrow.RecordBatch, r int) json.RawMessage {
 	return append(b, '}')
 }
 
-// Prepare implements pipeline.Stage.
+// Prepare implements pipeline.Stage. Its receipt is nil, always.
 func (st *liveStage) Prepare(ctx context.Context, _ pipeline.Mark) (pipeline.Receipt, error) {
-	if err := ctx.Err(); err != nil || len(st.rows) == 0 {
+	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return json.Marshal(st.rows[max(0, len(st.rows)-maxLiveRows):])
+	st.sink.live.mu.Lock()
+	defer st.sink.live.mu.Unlock()
+	st.sink.table.prepared = st.rows[max(0, len(st.rows)-maxLiveRows):]
+	return nil, nil
 }
 
 // Abort implements pipeline.Stage.
 func (st *liveStage) Abort() error { return nil }
 
-// Publish shows the rows of a receipt.
-func (s *liveSink) Publish(_ context.Context, r pipeline.Receipt) error {
-	if len(r) == 0 {
-		return nil
+// Publish implements pipeline.Sink. There are receipts only in checkpoints of versions that made
+// them; their rows were shown by a process that has ended.
+func (s *liveSink) Publish(ctx context.Context, _ pipeline.Receipt) error { return ctx.Err() }
+
+// published shows what was prepared: the job prepares the next epoch after it has said that the
+// one before was published.
+func (j *liveJob) published(l *liveView) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, t := range j.tables {
+		for _, row := range t.prepared {
+			t.show(row)
+		}
+		t.prepared = nil
 	}
-	var rows []liveRow
-	if err := json.Unmarshal(r, &rows); err != nil {
-		return fmt.Errorf("live page: receipt: %w", err)
-	}
-	s.live.mu.Lock()
-	defer s.live.mu.Unlock()
-	for _, row := range rows {
-		s.table.show(row)
-	}
-	return nil
 }
 
 func (t *liveTable) show(row liveRow) {
-	list, there := t.keys[row.Key]
+	list, there := t.keys[row.key]
 	if !there {
 		if len(t.order) == maxLiveKeys {
 			return
 		}
-		t.order = append(t.order, row.Key)
+		t.order = append(t.order, row.key)
 	}
-	if len(list) > 0 && bytes.Equal(list[len(list)-1], row.Row) { // published twice
-		return
-	}
-	if list = append(list, row.Row); len(list) > 2*t.keep {
+	if list = append(list, row.row); len(list) > 2*t.keep {
 		list = append(list[:0:0], list[len(list)-t.keep:]...)
 	}
-	t.keys[row.Key] = list
+	t.keys[row.key] = list
 }
 
 // Sweep implements pipeline.Sink.

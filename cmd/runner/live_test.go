@@ -7,9 +7,13 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/twmb/franz-go/pkg/kfake"
 
@@ -71,6 +75,9 @@ http: {listen: ""}
 	if err := pipeline.Run(t.Context(), job); err != nil {
 		t.Fatal(err)
 	}
+	if cp, _, err := job.Checkpoints.Load(t.Context()); err != nil || slices.ContainsFunc(cp.Receipts, func(r pipeline.SinkReceipt) bool { return strings.HasPrefix(r.Sink, "live:") }) {
+		t.Errorf("%v: the checkpoint holds rows of the page: %+v", err, cp)
+	}
 	if err := closeJob(); err != nil {
 		t.Fatal(err)
 	}
@@ -118,12 +125,65 @@ http: {listen: ""}
 	}
 }
 
+// TestLiveEpochs: rows are on the page when their checkpoint was published, not before, and no
+// checkpoint has a receipt of them; that of an earlier version is taken and shows nothing.
+func TestLiveEpochs(t *testing.T) {
+	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
+	defer mem.AssertSize(t, 0)
+	schema := arrow.NewSchema([]arrow.Field{{Name: "pdu_id", Type: arrow.BinaryTypes.String}, {Name: "w", Type: arrow.PrimitiveTypes.Int64}}, nil)
+	l := &liveView{}
+	j := l.add("racks", "power", &domain{tables: []domainTable{{schema: schema, live: 2, liveBy: []string{"pdu_id"}}}})
+	out := map[pipeline.Port][]pipeline.Output{}
+	j.sinks(l, schema, out)
+	sink := out[pipeline.Out][0].Sink
+	for epoch, want := range []string{`[{"pdu_id":"a","w":0}]`, `[{"pdu_id":"a","w":0},{"pdu_id":"a","w":1}]`, `[{"pdu_id":"a","w":1},{"pdu_id":"a","w":2}]`} {
+		before := shownRows(t, l, "a")
+		st, err := sink.Begin(t.Context(), pipeline.Epoch{Job: "racks", N: int64(epoch)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rec, _, err := array.RecordFromJSON(mem, schema, strings.NewReader(fmt.Sprintf(`[{"pdu_id":"a","w":%d}]`, epoch)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = st.Write(t.Context(), pipeline.Batch{Rec: rec})
+		rec.Release()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if receipt, err := st.Prepare(t.Context(), pipeline.Mark{}); err != nil || receipt != nil {
+			t.Errorf("epoch %d: receipt %q, %v", epoch, receipt, err)
+		}
+		if got := shownRows(t, l, "a"); got != before {
+			t.Errorf("epoch %d: %s is shown before it counts", epoch, got)
+		}
+		j.published(l)
+		j.published(l)
+		if got := shownRows(t, l, "a"); got != want {
+			t.Errorf("epoch %d: %s is shown, want %s", epoch, got, want)
+		}
+	}
+	before := shownRows(t, l, "a")
+	if err := sink.Publish(t.Context(), pipeline.Receipt(`[{"k":"a","r":{"w":9}}]`)); err != nil || shownRows(t, l, "a") != before {
+		t.Errorf("a receipt of an earlier version: %v, %s", err, shownRows(t, l, "a"))
+	}
+}
+
+// shownRows is what the page has of a key of the first table.
+func shownRows(t *testing.T, l *liveView, key string) string {
+	t.Helper()
+	b, err := json.Marshal(l.answer()[0].Tables["events"][key])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
 // TestLiveBounds: the page keeps the last rows of a key, and so many keys.
 func TestLiveBounds(t *testing.T) {
 	table := &liveTable{keep: 3, keys: map[string][]json.RawMessage{}}
 	for i := range 100 {
 		table.show(liveRow{"k", fmt.Appendf(nil, "%d", i)})
-		table.show(liveRow{"k", fmt.Appendf(nil, "%d", i)}) // published twice
 	}
 	for i := range maxLiveKeys + 10 {
 		table.show(liveRow{fmt.Sprint(i), json.RawMessage("1")})
