@@ -1,11 +1,15 @@
 package main
 
 import (
+	"bytes"
+	"container/list"
 	"context"
 	_ "embed"
 	"encoding/json"
+	"hash/maphash"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -28,31 +32,58 @@ type liveJob struct {
 	name, domain string
 	dom          *domain
 	tables       map[string]*liveTable
-	order        []string // of tables
 }
 
-// liveTable has the last rows of every key.
+// liveTable has the last rows of the keys that changed last.
 type liveTable struct {
-	by   []string
-	keep int
-	keys map[string][]json.RawMessage
-	// order is that in which keys came; beyond maxLiveKeys there are no new ones.
-	order []string
-	// prepared are rows of an epoch that does not count yet.
-	prepared []liveRow
+	by          []string
+	keep        int // rows of a key
+	size, limit int // bytes
+	keys        map[string]*list.Element
+	changed     *list.List // of *liveKey, the one that changed last in front
+	// hidden are hashes of keys that there was no room for and that have not come again.
+	hidden map[uint64]struct{}
+	seed   maphash.Seed
+	// prepared has what an epoch adds that does not count yet; nil for nothing.
+	prepared *liveTable
 }
 
-// maxLiveKeys bounds how many keys of a table are shown.
-const maxLiveKeys = 2000
+// liveKey has the last rows of a key.
+type liveKey struct {
+	key  string
+	rows []json.RawMessage
+	size int
+}
+
+// maxLiveBytes bounds the rows of a job that are shown, and those of an epoch that are to be. Its
+// tables have equal parts: that which changes all the time must not push out findings.
+const maxLiveBytes = 16 << 20
+
+// maxLiveHidden bounds how many hidden keys are told apart: the count ends there.
+const maxLiveHidden = 1 << 16
+
+// What a row and a key take beside their bytes, about.
+const (
+	liveRowCost = 32
+	liveKeyCost = 256
+)
+
+func newLiveTable(by []string, keep, limit int) *liveTable {
+	return &liveTable{by: by, keep: keep, limit: limit, keys: map[string]*list.Element{}, changed: list.New(), hidden: map[uint64]struct{}{}, seed: maphash.MakeSeed()}
+}
 
 // add makes the view of a job.
 func (l *liveView) add(name, section string, dom *domain) *liveJob {
 	j := &liveJob{name: name, domain: section, dom: dom, tables: map[string]*liveTable{}}
+	shown := 0
+	for _, t := range dom.tables {
+		if t.live > 0 {
+			shown++
+		}
+	}
 	for i, t := range dom.tables {
 		if t.live > 0 {
-			name := liveName(i, t)
-			j.tables[name] = &liveTable{by: t.liveBy, keep: t.live, keys: map[string][]json.RawMessage{}}
-			j.order = append(j.order, name)
+			j.tables[liveName(i, t)] = newLiveTable(t.liveBy, t.live, maxLiveBytes/shown)
 		}
 	}
 	l.mu.Lock()
@@ -77,6 +108,8 @@ type liveSink struct {
 	live   *liveView
 	table  *liveTable
 	schema *arrow.Schema
+	// scratch holds a row that is made; only the writer of the job makes any.
+	scratch []byte
 }
 
 type liveRow struct {
@@ -84,56 +117,79 @@ type liveRow struct {
 	row json.RawMessage
 }
 
+func (r liveRow) size() int { return len(r.row) + liveRowCost }
+
+// liveStage has of an epoch what a page would that began with it.
 type liveStage struct {
 	sink *liveSink
-	rows []liveRow
+	rows *liveTable
 }
-
-// maxLiveRows bounds the rows of an epoch that are shown: the last of them.
-const maxLiveRows = 5000
 
 // Begin implements pipeline.Sink.
 func (s *liveSink) Begin(ctx context.Context, _ pipeline.Epoch) (pipeline.Stage, error) {
-	return &liveStage{sink: s}, ctx.Err()
+	t := newLiveTable(s.table.by, s.table.keep, s.table.limit)
+	t.seed = s.table.seed
+	return &liveStage{s, t}, ctx.Err()
 }
 
-// Write implements pipeline.Stage.
+// Write implements pipeline.Stage. Only rows that could be shown are made JSON.
 func (st *liveStage) Write(ctx context.Context, b pipeline.Batch) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	n := b.NumRows()
-	for i := max(0, n-maxLiveRows); i < n; i++ {
+	type keyed struct {
+		key string
+		r   int
+	}
+	var last []keyed
+	rows, cols := map[string]int{}, st.sink.keyColumns(b.Rec)
+	for i := b.NumRows() - 1; i >= 0; i-- {
 		r := i
 		if b.Rows != nil {
 			r = int(b.Rows[i])
 		}
-		st.rows = append(st.rows, liveRow{st.sink.key(b.Rec, r), st.sink.row(b.Rec, r)})
+		key := liveKeyOf(cols, r)
+		if rows[key]++; rows[key] <= st.rows.keep {
+			last = append(last, keyed{key, r})
+		}
 	}
-	if extra := len(st.rows) - maxLiveRows; extra > maxLiveRows {
-		st.rows = append(st.rows[:0], st.rows[extra:]...)
+	for _, k := range slices.Backward(last) {
+		st.rows.show(liveRow{k.key, st.sink.row(b.Rec, k.r)})
 	}
 	return nil
 }
 
-func (s *liveSink) key(rec arrow.RecordBatch, r int) string {
-	var parts []string
+// keyColumns are those of the table's key that a batch has.
+func (s *liveSink) keyColumns(rec arrow.RecordBatch) []arrow.Array {
+	var cols []arrow.Array
 	for _, name := range s.table.by {
-		if at := rec.Schema().FieldIndices(name); len(at) == 1 && rec.Column(at[0]).IsValid(r) {
-			parts = append(parts, rec.Column(at[0]).ValueStr(r))
+		if at := rec.Schema().FieldIndices(name); len(at) == 1 {
+			cols = append(cols, rec.Column(at[0]))
+		}
+	}
+	return cols
+}
+
+// liveKeyOf may lie in the memory of a batch.
+func liveKeyOf(cols []arrow.Array, r int) string {
+	var parts []string
+	for _, c := range cols {
+		if c.IsValid(r) {
+			parts = append(parts, c.ValueStr(r))
 		}
 	}
 	return strings.Join(parts, " ")
 }
 
 func (s *liveSink) row(rec arrow.RecordBatch, r int) json.RawMessage {
-	b := []byte{'{'}
+	s.scratch = append(s.scratch[:0], '{')
 	for i, f := range s.schema.Fields() {
 		if !strings.HasPrefix(f.Name, "_tm_") {
-			b = pipeline.AppendJSONMember(b, 1, f, rec.Column(i), r)
+			s.scratch = pipeline.AppendJSONMember(s.scratch, 1, f, rec.Column(i), r)
 		}
 	}
-	return append(b, '}')
+	s.scratch = append(s.scratch, '}')
+	return bytes.Clone(s.scratch) // of no more bytes than are counted
 }
 
 // Prepare implements pipeline.Stage. Its receipt is nil, always.
@@ -143,7 +199,7 @@ func (st *liveStage) Prepare(ctx context.Context, _ pipeline.Mark) (pipeline.Rec
 	}
 	st.sink.live.mu.Lock()
 	defer st.sink.live.mu.Unlock()
-	st.sink.table.prepared = st.rows[max(0, len(st.rows)-maxLiveRows):]
+	st.sink.table.prepared = st.rows
 	return nil, nil
 }
 
@@ -160,26 +216,85 @@ func (j *liveJob) published(l *liveView) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, t := range j.tables {
-		for _, row := range t.prepared {
-			t.show(row)
+		if t.prepared != nil {
+			t.take(t.prepared)
+			t.prepared = nil
 		}
-		t.prepared = nil
 	}
 }
 
-func (t *liveTable) show(row liveRow) {
-	list, there := t.keys[row.key]
-	if !there {
-		if len(t.order) == maxLiveKeys {
-			return
+// take adds what an epoch has, in the order in which keys changed.
+func (t *liveTable) take(epoch *liveTable) {
+	if len(epoch.hidden) > 0 {
+		for h := range epoch.hidden {
+			t.hide(h)
 		}
-		t.order = append(t.order, row.key)
+		for key := range t.keys { // its rows of before are shown
+			delete(t.hidden, t.hash(key))
+		}
 	}
-	if list = append(list, row.row); len(list) > 2*t.keep {
-		list = append(list[:0:0], list[len(list)-t.keep:]...)
+	for at := epoch.changed.Back(); at != nil; at = at.Prev() {
+		k := at.Value.(*liveKey)
+		for _, row := range k.rows {
+			t.show(liveRow{k.key, row})
+		}
 	}
-	t.keys[row.key] = list
 }
+
+// show adds a row to those of its key. Without room for it the keys that changed longest ago are
+// forgotten, and where there is no other key its own oldest rows.
+func (t *liveTable) show(row liveRow) {
+	at, there := t.keys[row.key]
+	if !there {
+		delete(t.hidden, t.hash(row.key))
+		k := &liveKey{key: strings.Clone(row.key)} // it may lie in a batch
+		at = t.changed.PushFront(k)
+		t.keys[k.key] = at
+		t.resize(at, len(row.key)+liveKeyCost)
+	}
+	t.changed.MoveToFront(at)
+	k := at.Value.(*liveKey)
+	if len(k.rows) == t.keep {
+		t.dropOldest(at)
+	}
+	k.rows = append(k.rows, row.row)
+	t.resize(at, row.size())
+	for t.size > t.limit {
+		if oldest := t.changed.Back(); oldest != at || len(k.rows) == 1 {
+			t.forget(oldest)
+		} else {
+			t.dropOldest(at)
+		}
+	}
+}
+
+// resize notes that a key takes so many bytes more.
+func (t *liveTable) resize(at *list.Element, by int) {
+	at.Value.(*liveKey).size += by
+	t.size += by
+}
+
+func (t *liveTable) dropOldest(at *list.Element) {
+	k := at.Value.(*liveKey)
+	t.resize(at, -liveRow{row: k.rows[0]}.size())
+	k.rows = slices.Delete(k.rows, 0, 1)
+}
+
+// forget hides a key until it comes again.
+func (t *liveTable) forget(at *list.Element) {
+	k := t.changed.Remove(at).(*liveKey)
+	delete(t.keys, k.key)
+	t.size -= k.size
+	t.hide(t.hash(k.key))
+}
+
+func (t *liveTable) hide(key uint64) {
+	if len(t.hidden) < maxLiveHidden {
+		t.hidden[key] = struct{}{}
+	}
+}
+
+func (t *liveTable) hash(key string) uint64 { return maphash.String(t.seed, key) }
 
 // Sweep implements pipeline.Sink.
 func (s *liveSink) Sweep(context.Context) error { return nil }
@@ -207,25 +322,35 @@ type liveAnswer struct {
 	Job    string                                  `json:"job"`
 	Domain string                                  `json:"domain"`
 	Tables map[string]map[string][]json.RawMessage `json:"tables"`
+	// Hidden says of a table how many keys are not shown, for there is no room.
+	Hidden map[string]int `json:"hidden,omitempty"`
 	// Files are those of the domain that are JSON, for drawing: the fences.
 	Files map[string]json.RawMessage `json:"files,omitempty"`
 }
 
+// answer copies what is shown. Rows themselves do not change, so they are written to the client
+// without the lock.
 func (l *liveView) answer() []liveAnswer {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	out := []liveAnswer{}
 	for _, j := range l.jobs {
-		a := liveAnswer{Job: j.name, Domain: j.domain, Tables: map[string]map[string][]json.RawMessage{}, Files: j.files()}
-		for _, name := range j.order {
-			t := j.tables[name]
-			a.Tables[name] = map[string][]json.RawMessage{}
-			for _, key := range t.order {
-				list := t.keys[key]
-				a.Tables[name][key] = list[max(0, len(list)-t.keep):]
+		a := liveAnswer{Job: j.name, Domain: j.domain, Tables: map[string]map[string][]json.RawMessage{}, Hidden: map[string]int{}, Files: j.files()}
+		for name, t := range j.tables {
+			a.Tables[name] = t.rows()
+			if n := len(t.hidden); n > 0 {
+				a.Hidden[name] = n
 			}
 		}
 		out = append(out, a)
+	}
+	return out
+}
+
+func (t *liveTable) rows() map[string][]json.RawMessage {
+	out := make(map[string][]json.RawMessage, len(t.keys))
+	for key, at := range t.keys {
+		out[key] = slices.Clone(at.Value.(*liveKey).rows)
 	}
 	return out
 }

@@ -179,19 +179,107 @@ func shownRows(t *testing.T, l *liveView, key string) string {
 	return string(b)
 }
 
-// TestLiveBounds: the page keeps the last rows of a key, and so many keys.
+// TestLiveBounds: the page keeps the last rows of a key, and the keys that changed last, within so
+// many bytes; it says how many keys it has no room for.
 func TestLiveBounds(t *testing.T) {
-	table := &liveTable{keep: 3, keys: map[string][]json.RawMessage{}}
+	row := func(n int) json.RawMessage { return fmt.Appendf(nil, "%q", strings.Repeat("x", n)) }
+	table := newLiveTable(nil, 3, 100_000)
 	for i := range 100 {
 		table.show(liveRow{"k", fmt.Appendf(nil, "%d", i)})
 	}
-	for i := range maxLiveKeys + 10 {
-		table.show(liveRow{fmt.Sprint(i), json.RawMessage("1")})
+	if got := fmt.Sprintf("%s", table.rows()["k"]); got != "[97 98 99]" {
+		t.Errorf("the last rows are %s", got)
 	}
-	if list := table.keys["k"]; len(list) > 6 || string(list[len(list)-1]) != "99" || string(list[len(list)-2]) != "98" {
-		t.Errorf("the last rows are %s", list)
+	const keys = 1000
+	for i := range keys {
+		table.show(liveRow{fmt.Sprint(i), row(1000)})
+		table.show(liveRow{"k", row(10)}) // changes all the time
+		if size := sizeOf(table); size != table.size || size > table.limit {
+			t.Fatalf("after key %d %d bytes are held, %d are counted, %d are allowed", i, size, table.size, table.limit)
+		}
 	}
-	if len(table.keys) != maxLiveKeys || len(table.order) != maxLiveKeys {
-		t.Errorf("%d keys in order of %d, want %d", len(table.keys), len(table.order), maxLiveKeys)
+	shown := table.rows()
+	if n := len(shown); n < 50 || n > 100 || n+len(table.hidden) != keys+1 {
+		t.Errorf("%d keys are shown and %d hidden, of %d", n, len(table.hidden), keys+1)
+	}
+	if shown["0"] != nil || shown[fmt.Sprint(keys-1)] == nil || len(shown["k"]) != 3 {
+		t.Errorf("the wrong keys are forgotten: of those that changed last %d and %d rows, of the first %d", len(shown[fmt.Sprint(keys-1)]), len(shown["k"]), len(shown["0"]))
+	}
+	before := len(table.hidden)
+	if table.show(liveRow{"0", row(10)}); table.rows()["0"] == nil || len(table.hidden) != before {
+		t.Errorf("a key that came again: %s, hidden %d, before %d", table.rows()["0"], len(table.hidden), before)
+	}
+
+	table = newLiveTable(nil, 60, 10_000) // one key: its oldest rows go
+	for i := range 100 {
+		table.show(liveRow{"", fmt.Appendf(nil, "%04000d", i)})
+	}
+	if got := table.rows()[""]; len(got) != 2 || !strings.HasSuffix(string(got[1]), "99") || len(table.hidden) != 0 {
+		t.Errorf("%d rows, hidden %d", len(got), len(table.hidden))
+	}
+	table.show(liveRow{"", row(20_000)}) // no room for it at all
+	if len(table.keys) != 0 || len(table.hidden) != 1 || table.size != 0 {
+		t.Errorf("a row too long: %d keys, %d hidden, %d bytes", len(table.keys), len(table.hidden), table.size)
+	}
+}
+
+// sizeOf adds up what a table holds.
+func sizeOf(t *liveTable) int {
+	n := 0
+	for key, rows := range t.rows() {
+		n += len(key) + liveKeyCost
+		for _, r := range rows {
+			n += liveRow{row: r}.size()
+		}
+	}
+	return n
+}
+
+// TestLiveHidden: an epoch of more than there is room for ends with a page within its bytes, which
+// says so.
+func TestLiveHidden(t *testing.T) {
+	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
+	defer mem.AssertSize(t, 0)
+	schema := arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.BinaryTypes.String}, {Name: "text", Type: arrow.BinaryTypes.String}}, nil)
+	l := &liveView{}
+	tables := []domainTable{{schema: schema, live: 2, liveBy: []string{"id"}}, {suffix: "more", schema: schema, live: 2, liveBy: []string{"id"}}}
+	j := l.add("racks", "power", &domain{tables: tables})
+	out := map[pipeline.Port][]pipeline.Output{}
+	j.sinks(l, schema, out)
+	b := array.NewRecordBuilder(mem, schema)
+	defer b.Release()
+	const keys, long = 3000, 10_000
+	for epoch := range 2 {
+		st, err := out[pipeline.Out][0].Sink.Begin(t.Context(), pipeline.Epoch{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range keys / 2 {
+			b.Field(0).(*array.StringBuilder).Append(fmt.Sprint(epoch, " ", i))
+			b.Field(1).(*array.StringBuilder).Append(strings.Repeat("x", long))
+		}
+		rec := b.NewRecordBatch()
+		err = st.Write(t.Context(), pipeline.Batch{Rec: rec})
+		rec.Release()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if held := sizeOf(st.(*liveStage).rows); held > maxLiveBytes/2 {
+			t.Errorf("the stage holds %d bytes", held)
+		}
+		if _, err := st.Prepare(t.Context(), pipeline.Mark{}); err != nil {
+			t.Fatal(err)
+		}
+		j.published(l)
+	}
+	w := httptest.NewRecorder()
+	writeJSON(w, 200, l.answer())
+	var got []liveAnswer
+	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
+		t.Fatal(err)
+	}
+	n := len(got[0].Tables["events"])
+	if n < maxLiveBytes/2/(2*long) || w.Body.Len() > maxLiveBytes/2 || n+got[0].Hidden["events"] != keys || got[0].Hidden["more"] != 0 {
+		t.Errorf("%d keys in %d bytes, hidden %v", n, w.Body.Len(), got[0].Hidden)
 	}
 }

@@ -93,7 +93,7 @@ func (c *PowerConfig) domain(*Config) domain {
 		oneShard: true, // what a feed must carry when the other fails goes across PDUs
 		tables: []domainTable{
 			{schema: pdu.FindingSchema(), sortBy: []string{"time", "finding_uid", "n"}, timeColumn: "time", mapper: powerMapper, live: 60},
-			{suffix: "load", schema: power.LoadSchema(), sortBy: []string{"pdu_id", "time"}, timeColumn: "time", live: 180, liveBy: []string{"pdu_id"}},
+			{suffix: "load", schema: power.LoadSchema(), sortBy: []string{"pdu_id", "time"}, timeColumn: "time", live: 60, liveBy: []string{"pdu_id"}},
 		},
 		build: c.build,
 	}
