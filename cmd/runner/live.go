@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
@@ -32,6 +33,7 @@ type liveJob struct {
 	name, domain string
 	dom          *domain
 	tables       map[string]*liveTable
+	files        []*drawnFile
 }
 
 // liveTable has the last rows of the keys that changed last.
@@ -75,6 +77,11 @@ func newLiveTable(by []string, keep, limit int) *liveTable {
 // add makes the view of a job.
 func (l *liveView) add(name, section string, dom *domain) *liveJob {
 	j := &liveJob{name: name, domain: section, dom: dom, tables: map[string]*liveTable{}}
+	for _, f := range dom.files {
+		if strings.HasSuffix(f.path, "json") {
+			j.files = append(j.files, &drawnFile{name: f.name, path: f.path})
+		}
+	}
 	shown := 0
 	for _, t := range dom.tables {
 		if t.live > 0 {
@@ -328,23 +335,37 @@ type liveAnswer struct {
 	Files map[string]json.RawMessage `json:"files,omitempty"`
 }
 
-// answer copies what is shown. Rows themselves do not change, so they are written to the client
-// without the lock.
+// answer is what all jobs show.
 func (l *liveView) answer() []liveAnswer {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	jobs := slices.Clone(l.jobs)
+	l.mu.Unlock()
 	out := []liveAnswer{}
-	for _, j := range l.jobs {
-		a := liveAnswer{Job: j.name, Domain: j.domain, Tables: map[string]map[string][]json.RawMessage{}, Hidden: map[string]int{}, Files: j.files()}
-		for name, t := range j.tables {
-			a.Tables[name] = t.rows()
-			if n := len(t.hidden); n > 0 {
-				a.Hidden[name] = n
+	for _, j := range jobs {
+		a := l.rows(j)
+		for _, f := range j.files { // without the lock: a disk may be slow
+			if b := f.read(); b != nil {
+				a.Files[f.name] = b
 			}
 		}
 		out = append(out, a)
 	}
 	return out
+}
+
+// rows copies what a job shows. Rows themselves do not change, so they are written to the client
+// without the lock.
+func (l *liveView) rows(j *liveJob) liveAnswer {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := liveAnswer{Job: j.name, Domain: j.domain, Tables: map[string]map[string][]json.RawMessage{}, Hidden: map[string]int{}, Files: map[string]json.RawMessage{}}
+	for name, t := range j.tables {
+		a.Tables[name] = t.rows()
+		if n := len(t.hidden); n > 0 {
+			a.Hidden[name] = n
+		}
+	}
+	return a
 }
 
 func (t *liveTable) rows() map[string][]json.RawMessage {
@@ -358,20 +379,35 @@ func (t *liveTable) rows() map[string][]json.RawMessage {
 // maxDrawn bounds a file that is drawn.
 const maxDrawn = 1 << 20
 
-func (j *liveJob) files() map[string]json.RawMessage {
-	out := map[string]json.RawMessage{}
-	for _, f := range j.dom.files {
-		if !strings.HasSuffix(f.path, "json") {
-			continue
-		}
-		// What cannot be read is not drawn; the job says so itself.
-		if info, err := os.Stat(f.path); err == nil && info.Size() <= maxDrawn {
-			if b, err := os.ReadFile(f.path); err == nil && json.Valid(b) {
-				out[f.name] = b
-			}
+// drawnFile is a file of the domain that the page draws, as it was when it was read last.
+type drawnFile struct {
+	name, path string
+
+	mu   sync.Mutex
+	time time.Time
+	size int64
+	text json.RawMessage
+}
+
+// read returns what is in the file, nil if that cannot be drawn: the job itself says why. A file
+// that is the same is not read again, and a pipe, whose writer may never come, not at all.
+func (f *drawnFile) read() json.RawMessage {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	info, err := os.Stat(f.path)
+	if err != nil || !info.Mode().IsRegular() || info.Size() > maxDrawn {
+		f.text, f.time = nil, time.Time{}
+		return nil
+	}
+	if !info.ModTime().Equal(f.time) || info.Size() != f.size {
+		f.text, f.time, f.size = nil, info.ModTime(), info.Size()
+		if b, err := os.ReadFile(f.path); err != nil {
+			f.time = time.Time{} // it may be readable next time
+		} else if len(b) <= maxDrawn && json.Valid(b) {
+			f.text = b
 		}
 	}
-	return out
+	return f.text
 }
 
 // serve adds the page to the routes.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http/httptest"
@@ -9,7 +10,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -282,4 +285,47 @@ func TestLiveHidden(t *testing.T) {
 	if n < maxLiveBytes/2/(2*long) || w.Body.Len() > maxLiveBytes/2 || n+got[0].Hidden["events"] != keys || got[0].Hidden["more"] != 0 {
 		t.Errorf("%d keys in %d bytes, hidden %v", n, w.Body.Len(), got[0].Hidden)
 	}
+}
+
+// TestLiveFiles: a file is read when it has changed, and what is no file of JSON is not drawn. That
+// nobody writes to the pipe must not keep the page from answering.
+func TestLiveFiles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fences.geojson")
+	j := (&liveView{}).add("cages", "assets", &domain{files: []domainFile{{name: "f", path: path}, {name: "table", path: path + ".csv"}}})
+	if len(j.files) != 1 {
+		t.Fatalf("%d files are drawn", len(j.files))
+	}
+	at := time.Unix(1_700_000_000, 0)
+	write := func(text string, at time.Time) {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(path, []byte(text), 0o644), os.Chtimes(path, at, at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func(step, want string) {
+		t.Helper()
+		if got := string(j.files[0].read()); got != want {
+			t.Errorf("%s: %q, want %q", step, got, want)
+		}
+	}
+	read("none yet", "")
+	write("[1]", at)
+	read("there", "[1]")
+	write("[2]", at)
+	read("the same by time and size", "[1]")
+	write("[2]", at.Add(time.Second))
+	read("changed", "[2]")
+	write("[2", at.Add(time.Second))
+	read("half", "")
+	write(`"`+strings.Repeat("x", maxDrawn)+`"`, at)
+	read("too long", "")
+	if err := errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	read("a pipe", "")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	write("[3]", at)
+	read("a file again", "[3]")
 }
