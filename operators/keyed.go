@@ -169,7 +169,7 @@ func (k *Keyed[S]) Advance(m pipeline.Mark, out pipeline.Emitter) error {
 			break
 		}
 		if s.due > until { // it was put off
-			k.due.push(s)
+			k.due.file(s, k.keys)
 			continue
 		}
 		due := k.machine.Advance(s.name, &s.state, until)
@@ -233,7 +233,7 @@ func (k *Keyed[S]) await(s *keyState[S], due int64) {
 	}
 	k.log.note(s)
 	if s.due = due; due < s.queued {
-		k.due.push(s)
+		k.due.file(s, k.keys)
 	}
 }
 
@@ -261,7 +261,12 @@ func (k *Keyed[S]) Open() int { return len(k.keys) }
 func (k *Keyed[S]) Held() int { return k.held.rows }
 
 // Bytes returns the memory of the state, as far as it was in a snapshot.
-func (k *Keyed[S]) Bytes() int64 { return k.held.bytes + k.log.bytes + int64(len(k.keys))*keyBytes }
+func (k *Keyed[S]) Bytes() int64 {
+	return k.held.bytes + k.log.bytes + int64(len(k.keys))*keyBytes + int64(cap(k.due))*dueBytes
+}
 
-// keyBytes is about what a key costs beside its state: the map's entry, the queue's, the struct.
-const keyBytes = 200
+const (
+	// keyBytes is about what a key costs beside its state: the map's entry and the struct.
+	keyBytes = 176
+	dueBytes = 16 // a place in the queue
+)

@@ -16,7 +16,8 @@ import (
 )
 
 // dueKeys is a queue of keys by when they are due. A key may be in it more than once: its place
-// is the one at queued.
+// is the one at queued. One whose due time alternates between near and far leaves a place behind
+// every time; file makes the queue anew before these are many.
 type dueKeys[S any] []dueKey[S]
 
 type dueKey[S any] struct {
@@ -48,6 +49,27 @@ func (q *dueKeys[S]) push(s *keyState[S]) {
 	*q = append(*q, dueKey[S]{s.due, s})
 	heap.Fix(q, len(*q)-1)
 }
+
+// file pushes one of the keys that there are. Making the queue anew costs as much as there are keys,
+// and comes once in as many pushes.
+func (q *dueKeys[S]) file(s *keyState[S], keys map[string]*keyState[S]) {
+	q.push(s)
+	if len(*q) <= 2*len(keys)+spareDues {
+		return
+	}
+	was := *q
+	*q = was[:0]
+	for _, s := range keys {
+		if s.queued != pipeline.MaxTicks {
+			*q = append(*q, dueKey[S]{s.queued, s})
+		}
+	}
+	clear(was[len(*q):]) // of keys that are forgotten nothing stays
+	heap.Init(q)
+}
+
+// spareDues are places of a queue that are not worth making it anew.
+const spareDues = 64
 
 // pop takes a key whose place is at or before a time out of the queue.
 func (q *dueKeys[S]) pop(until int64) (*keyState[S], bool) {
@@ -277,7 +299,7 @@ func (k *Keyed[S]) Restore(p pipeline.Piece, keep func(group uint8) bool) error 
 		}
 		k.keys[key] = s
 		k.log.bytes += int64(s.size)
-		k.due.push(s)
+		k.due.file(s, k.keys)
 	}
 	return nil
 }

@@ -235,17 +235,21 @@ func (j *visitJob) Count(f pipeline.Fate, _ int32, rows int64) {
 	j.aggregated += rows
 }
 
+func appendVisitRow(b *array.RecordBuilder, r visitRow) {
+	b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(r.at))
+	b.Field(1).(*array.Int32Builder).Append(r.split)
+	b.Field(2).(*array.Int64Builder).Append(r.offset)
+	b.Field(3).(*array.TimestampBuilder).Append(arrow.Timestamp(r.at))
+	b.Field(4).(*array.StringBuilder).Append(r.key)
+}
+
 // process deals a run of rows of one split to the shards.
 func (j *visitJob) process(marks *pipeline.Marks, rows []visitRow) {
 	b := array.NewRecordBuilder(j.mem, visitRows())
 	defer b.Release()
 	var times []int64
 	for _, r := range rows {
-		b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(r.at))
-		b.Field(1).(*array.Int32Builder).Append(r.split)
-		b.Field(2).(*array.Int64Builder).Append(r.offset)
-		b.Field(3).(*array.TimestampBuilder).Append(arrow.Timestamp(r.at))
-		b.Field(4).(*array.StringBuilder).Append(r.key)
+		appendVisitRow(b, r)
 		times = append(times, r.at)
 	}
 	rec := b.NewRecordBatch()
@@ -465,6 +469,103 @@ func TestKeyedForgotten(t *testing.T) {
 	}
 	j.dropPieces()
 	j.stop()
+}
+
+// meters is a machine that is due soon after a row, and a day after the last one, when a key is
+// forgotten.
+type meters struct{ advanced []string }
+
+type meter struct {
+	last  int64
+	ready bool // what comes soon after a row has come
+}
+
+const (
+	meterSoon   = 30_000_000
+	meterForget = 24 * 3600 * 1_000_000
+)
+
+func (m *meters) Row(_ string, s *meter, rec arrow.RecordBatch, r int) int64 {
+	*s = meter{last: pipeline.TicksOf(rec.Column(pipeline.ColTime).(*array.Timestamp))[r]}
+	return s.last + meterSoon
+}
+
+func (m *meters) Advance(key string, s *meter, _ int64) int64 {
+	if s.ready {
+		m.advanced = append(m.advanced, fmt.Sprint(key, " forgotten"))
+		return operators.Forget
+	}
+	m.advanced = append(m.advanced, fmt.Sprint(key, " ", s.last))
+	s.ready = true
+	return s.last + meterForget
+}
+
+func (m *meters) Settled(int64) {}
+
+func (m *meters) Flush(pipeline.Emitter) error { return nil }
+
+// TestKeyedDues: keys that are due soon and late in turns take no more places in the queue with
+// time, and none is forgotten there.
+func TestKeyedDues(t *testing.T) {
+	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
+	defer mem.AssertSize(t, 0)
+	m := &meters{}
+	k, err := operators.NewKeyed(operators.KeyedConfig[meter]{Key: []string{"key"}, Seed: 7}, m, visitRows(), mem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	to := func(at int64) {
+		t.Helper()
+		if err := k.Advance(pipeline.Mark{Event: at - 1, Ingest: at - 1}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const minute, keys, rounds = 60_000_000, 5, 1000
+	var want []string
+	most, bytes := 0, int64(0)
+	for i := range int64(rounds) {
+		at := (i + 1) * minute
+		for key := range int64(keys) {
+			takeVisit(t, mem, k, visitRow{0, i*keys + key, at + key, fmt.Sprint("k", key)})
+			want = append(want, fmt.Sprint("k", key, " ", at+key))
+		}
+		to(at + meterSoon + 2_000_000)
+		most, bytes = max(most, k.Dues()), max(bytes, k.Bytes())
+	}
+	if limit := 2*keys + 64; most <= keys || most > limit {
+		t.Errorf("the queue of %d keys had %d places, want more than keys and at most %d", keys, most, limit)
+	}
+	if least := int64(most) * 16; bytes < least || bytes > 8192 {
+		t.Errorf("%d bytes of state, want from %d to 8192", bytes, least)
+	}
+	to((rounds+2)*minute + meterForget)
+	for key := range keys {
+		want = append(want, fmt.Sprint("k", key, " forgotten"))
+	}
+	if !slices.Equal(m.advanced, want) {
+		t.Errorf("%d calls of Advance, want %d, or they are others", len(m.advanced), len(want))
+	}
+	if k.Open() != 0 {
+		t.Errorf("%d keys, want none", k.Open())
+	}
+}
+
+// takeVisit gives a row to an operator.
+func takeVisit(t *testing.T, mem memory.Allocator, op pipeline.Operator, r visitRow) {
+	t.Helper()
+	b := array.NewRecordBuilder(mem, visitRows())
+	defer b.Release()
+	appendVisitRow(b, r)
+	rec := b.NewRecordBatch()
+	defer rec.Release()
+	keyer, err := pipeline.NewKeyer(visitRows(), []string{"key"}, 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := op.Process(pipeline.Batch{Rec: rec, Split: -1, Keys: keyer.Keys(rec)}, nil); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // without returns what of a is not in b.
