@@ -24,6 +24,8 @@ type AssetsConfig struct {
 	Gateways      string `yaml:"gateways"`
 	Registry      string `yaml:"registry"`
 	AcceptUnknown bool   `yaml:"accept_unknown"`
+	// ForgetAfter is how long nothing is heard of an asset that is forgotten; 0 for never.
+	ForgetAfter time.Duration `yaml:"forget_after"`
 
 	Nearest      AssetsNearest      `yaml:"nearest"`
 	Geofence     AssetsGeofence     `yaml:"geofence"`
@@ -108,6 +110,7 @@ func durationOf(ticks int64) time.Duration { return time.Duration(ticks) * time.
 
 func (c *AssetsConfig) setDefaults() {
 	d := assets.DefaultConfig()
+	c.ForgetAfter = durationOf(d.ForgetAfter)
 	n, g, m, b, t, a, p := d.Nearest, d.Geofence, d.Movement, d.Bottom, d.Transit, d.Availability, d.Battery
 	c.Nearest = AssetsNearest{durationOf(d.Window), n.Alpha, n.Margin, n.Windows, n.Unheard, d.Weakest, d.Accuracy}
 	c.Geofence = AssetsGeofence{InMargin: g.InMargin, OutMargin: g.OutMargin, EnterFixes: g.InCount, EnterTime: durationOf(g.InSpan), ExitFixes: g.OutCount, ExitTime: durationOf(g.OutSpan),
@@ -127,7 +130,7 @@ func (c *AssetsConfig) config() assets.Config {
 	out := assets.DefaultConfig()
 	// The decoder has replaced times that were lost, and sent those from the future away.
 	out.Filter.OldestTime, out.Filter.MaxAhead = math.MinInt64, math.MaxInt64
-	out.Filter.AcceptUnknown = c.AcceptUnknown
+	out.Filter.AcceptUnknown, out.ForgetAfter = c.AcceptUnknown, pipeline.Ticks(c.ForgetAfter)
 	n, g, m, b, t, a, p := &c.Nearest, &c.Geofence, &c.Movement, &c.Bottom, &c.Transit, &c.Availability, &c.Battery
 	out.Window, out.Weakest, out.Accuracy = pipeline.Ticks(n.Window), n.Weakest, n.Accuracy
 	out.Nearest = assets.NearestConfig{Alpha: n.Alpha, Margin: n.Margin, Windows: n.Windows, Unheard: n.Unheard}

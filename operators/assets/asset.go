@@ -14,6 +14,7 @@ type Config struct {
 	Window       int64   // ticks in which gateways are compared
 	Weakest      float64 // dBm of the smoothed RSSI at which an asset is still where its gateway is
 	Accuracy     float64 // metres of such a fix
+	ForgetAfter  int64   // ticks of silence after which nothing is remembered; 0 for never
 	Filter       FilterConfig
 	Sighting     SightingConfig
 	Nearest      NearestConfig
@@ -28,7 +29,7 @@ type Config struct {
 // DefaultConfig is the one of the reference.
 func DefaultConfig() Config {
 	return Config{
-		Window: time.Minute.Microseconds(), Weakest: -90, Accuracy: 25,
+		Window: time.Minute.Microseconds(), Weakest: -90, Accuracy: 25, ForgetAfter: 30 * day,
 		Filter: DefaultFilterConfig(), Sighting: DefaultSightingConfig(), Nearest: DefaultNearestConfig(), Geofence: DefaultGeofenceConfig(), Movement: DefaultMovementConfig(),
 		Bottom: DefaultBottomConfig(), Transit: DefaultTransitConfig(), Availability: DefaultAvailabilityConfig(), Battery: DefaultBatteryConfig(),
 	}
@@ -42,6 +43,9 @@ func (c *Config) Validate() error {
 	}
 	if !(c.Accuracy > 0) || math.IsNaN(c.Weakest) {
 		errs = append(errs, fmt.Errorf("nearest: weakest %v dBm, accuracy %v m: want numbers, the second above 0", c.Weakest, c.Accuracy))
+	}
+	if least := c.longest(); c.ForgetAfter != 0 && c.ForgetAfter <= least {
+		errs = append(errs, fmt.Errorf("forget_after %s: want more than %s, the longest silence that something is told of, or 0 for never", spanOf(c.ForgetAfter), spanOf(least)))
 	}
 	for _, part := range []struct {
 		name string
@@ -57,6 +61,13 @@ func (c *Config) Validate() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// longest is the longest silence after which time alone tells something of what was there before;
+// batteries are judged within a day.
+func (c *Config) longest() int64 {
+	window := c.Window + max(c.Sighting.Join, c.Sighting.JoinPayload)
+	return max(window, day, c.Geofence.LostAfter, c.Transit.Silence, c.Availability.Offline+c.Availability.Hold)
 }
 
 // spanOf is a number of ticks as messages have it.
@@ -171,12 +182,13 @@ func (f *Follower) site(s *Asset) int32 {
 
 // Detect takes a detection of an asset. It returns when the asset is due next.
 func (f *Follower) Detect(asset string, s *Asset, d *Detection) int64 {
+	f.admit(asset, s)
 	if d.At > math.MinInt64 {
 		f.catchUp(asset, s, d.At-1)
 	}
 	before := f.brief(s)
 	if _, dropped := f.Config.Filter.Filter(d, f.World.Registry.Has(asset), &f.Config.Sighting, &s.sightings, &f.Counts); dropped {
-		return f.due(s)
+		return f.next(s)
 	}
 	s.seen, s.known = d.At, true
 	s.transit.Heard()
@@ -186,13 +198,21 @@ func (f *Follower) Detect(asset string, s *Asset, d *Detection) int64 {
 	if f.brief(s) != before {
 		f.To.Now(asset, d.At, s)
 	}
-	return f.due(s)
+	return f.next(s)
 }
 
 // Advance moves the time of an asset. It returns when the asset is due next.
 func (f *Follower) Advance(asset string, s *Asset, at int64) int64 {
+	f.admit(asset, s)
 	f.catchUp(asset, s, at)
-	return f.due(s)
+	return f.next(s)
+}
+
+// admit forgets an asset that the registry has no more. Nothing is told of it.
+func (f *Follower) admit(asset string, s *Asset) {
+	if !f.Config.Filter.AcceptUnknown && !f.World.Registry.Has(asset) {
+		*s = Asset{}
+	}
 }
 
 // listen opens a window, and folds the sightings of it that are complete.
@@ -386,9 +406,11 @@ func (f *Follower) board(s *Asset, at int64) {
 	}
 }
 
-// catchUp does what is due up to a time.
+// catchUp does what is due up to a time. An asset that has been silent for too long by then is
+// forgotten, after what was due before.
 func (f *Follower) catchUp(asset string, s *Asset, to int64) {
-	for at := f.due(s); at <= to; {
+	gone := f.gone(s)
+	for at := f.due(s); at <= min(to, gone); {
 		f.step(asset, s, at)
 		next := f.due(s)
 		if next <= at {
@@ -396,7 +418,21 @@ func (f *Follower) catchUp(asset string, s *Asset, to int64) {
 		}
 		at = next
 	}
+	if gone <= to {
+		*s = Asset{}
+	}
 }
+
+// gone is when an asset is forgotten unless it is heard; MaxInt64 for never.
+func (f *Follower) gone(s *Asset) int64 {
+	if !s.known || f.Config.ForgetAfter == 0 {
+		return math.MaxInt64
+	}
+	return s.seen + f.Config.ForgetAfter
+}
+
+// next is when time has something to do; MaxInt64 for never.
+func (f *Follower) next(s *Asset) int64 { return min(f.due(s), f.gone(s)) }
 
 // due is when time alone brings something about; MaxInt64 for never. What would have been due before
 // the newest detection proved it is due now.

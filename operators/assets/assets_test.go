@@ -305,6 +305,8 @@ func TestBottom(t *testing.T) {
 }
 
 func TestConfigs(t *testing.T) {
+	short, back := assets.DefaultConfig(), assets.DefaultConfig()
+	short.ForgetAfter, back.ForgetAfter = 24*3600*second, -1
 	for want, err := range map[string]error{
 		"counts 0 and 0: want 1 to": assets.GeofenceConfig{MaxAccuracy: 1, MaxSpeed: 1, LostAfter: 1}.Validate(),
 		"dwell [5µs 3µs]":           assets.GeofenceConfig{InCount: 1, OutCount: 1, MaxAccuracy: 1, MaxSpeed: 1, LostAfter: 1, Dwell: []int64{5, 3}}.Validate(),
@@ -312,6 +314,8 @@ func TestConfigs(t *testing.T) {
 		"rest {0 0 0}":              assets.BottomConfig{Down: 1, Up: 2, Count: 1}.Validate(),
 		"angles 60 and 20":          assets.BottomConfig{Rest: assets.Accel{Z: 1}, Down: 60, Up: 20, Count: 1}.Validate(),
 		"join -1µs and 0s: mu":      assets.SightingConfig{Join: -1}.Validate(),
+		"forget_after 24h0m0s: want more than 24h0m0s": short.Validate(),
+		"forget_after -1µs: want":                      back.Validate(),
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)

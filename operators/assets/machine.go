@@ -60,8 +60,18 @@ func NewKeyed(m *Machine, seed uint64, maxBytes int64, rows *arrow.Schema, mem m
 // Row implements operators.Machine.
 func (m *Machine) Row(key string, s *Asset, rec arrow.RecordBatch, r int) int64 {
 	d := m.in.detection(rec, r)
-	due := m.Detect(key, s, &d)
-	if !s.known { // it is not registered
+	return dueOf(s, m.Detect(key, s, &d))
+}
+
+// Advance implements operators.Machine.
+func (m *Machine) Advance(key string, s *Asset, at int64) int64 {
+	return dueOf(s, m.Follower.Advance(key, s, at))
+}
+
+// dueOf is when an asset is due: one that is not registered, or that was silent for too long, is
+// remembered no more.
+func dueOf(s *Asset, due int64) int64 {
+	if !s.known {
 		return operators.Forget
 	}
 	return due

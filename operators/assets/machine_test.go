@@ -236,12 +236,14 @@ type tagJob struct {
 	out      []string
 	late     int
 	forget   bool // what is restored is not all
+	cfg      assets.Config
+	open     int // assets that were remembered at the end
 }
 
 func (j *tagJob) start(shards int) {
 	j.ops, j.machines = nil, nil
 	for range shards {
-		m, err := assets.NewMachine(assets.DefaultConfig(), town(j.t), rowSchema(), j.mem)
+		m, err := assets.NewMachine(j.cfg, town(j.t), rowSchema(), j.mem)
 		if err != nil {
 			j.t.Fatal(err)
 		}
@@ -408,6 +410,9 @@ func (j *tagJob) play(rng *rand.Rand, splits [][]tagRow, bound int64) (restarts 
 			restarts++
 		}
 	}
+	for _, op := range j.ops {
+		j.open += op.Open()
+	}
 	j.dropPieces()
 	j.stop()
 	return restarts
@@ -432,7 +437,7 @@ func (j *tagJob) plainly(splits [][]tagRow, bound int64) {
 	slices.SortFunc(rows, func(a, b tagRow) int {
 		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.split, b.split), cmp.Compare(a.offset, b.offset))
 	})
-	m, err := assets.NewMachine(assets.DefaultConfig(), town(j.t), rowSchema(), j.mem)
+	m, err := assets.NewMachine(j.cfg, town(j.t), rowSchema(), j.mem)
 	if err != nil {
 		j.t.Fatal(err)
 	}
@@ -447,7 +452,11 @@ func (j *tagJob) plainly(splits [][]tagRow, bound int64) {
 		rec.Release()
 	}
 	for _, asset := range slices.Sorted(maps.Keys(states)) {
-		if due := m.Advance(asset, states[asset], newest); due <= newest {
+		due := m.Advance(asset, states[asset], newest)
+		if due == operators.Forget {
+			continue
+		}
+		if j.open++; due <= newest {
 			j.t.Errorf("%s is due at %d, and time is at %d", asset, due, newest)
 		}
 	}
@@ -467,9 +476,9 @@ func TestMachine(t *testing.T) {
 			mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
 			defer mem.AssertSize(t, 0)
 			splits := factory(seed, 4, 16, bound)
-			want := &tagJob{t: t, mem: mem}
+			want := &tagJob{t: t, mem: mem, cfg: assets.DefaultConfig()}
 			want.plainly(splits, bound)
-			got := &tagJob{t: t, mem: mem}
+			got := &tagJob{t: t, mem: mem, cfg: assets.DefaultConfig()}
 			rng := rand.New(rand.NewPCG(seed, 9))
 			restarts += got.play(rng, splits, bound)
 			if late += want.late; got.late != want.late {
@@ -513,6 +522,112 @@ func TestMachine(t *testing.T) {
 	}
 }
 
+// TestMachineForgets: an asset that is silent for too long is forgotten, and begins anew when it is
+// heard again, by the rows alone too. What it has told is what it would have told by then.
+func TestMachineForgets(t *testing.T) {
+	const bound, hour = 15 * second, 3600 * second
+	cfg := assets.DefaultConfig()
+	cfg.ForgetAfter = 25 * hour
+	anew, gone := 0, 0
+	for seed := range uint64(4) {
+		mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
+		defer mem.AssertSize(t, 0)
+		splits := factory(seed, 5, 48, bound)
+		for i := range splits {
+			splits[i] = slices.DeleteFunc(splits[i], func(r tagRow) bool { // each cage has its own silence
+				from := begin + int64(r.asset[5]-'0')*5*hour + 2*hour
+				return r.at > from && r.at < from+27*hour || r.asset == "RC-004" && r.at > from
+			})
+		}
+		want, got := &tagJob{t: t, mem: mem, cfg: cfg}, &tagJob{t: t, mem: mem, cfg: cfg}
+		want.plainly(splits, bound)
+		got.play(rand.New(rand.NewPCG(seed, 9)), splits, bound)
+		if got.open != want.open {
+			t.Errorf("%d: %d assets are remembered, want %d", seed, got.open, want.open)
+		}
+		gone += 5 - got.open
+		always := &tagJob{t: t, mem: mem, cfg: cfg}
+		always.cfg.ForgetAfter = 0
+		always.plainly(splits, bound)
+		if always.open != 5 {
+			t.Errorf("%d: %d assets are remembered, want all", seed, always.open)
+		}
+		for _, j := range []*tagJob{want, got, always} {
+			slices.SortStableFunc(j.out, func(a, b string) int { return cmp.Compare(assetOf(a), assetOf(b)) })
+		}
+		if !slices.Equal(got.out, want.out) {
+			t.Errorf("%d: %d rows, want %d, or they are others", seed, len(got.out), len(want.out))
+		}
+		if !slices.Equal(want.out, always.out) {
+			anew++
+		}
+		early := func(rows []string) []string { // what time tells before any is forgotten; of legs nobody knows until it is back
+			return slices.DeleteFunc(slices.Clone(rows), func(row string) bool {
+				f := strings.Fields(strings.TrimPrefix(row, pipeline.Side(0).String()))
+				if strings.HasPrefix(row, pipeline.Out.String()) {
+					f = f[1:]
+				}
+				return f[0] >= "2026-03-03T07:00:00" || f[1] == "transit"
+			})
+		}
+		if a, b := early(want.out), early(always.out); len(a) == 0 || !slices.Equal(a, b) {
+			t.Errorf("%d: %d rows before anything is forgotten, want %d, or they are others", seed, len(a), len(b))
+		}
+	}
+	if anew < 3 || gone < 2 {
+		t.Errorf("%d of 4 jobs are others when nothing is forgotten, %d assets are gone at the end: the test has become too easy", anew, gone)
+	}
+}
+
+// TestMachineRegistry: an asset that the registry has no more is forgotten, and nothing is told of it:
+// when it would be due, and when it is heard.
+func TestMachineRegistry(t *testing.T) {
+	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
+	defer mem.AssertSize(t, 0)
+	j := &tagJob{t: t, mem: mem, cfg: assets.DefaultConfig()}
+	j.start(1)
+	defer j.stop()
+	marks := pipeline.NewMarks(0, pipeline.MaxTicks)
+	marks.Add()
+	hear := func(at int64, ids ...string) {
+		var rows []tagRow
+		for _, id := range ids {
+			rows = append(rows, tagRow{at: begin + at*second, asset: id, gateway: "shop1", seq: -1, rssi: -60, acc: -1, speed: -1, load: -1})
+		}
+		j.process(marks, rows)
+		j.advance(marks)
+	}
+	open := func(want int) {
+		t.Helper()
+		if n := j.ops[0].Open(); n != want {
+			t.Errorf("%d assets are remembered, want %d", n, want)
+		}
+	}
+	hear(0, "RC-000", "RC-001", "RC-002")
+	hear(10, "RC-000")
+	open(3)
+	registry, err := assets.ParseRegistry([]byte("asset_id\nRC-000\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.ops[0].Refer(pipeline.Reference{Name: assets.RegistryFile, Value: registry}); err != nil {
+		t.Fatal(err)
+	}
+	hear(20, "RC-001")
+	hear(30, "RC-000")
+	open(2)
+	hear(120, "RC-000") // the window of RC-002 is over
+	open(1)
+	for _, row := range j.out {
+		if !strings.Contains(row, "RC-000") {
+			t.Errorf("is told of an asset that is not registered: %s", row)
+		}
+	}
+	if len(j.out) == 0 {
+		t.Error("nothing is told")
+	}
+}
+
 // TestMachineNotices: a state that loses something in a checkpoint is noticed.
 func TestMachineNotices(t *testing.T) {
 	const bound = 15 * second
@@ -520,7 +635,8 @@ func TestMachineNotices(t *testing.T) {
 	defer mem.AssertSize(t, 0)
 	for seed := range uint64(10) {
 		splits := factory(seed, 4, 16, bound)
-		want, got := &tagJob{t: t, mem: mem}, &tagJob{t: t, mem: mem, forget: true}
+		cfg := assets.DefaultConfig()
+		want, got := &tagJob{t: t, mem: mem, cfg: cfg}, &tagJob{t: t, mem: mem, cfg: cfg, forget: true}
 		want.plainly(splits, bound)
 		got.play(rand.New(rand.NewPCG(seed, 9)), splits, bound)
 		slices.Sort(want.out)
