@@ -36,6 +36,10 @@ type Machine[S any] interface {
 // belongs to, which takes the place of the key. All keys are of one shard then.
 type Joiner interface{ Together(key string) string }
 
+// Resumer is a Machine with settings that decide when a key is due: Resume says when that is for a
+// key of a checkpoint, which may have been made with others.
+type Resumer[S any] interface{ Resume(s *S) (due int64) }
+
 // KeyedConfig describes a Keyed operator.
 type KeyedConfig[S any] struct {
 	// Key names columns of the rows: those by which rows are dealt to shards, in that order. A

@@ -273,6 +273,7 @@ func (k *Keyed[S]) Restore(p pipeline.Piece, keep func(group uint8) bool) error 
 	keys, names := p.Rec.Column(ksKey).(*array.Binary), p.Rec.Column(ksName).(*array.Binary)
 	numbers, dues := p.Rec.Column(ksPiece).(*array.Int64), p.Rec.Column(ksDue).(*array.Int64)
 	states := p.Rec.Column(ksState).(*array.Binary)
+	resumer, _ := k.machine.(Resumer[S])
 	for i, g := range p.Rec.Column(ksGroup).(*array.Uint8).Uint8Values() {
 		number := numbers.Value(i)
 		if number < 0 || number == math.MaxInt64 {
@@ -296,6 +297,9 @@ func (k *Keyed[S]) Restore(p pipeline.Piece, keep func(group uint8) bool) error 
 		s := &keyState[S]{key: key, name: string(names.Value(i)), group: g, due: dues.Value(i), size: int32(states.ValueLen(i)), piece: number}
 		if err := k.cfg.Read(states.Value(i), &s.state); err != nil {
 			return fmt.Errorf("state %s of key %q: %w", p.ID, s.name, err)
+		}
+		if resumer != nil {
+			s.due = resumer.Resume(&s.state)
 		}
 		k.keys[key] = s
 		k.log.bytes += int64(s.size)

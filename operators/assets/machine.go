@@ -68,6 +68,9 @@ func (m *Machine) Advance(key string, s *Asset, at int64) int64 {
 	return dueOf(s, m.Follower.Advance(key, s, at))
 }
 
+// Resume implements operators.Resumer: forget_after holds for assets that were silent before it did.
+func (m *Machine) Resume(s *Asset) int64 { return m.next(s) }
+
 // dueOf is when an asset is due: one that is not registered, or that was silent for too long, is
 // remembered no more.
 func dueOf(s *Asset, due int64) int64 {

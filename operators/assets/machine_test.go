@@ -628,6 +628,37 @@ func TestMachineRegistry(t *testing.T) {
 	}
 }
 
+// TestMachineForgetsSooner: a restart that has forget_after forgets assets that were silent without it,
+// and were due never.
+func TestMachineForgetsSooner(t *testing.T) {
+	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
+	defer mem.AssertSize(t, 0)
+	j := &tagJob{t: t, mem: mem, cfg: assets.DefaultConfig()}
+	j.cfg.ForgetAfter = 0
+	j.start(1)
+	marks := pipeline.NewMarks(0, pipeline.MaxTicks)
+	marks.Add()
+	hear := func(at int64, id string) {
+		j.process(marks, []tagRow{{at: begin + at*3600*second, asset: id, gateway: "shop1", seq: -1, rssi: -60, acc: -1, speed: -1, load: -1}})
+		j.advance(marks)
+	}
+	hear(0, "RC-000")
+	hear(40*24, "RC-001")
+	hear(41*24, "RC-001")
+	if n := j.ops[0].Open(); n != 2 {
+		t.Errorf("%d assets are remembered without forget_after, want 2", n)
+	}
+	j.checkpoint(true)
+	j.cfg.ForgetAfter = assets.DefaultConfig().ForgetAfter
+	j.restart(1)
+	hear(41*24+1, "RC-001")
+	if n := j.ops[0].Open(); n != 1 {
+		t.Errorf("%d assets are remembered, want 1", n)
+	}
+	j.dropPieces()
+	j.stop()
+}
+
 // TestMachineNotices: a state that loses something in a checkpoint is noticed.
 func TestMachineNotices(t *testing.T) {
 	const bound = 15 * second
