@@ -77,6 +77,7 @@ type Alarm struct {
 	Under   int     // readings in a row under the lower limit, while open
 	Since   int64   // ticks: the first reading over
 	Made    int64   // when it was created
+	At      int64   // the last reading
 	Highest float64 // since the first reading over
 	Told    float64 // the highest when the last change was
 	Count   int64   // of readings since then
@@ -88,6 +89,7 @@ type Alarm struct {
 // its first reading over, so that the same readings give the same ids.
 func (a *Alarm) Read(cfg AlarmConfig, at int64, value, limit float64) Change {
 	over := Above(value, limit)
+	a.At = at
 	if !a.Open {
 		return a.rest(cfg, at, value, over)
 	}
@@ -113,7 +115,7 @@ func (a *Alarm) rest(cfg AlarmConfig, at int64, value float64, over bool) Change
 		return NoChange
 	}
 	if a.Over++; a.Over == 1 {
-		*a = Alarm{Over: 1, Since: at, Highest: value}
+		*a = Alarm{Over: 1, Since: at, At: at, Highest: value}
 	}
 	a.Highest = max(a.Highest, value)
 	a.Count++

@@ -291,6 +291,7 @@ func (j *Judge) complete(u *Member) {
 	p = p.merged(u.Wiring, u.Feed, u.RatedA)
 	j.hear(u, &p)
 	r := Report{At: in.At, PDU: p, Listed: listed, Measured: in.Measure(p), PowerKWh: Unknown(), Energy: Energy{KWh: Unknown(), AvgW: Unknown()}}
+	j.silent(u, &p, in.At)
 	if r.says(in) {
 		j.report(u, &r)
 	}
@@ -340,7 +341,7 @@ func (j *Judge) report(u *Member, r *Report) {
 	j.headroom(u, r)
 	j.imbalance(u, r)
 	j.energy(u, r)
-	u.Banks = slices.DeleteFunc(u.Banks, func(b BankAlarms) bool { return j.idle(u, r, &b) })
+	u.Banks = slices.DeleteFunc(u.Banks, func(b BankAlarms) bool { return j.idle(r, &b) })
 	u.Last = Last{true, r.At, r.LoadW, r.Line}
 	j.Reports = append(j.Reports, *r)
 }
@@ -420,21 +421,13 @@ func (j *Judge) bank(u *Member, name string) *BankAlarms {
 	return &u.Banks[i]
 }
 
-// idle tells whether there is nothing to keep of a breaker: its alarms are at rest, or it is not
-// heard of any more.
-func (j *Judge) idle(u *Member, r *Report, b *BankAlarms) bool {
-	silent := r.At - b.At
-	switch {
-	case b.Over == Alarm{} && b.Continuous == Alarm{}:
+// idle tells whether there is nothing to keep of a breaker: its alarms are at rest, or have nothing
+// open and are not heard of any more.
+func (j *Judge) idle(r *Report, b *BankAlarms) bool {
+	if (b.Over == Alarm{} && b.Continuous == Alarm{}) {
 		return true
-	case !b.Over.Open && !b.Continuous.Open:
-		return silent > maxGap*j.cfg.Interval
-	case silent <= j.cfg.Forget:
-		return false
 	}
-	j.close(&b.Over, RuleOver, u.ID, b.Name, r.PDU, r.At)
-	j.close(&b.Continuous, RuleOverContinuous, u.ID, b.Name, r.PDU, r.At)
-	return true
+	return !b.Over.Open && !b.Continuous.Open && r.At-b.At > maxGap*j.cfg.Interval
 }
 
 // close ends an alarm that nothing will be heard of any more.
@@ -706,21 +699,38 @@ func (u *Member) outlet(name string) *OutletPower {
 func (j *Judge) end(u *Member, at int64) {
 	p, _ := j.inv.PDU(u.ID)
 	p = p.merged(u.Wiring, u.Feed, u.RatedA)
-	end := func(a *Alarm, rule Rule, element string) { j.close(a, rule, u.ID, element, p, at) }
+	u.each(func(a *Alarm, rule Rule, element string) { j.close(a, rule, u.ID, element, p, at) })
+	j.endRedundancy(u, &p, at)
+}
+
+// silent closes findings about what has not been read for the time after which a silent PDU is
+// forgotten, while readings of something else go on.
+func (j *Judge) silent(u *Member, p *PDU, at int64) {
+	u.each(func(a *Alarm, rule Rule, element string) {
+		if at-a.At > j.cfg.Forget {
+			j.close(a, rule, u.ID, element, *p, at)
+		}
+	})
+	if u.Redundancy.Open && at-u.Redundancy.At > j.cfg.Forget {
+		j.endRedundancy(u, p, at)
+	}
+}
+
+// each calls do with all alarms about the PDU itself.
+func (u *Member) each(do func(a *Alarm, rule Rule, element string)) {
 	for k := range 3 {
-		end(&u.Line[k], RuleOver, Lines[k])
+		do(&u.Line[k], RuleOver, Lines[k])
 	}
 	for k := range 3 {
-		end(&u.Branch[k], RuleOver, Branches[k])
-		end(&u.Continuous[k], RuleOverContinuous, Branches[k])
+		do(&u.Branch[k], RuleOver, Branches[k])
+		do(&u.Continuous[k], RuleOverContinuous, Branches[k])
 	}
 	for i := range u.Banks {
-		end(&u.Banks[i].Over, RuleOver, u.Banks[i].Name)
-		end(&u.Banks[i].Continuous, RuleOverContinuous, u.Banks[i].Name)
+		do(&u.Banks[i].Over, RuleOver, u.Banks[i].Name)
+		do(&u.Banks[i].Continuous, RuleOverContinuous, u.Banks[i].Name)
 	}
-	end(&u.Imbalance, RuleImbalance, "")
-	end(&u.Energy, RuleEnergy, "")
-	j.endRedundancy(u, &p, at)
+	do(&u.Imbalance, RuleImbalance, "")
+	do(&u.Energy, RuleEnergy, "")
 }
 
 // endRedundancy closes the finding about the peer of a member.

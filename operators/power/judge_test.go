@@ -349,6 +349,31 @@ func TestForget(t *testing.T) {
 	}
 }
 
+// TestSilentElement: what is found of an element that is not read any more ends a day later, though
+// the PDU goes on, be it with its outlets alone; what goes on to be read stays.
+func TestSilentElement(t *testing.T) {
+	s := newSite(t, rack(t, nil), nil)
+	for m := range 3 {
+		at := time.Duration(m) * time.Minute
+		s.read(branches(at, "C", 4200, 0, 0) + fmt.Sprintf("%v C branch B7 a=21\n%v C branch B8 a=21", at, at))
+	}
+	for at := 3 * time.Minute; at <= 24*time.Hour+4*time.Minute; at += time.Minute {
+		s.read(fmt.Sprintf("%v C branch B8 a=21", at))
+	}
+	over := "2m0s create pdu_branch_overload C L12; 2m0s create pdu_branch_overload C B7; 2m0s create pdu_branch_overload C B8"
+	expectText(t, "findings", s.found(power.RuleOver), over+"; 24h3m0s close pdu_branch_overload C L12; 24h3m0s close pdu_branch_overload C B7")
+	expectText(t, "imbalance", s.found(power.RuleImbalance), "2m0s create pdu_phase_imbalance C; 24h3m0s close pdu_phase_imbalance C")
+
+	s = newSite(t, rack(t, nil), nil)
+	for m := range 3 {
+		s.read(branches(time.Duration(m)*time.Minute, "C", 4200, 0, 0))
+	}
+	for at := 3 * time.Minute; at <= 24*time.Hour+4*time.Minute; at += time.Minute {
+		s.read(fmt.Sprintf("%v C outlet 1 w=10", at))
+	}
+	expectText(t, "outlets alone", s.found(power.RuleOver), "2m0s create pdu_branch_overload C L12; 24h3m0s close pdu_branch_overload C L12")
+}
+
 // TestReload: a PDU that another content of the inventory has elsewhere begins anew there, and a
 // limit that is not known any more ends what was found against it.
 func TestReload(t *testing.T) {

@@ -7,8 +7,12 @@ import (
 	"math"
 )
 
-// stateVersion is the first byte of a group's state.
-const stateVersion = 1
+// stateVersion is the first byte of a group's state. In version 1 alarms had no time of their last
+// reading.
+const (
+	stateVersion      = 2
+	stateWithoutTimes = 1
+)
 
 // AppendGroup appends the state of a group as it is in a checkpoint.
 func AppendGroup(dst []byte, g *Group) []byte {
@@ -19,10 +23,10 @@ func AppendGroup(dst []byte, g *Group) []byte {
 
 // ReadGroup reads what AppendGroup has made into the zero Group.
 func ReadGroup(b []byte, g *Group) error {
-	if len(b) == 0 || b[0] != stateVersion {
-		return fmt.Errorf("state of PDUs: version %v, want %d: another version of the program wrote it", b[:min(len(b), 1)], stateVersion)
+	if len(b) == 0 || b[0] != stateVersion && b[0] != stateWithoutTimes {
+		return fmt.Errorf("state of PDUs: version %v, want at most %d: another version of the program wrote it", b[:min(len(b), 1)], stateVersion)
 	}
-	c := coder{b: b[1:]}
+	c := coder{b: b[1:], untimed: b[0] == stateWithoutTimes}
 	c.group(g)
 	if len(c.b) > 0 {
 		c.fail("%d bytes behind its end", len(c.b))
@@ -40,6 +44,8 @@ var errState = errors.New("state of PDUs")
 type coder struct {
 	b       []byte
 	writing bool
+	untimed bool  // alarms have no time of their last reading: it is heard
+	heard   int64 // when the PDU was
 	err     error
 }
 
@@ -143,6 +149,7 @@ func (c *coder) group(g *Group) {
 func (c *coder) member(m *Member) {
 	text(c, &m.ID)
 	c.int(&m.Heard)
+	c.heard = m.Heard
 	c.bool(&m.Pending)
 	c.int(&m.Instant.At)
 	list(c, &m.Instant.Samples, 64, c.sample)
@@ -209,6 +216,11 @@ func (c *coder) alarm(a *Alarm) {
 	c.count(&a.Under)
 	c.int(&a.Since)
 	c.int(&a.Made)
+	if c.untimed {
+		a.At = c.heard
+	} else {
+		c.int(&a.At)
+	}
 	c.float(&a.Highest)
 	c.float(&a.Told)
 	c.int(&a.Count)

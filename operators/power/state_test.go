@@ -60,6 +60,22 @@ func TestState(t *testing.T) {
 	}
 }
 
+// TestStateWithoutTimes: alarms of a state of version 1 have been read when their PDU was.
+func TestStateWithoutTimes(t *testing.T) {
+	g := &power.Group{Members: []power.Member{{ID: "a", Heard: 7, Imbalance: power.Alarm{Open: true, Since: 1, Made: 2, At: 7, Highest: 20}}}}
+	now := power.AppendGroup(nil, g)
+	made, at := byte(2<<1), byte(7<<1)
+	old := bytes.Replace(now, []byte{made, at}, []byte{made}, 1)
+	old[0] = 1
+	var back power.Group
+	if err := power.ReadGroup(old, &back); err != nil || len(old) != len(now)-1 {
+		t.Fatalf("%d bytes of %d: %v", len(old), len(now), err)
+	}
+	if again := power.AppendGroup(nil, &back); !bytes.Equal(again, now) {
+		t.Errorf("%+v", back)
+	}
+}
+
 // FuzzReadGroup: no bytes panic or take much memory, and what is read writes itself.
 func FuzzReadGroup(f *testing.F) {
 	f.Add([]byte{})
