@@ -33,7 +33,9 @@ type Machine[S any] interface {
 }
 
 // Joiner is a Machine that judges several keys together: Together names what the state of a key
-// belongs to, which takes the place of the key. All keys are of one shard then.
+// belongs to, which takes the place of the key. All keys are of one shard then. What belongs
+// together may change with a file that the machine uses: after a Refer, or a restart, all keys are
+// due at once.
 type Joiner interface{ Together(key string) string }
 
 // Resumer is a Machine with settings that decide when a key is due: Resume says when that is for a
@@ -252,7 +254,16 @@ func (k *Keyed[S]) Refer(ref pipeline.Reference) error {
 	if !ok {
 		return nil
 	}
-	return m.Refer(ref)
+	if err := m.Refer(ref); err != nil || k.joiner == nil {
+		return err
+	}
+	for _, s := range k.keys {
+		if s.due = pipeline.MinTicks; s.due < s.queued {
+			k.due.file(s, k.keys)
+		}
+		k.log.note(s)
+	}
+	return nil
 }
 
 // Close gives back the batches of rows that wait. Nothing is called after it.

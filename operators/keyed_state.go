@@ -303,6 +303,9 @@ func (k *Keyed[S]) Restore(p pipeline.Piece, keep func(group uint8) bool) error 
 		}
 		k.keys[key] = s
 		k.log.bytes += int64(s.size)
+		if k.joiner != nil {
+			s.due = pipeline.MinTicks
+		}
 		k.due.file(s, k.keys)
 	}
 	return nil

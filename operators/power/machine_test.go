@@ -28,6 +28,7 @@ type feedRow struct {
 	scope  power.Scope
 	name   string
 	w, kwh float64 // NaN: none
+	a      float64 // 0: none
 }
 
 func feedSchema() *arrow.Schema {
@@ -61,6 +62,8 @@ func feedBatch(mem memory.Allocator, rows []feedRow) arrow.RecordBatch {
 				b.Field(i).(*array.StringBuilder).Append(r.name)
 			case "w":
 				b.Field(i).(*array.Int64Builder).AppendValues([]int64{int64(r.w * 10)}, []bool{r.w == r.w})
+			case "a":
+				b.Field(i).(*array.Int64Builder).AppendValues([]int64{int64(r.a * 1000)}, []bool{r.a != 0})
 			case "kwh_total":
 				b.Field(i).(*array.Int64Builder).AppendValues([]int64{int64(r.kwh * 1000)}, []bool{r.kwh == r.kwh})
 			default:
@@ -84,7 +87,7 @@ func randomFeed(rng *rand.Rand, minutes int) [][]feedRow {
 			s := n % len(splits)
 			at := int64(m)*60_000_000 + rng.Int64N(3_000_000)/1000*1000
 			add := func(scope power.Scope, name string, w, kwh float64) {
-				splits[s] = append(splits[s], feedRow{int32(s), 0, at + rng.Int64N(700)*1000, id, scope, name, w, kwh})
+				splits[s] = append(splits[s], feedRow{int32(s), 0, at + rng.Int64N(700)*1000, id, scope, name, w, kwh, 0})
 			}
 			heavy := 1 + float64(m/17%2)*0.3
 			for _, name := range power.Branches {
@@ -367,6 +370,55 @@ func firstDifference(got, want []string) string {
 		}
 	}
 	return ""
+}
+
+// TestMachineMoved: what was found of a PDU that another inventory has elsewhere is closed with the
+// next step of time, whether the file changes while the operator runs or while it is stopped.
+func TestMachineMoved(t *testing.T) {
+	for name, change := range map[string]func(*stream){
+		"running": func(s *stream) {
+			if err := s.k.Refer(pipeline.Reference{Value: s.inv}); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"stopped": (*stream).restart,
+	} {
+		t.Run(name, func(t *testing.T) {
+			mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
+			defer mem.AssertSize(t, 0)
+			s := &stream{t: t, mem: mem, inv: twoGroups(t)}
+			s.start()
+			defer func() {
+				s.drop()
+				s.stop()
+			}()
+			marks := pipeline.NewMarks(0, pipeline.MaxTicks)
+			marks.Add()
+			n := int64(0)
+			read := func(pdu string, at time.Duration) {
+				s.process(marks, []feedRow{{offset: n, at: pipeline.Ticks(at), pdu: pdu, scope: power.Branch, name: "L12", a: 21, w: power.Unknown(), kwh: power.Unknown()}})
+				s.advance(marks.Merged())
+				n++
+			}
+			for m := range time.Duration(4) {
+				read("A", m*time.Minute)
+			}
+			read("Z", 3*time.Minute+30*time.Second) // nothing of A is pending
+			before := strings.Join(s.found, "\n")
+			if strings.Contains(before, "close") || !strings.Contains(before, "pdu_branch_overload") {
+				t.Fatalf("%s", before)
+			}
+			p := power.DefaultPDU("A")
+			p.Group, p.Feed = "two", "A"
+			s.inv, _ = power.NewInventory(power.Entries{PDUs: []power.PDU{p}, Other: power.DefaultPDU("")}, "2")
+			change(s)
+			read("Z", 4*time.Minute)
+			after := strings.Join(s.found[len(strings.Split(before, "\n")):], "\n")
+			if !strings.Contains(after, "close") || !strings.Contains(after, "pdu_branch_overload") {
+				t.Errorf("not closed: %s", after)
+			}
+		})
+	}
 }
 
 // TestMachineNotices: the comparison of TestMachine sees a single reading that is lost.
