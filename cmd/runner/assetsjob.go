@@ -194,7 +194,7 @@ func (c *AssetsConfig) domain(job *Config) domain {
 		filtered, err = countFiltered(reg, job)
 		return err
 	}
-	maxBytes := job.State.MaxBytes / int64(max(1, job.Parallelism.Shards))
+	maxBytes := job.keyedBytes(1)
 	d.build = func(rows *arrow.Schema, values map[string]any, seed uint64, mem memory.Allocator) ([]pipeline.Operator, error) {
 		var world assets.World
 		world.Fences, _ = values[assets.FencesFile].(*assets.Fences)

@@ -68,7 +68,7 @@ var changeClasses = []struct {
 		"order_by low_cardinality ttl_days commit_every audit_keys audit_every block_rows attempt_timeout dedup_window max_stage_rows " +
 		"max_stage_bytes max_pending_bytes"},
 
-	{restart, "power", "inventory join interval forget raise clear clear_share worse continuous_for imbalance_pct imbalance_min_a energy_pct max_bytes"},
+	{restart, "power", "inventory join interval forget raise clear clear_share worse continuous_for imbalance_pct imbalance_min_a energy_pct"},
 	{restart, "notify", "policies allow_networks link max_age retry_for attempt_timeout"},
 	{restart, "notify.smtp", "host port tls user from"},
 	{restart, "mapping", "file mode input preprocessor source source_field utc_day on_invalid schemas columns"},

@@ -7,6 +7,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/tidemark/tidemark/operators"
 	"github.com/tidemark/tidemark/pipeline"
 	"github.com/tidemark/tidemark/schemas/ocsf"
 	"github.com/tidemark/tidemark/sinks/notify"
@@ -128,11 +129,28 @@ func (c *Config) validateDomain(d *document) {
 	if n := child(d.node("parallelism"), "shards"); n != nil && n.Value != "1" && c.domain().oneShard {
 		d.add(n, "parallelism.shards", "%s: section %s has rules across its keys, which need them in one shard: set 1", n.Value, name)
 	}
+	// Both are about windows. What goes beyond state.max_bytes here stops the job.
+	if c.State.MaxKeyWindows > 0 {
+		d.add(d.node("state", "max_key_windows"), "state.max_key_windows", "section %s has no windows: take it out; state.max_bytes limits what the job holds", name)
+	}
+	if c.State.OverLimit == operators.LimitShed {
+		d.add(d.node("state", "over_limit"), "state.over_limit", "%s: section %s has no windows that could leave early: take %s", operators.LimitShed, name, operators.LimitStop)
+	}
 	for i, ref := range c.Reference {
 		if ref.On == onResults {
 			d.add(d.node("reference", fmt.Sprint(i), "on"), fmt.Sprintf("reference.%d.on", i), "section %s gives tables of its own: take %s", name, onRows)
 		}
 	}
+}
+
+// keyedBytes is the part of the limit of state that each operator of a shard's chain of so many has; 0 for
+// no limit.
+func (c *Config) keyedBytes(chain int) int64 {
+	limit := c.limit().Bytes
+	if limit > 0 {
+		limit = max(1, limit/int64(chain))
+	}
+	return limit
 }
 
 // name is what a table behind the first is called, where the first is called of.

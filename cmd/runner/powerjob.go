@@ -43,8 +43,6 @@ type PowerConfig struct {
 	ImbalancePct  float64 `yaml:"imbalance_pct"`
 	ImbalanceMinA float64 `yaml:"imbalance_min_a"`
 	EnergyPct     float64 `yaml:"energy_pct"`
-	// MaxBytes bounds the state.
-	MaxBytes int64 `yaml:"max_bytes"`
 }
 
 func (c *PowerConfig) setDefaults() {
@@ -65,9 +63,6 @@ func (c *PowerConfig) Validate() error {
 	if ext := filepath.Ext(c.Inventory); c.Inventory != "" && !slices.Contains([]string{".yaml", ".yml", ".csv"}, ext) {
 		errs = append(errs, fmt.Errorf("inventory %q: want the name of a .yaml or .csv file", c.Inventory))
 	}
-	if c.MaxBytes < 0 {
-		errs = append(errs, fmt.Errorf("max_bytes %d: want 0 for no limit, or more", c.MaxBytes))
-	}
 	return errors.Join(errs...)
 }
 
@@ -86,7 +81,7 @@ func (c *PowerConfig) config() power.Config {
 // inventoryFile is the name of the inventory among a job's files.
 const inventoryFile = "power.inventory"
 
-func (c *PowerConfig) domain(*Config) domain {
+func (c *PowerConfig) domain(job *Config) domain {
 	d := domain{
 		work:     "loads and findings by PDU",
 		key:      []string{"pdu_id"},
@@ -95,7 +90,9 @@ func (c *PowerConfig) domain(*Config) domain {
 			{schema: pdu.FindingSchema(), sortBy: []string{"time", "finding_uid", "n"}, timeColumn: "time", mapper: powerMapper, live: 60},
 			{suffix: "load", schema: power.LoadSchema(), sortBy: []string{"pdu_id", "time"}, timeColumn: "time", live: 60, liveBy: []string{"pdu_id"}},
 		},
-		build: c.build,
+		build: func(rows *arrow.Schema, values map[string]any, seed uint64, mem memory.Allocator) ([]pipeline.Operator, error) {
+			return c.build(rows, values, seed, job.keyedBytes(1), mem)
+		},
 	}
 	if c.Inventory != "" {
 		d.files = []domainFile{{inventoryFile, c.Inventory, func(b []byte) (any, error) {
@@ -112,7 +109,7 @@ func powerMapper(base ocsf.Config, in *arrow.Schema) (*ocsf.Mapper, error) {
 }
 
 // build makes the operator of the job.
-func (c *PowerConfig) build(rows *arrow.Schema, values map[string]any, seed uint64, mem memory.Allocator) ([]pipeline.Operator, error) {
+func (c *PowerConfig) build(rows *arrow.Schema, values map[string]any, seed uint64, maxBytes int64, mem memory.Allocator) ([]pipeline.Operator, error) {
 	inv, ok := values[inventoryFile].(*power.Inventory)
 	if !ok { // none is named, or it is not read yet
 		inv, _ = power.NewInventory(power.Entries{Other: power.DefaultPDU("")}, "")
@@ -121,7 +118,7 @@ func (c *PowerConfig) build(rows *arrow.Schema, values map[string]any, seed uint
 	if err != nil {
 		return nil, err
 	}
-	cfg := operators.KeyedConfig[power.Group]{Key: []string{"pdu_id"}, Seed: seed, Append: power.AppendGroup, Read: power.ReadGroup, MaxBytes: c.MaxBytes}
+	cfg := operators.KeyedConfig[power.Group]{Key: []string{"pdu_id"}, Seed: seed, Append: power.AppendGroup, Read: power.ReadGroup, MaxBytes: maxBytes}
 	k, err := operators.NewKeyed(cfg, m, rows, mem)
 	if err != nil {
 		return nil, err

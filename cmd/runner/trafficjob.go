@@ -210,7 +210,7 @@ func (c *TrafficConfig) domain(job *Config) domain {
 		},
 		build: func(rows *arrow.Schema, values map[string]any, seed uint64, mem memory.Allocator) ([]pipeline.Operator, error) {
 			verdicts, _ := values[verdictsFile].([]traffic.Verdict)
-			b := trafficChain{cfg: c, seed: seed, maxBytes: job.State.MaxBytes, mem: mem, verdicts: verdicts, rows: rows, key: c.rowKey(), counted: counted}
+			b := trafficChain{cfg: c, seed: seed, maxBytes: job.keyedBytes(trafficOperators), mem: mem, verdicts: verdicts, rows: rows, key: c.rowKey(), counted: counted}
 			return b.build()
 		},
 	}
@@ -276,11 +276,14 @@ func (c *TrafficConfig) rowKey() []string {
 	return key
 }
 
+// trafficOperators is how many operators trafficChain makes.
+const trafficOperators = 3
+
 // trafficChain makes the operators of a job, one after the other.
 type trafficChain struct {
 	cfg      *TrafficConfig
 	seed     uint64
-	maxBytes int64
+	maxBytes int64 // of each
 	mem      memory.Allocator
 	verdicts []traffic.Verdict
 	rows     *arrow.Schema // of what the next operator gets, and its key
