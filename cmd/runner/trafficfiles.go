@@ -32,7 +32,7 @@ type verdictLine struct {
 	Manual bool           `json:"manual,omitempty"`
 	By     string         `json:"by,omitempty"`
 	Note   string         `json:"note,omitempty"`
-	// At is how far the job's event time had come: a replay judges at the same place.
+	// At is how far the job's event time had come when it was said.
 	At *time.Time `json:"at,omitempty"`
 }
 
