@@ -24,29 +24,54 @@ import (
 // radarView is what the API knows of the anomalies of a job: what the job has shown last, and what
 // people have said since.
 type radarView struct {
-	mu      sync.Mutex // guards below, and the file of verdicts
+	mu      sync.Mutex // guards below
 	mark    int64      // event time of the job
 	records []traffic.Record
-	said    map[string]traffic.Status // by uuid: verdicts that the job has not taken yet
-	names   map[string]string         // of entities
+	said    map[string]saidStatus // by uuid: verdicts that the job has not taken yet
+	names   map[string]string     // of entities
 }
 
-func newRadarView() *radarView { return &radarView{said: map[string]traffic.Status{}} }
+// saidStatus is what somebody has said, at an event time of the job.
+type saidStatus struct {
+	status traffic.Status
+	at     int64
+}
+
+// saidTicks is for how long, in event time, what was said is shown though the job does not take it:
+// the line may be out of the file again.
+const saidTicks = int64(time.Hour / time.Microsecond)
+
+func newRadarView() *radarView { return &radarView{said: map[string]saidStatus{}} }
 
 // show takes how far the job is and, unless they are nil, its anomalies.
 func (v *radarView) show(mark int64, records []traffic.Record) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.mark = max(v.mark, mark)
+	maps.DeleteFunc(v.said, func(_ string, s saidStatus) bool { return v.mark-s.at > saidTicks })
 	if records == nil {
 		return
 	}
 	v.records = records
 	for i := range records {
-		if r := &records[i]; r.Person && r.Status == v.said[r.UUID] {
+		if r := &records[i]; r.Person && r.Status == v.said[r.UUID].status {
 			delete(v.said, r.UUID)
 		}
 	}
+}
+
+// now returns how far the job is, 0 when nobody knows.
+func (v *radarView) now() int64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.mark
+}
+
+// say shows what somebody has said until the job does.
+func (v *radarView) say(uuid string, s traffic.Status) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.said[uuid] = saidStatus{s, v.mark}
 }
 
 // name sets what entities are called.
@@ -70,8 +95,8 @@ func (v *radarView) list() []traffic.Record {
 	var out []traffic.Record
 	for _, r := range v.records {
 		if s, ok := v.said[r.UUID]; ok {
-			r.Status = s
-			if s == traffic.Verified { // what was held is published by it
+			r.Status = s.status
+			if s.status == traffic.Verified { // what was held is published by it
 				r.Held, r.Published = false, true
 			}
 		}
@@ -85,7 +110,7 @@ func (v *radarView) list() []traffic.Record {
 	return out
 }
 
-// find returns an anomaly, listed or not, and the event time of the job.
+// find returns an anomaly, listed or not, that has not been withdrawn.
 func (v *radarView) find(uuid string) (traffic.Record, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -100,17 +125,21 @@ func (v *radarView) find(uuid string) (traffic.Record, bool) {
 // radarAPI serves the anomalies in the shape that clients of radar APIs know.
 type radarAPI struct {
 	view     *radarView
-	verdicts string // file; "" for none
+	mux      *http.ServeMux
+	writing  sync.Mutex // held while a line is appended to the file
+	verdicts string     // file; "" for none
+}
+
+func newRadarAPI(view *radarView, verdicts string) *radarAPI {
+	a := &radarAPI{view: view, mux: http.NewServeMux(), verdicts: verdicts}
+	a.mux.HandleFunc("GET /radar/traffic_anomalies", a.anomalies)
+	a.mux.HandleFunc("GET /radar/traffic_anomalies/locations", a.locations)
+	a.mux.HandleFunc("POST /radar/traffic_anomalies/verdicts", a.judge)
+	return a
 }
 
 // ServeHTTP implements http.Handler.
-func (a *radarAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /radar/traffic_anomalies", a.anomalies)
-	mux.HandleFunc("GET /radar/traffic_anomalies/locations", a.locations)
-	mux.HandleFunc("POST /radar/traffic_anomalies/verdicts", a.judge)
-	mux.ServeHTTP(w, r)
-}
+func (a *radarAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, r) }
 
 // anomalyJSON is an anomaly in an answer.
 type anomalyJSON struct {
@@ -358,7 +387,11 @@ func (a *radarAPI) judge(w http.ResponseWriter, r *http.Request) {
 	var p postedVerdict
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxVerdictBytes))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&p); err != nil {
+	err := d.Decode(&p)
+	if err == nil {
+		err = atEnd(d)
+	}
+	if err != nil {
 		refuse(w, http.StatusBadRequest, fmt.Errorf("%w; want an object with uuid, status and, as you like, by and note; or manual, entity, startDate, endDate", err))
 		return
 	}
@@ -380,6 +413,17 @@ func (a *radarAPI) judge(w http.ResponseWriter, r *http.Request) {
 		uuid = traffic.Anomaly{Start: line.Start.UnixMicro()}.UUID(r.Type(), r.Entity)
 	}
 	writeJSON(w, http.StatusAccepted, map[string]any{"success": true, "result": map[string]string{"uuid": uuid, "status": string(line.Status)}})
+}
+
+// atEnd returns an error unless there is nothing but space behind what was decoded.
+func atEnd(d *json.Decoder) error {
+	switch _, err := d.Token(); {
+	case errors.Is(err, io.EOF):
+		return nil
+	case err != nil:
+		return fmt.Errorf("behind the object: %w", err)
+	}
+	return errors.New("there is something behind the object")
 }
 
 // line makes a line of the file of what somebody says.
@@ -408,10 +452,10 @@ func (a *radarAPI) line(p postedVerdict) (l verdictLine, code int, err error) {
 
 // append writes a line to the file of verdicts for good.
 func (a *radarAPI) append(l verdictLine) error {
-	a.view.mu.Lock()
-	defer a.view.mu.Unlock()
-	if a.view.mark > 0 {
-		at := time.UnixMicro(a.view.mark).UTC()
+	a.writing.Lock()
+	defer a.writing.Unlock()
+	if now := a.view.now(); now > 0 {
+		at := time.UnixMicro(now).UTC()
 		l.At = &at
 	}
 	b, err := json.Marshal(l)
@@ -424,7 +468,7 @@ func (a *radarAPI) append(l verdictLine) error {
 	}
 	err = errors.Join(appendLine(f, b), f.Close())
 	if err == nil && l.UUID != "" {
-		a.view.said[l.UUID] = l.Status
+		a.view.say(l.UUID, l.Status)
 	}
 	return err
 }

@@ -36,7 +36,7 @@ func radarRecords() []traffic.Record {
 func TestRadarQueries(t *testing.T) {
 	view := newRadarView()
 	view.show(1, radarRecords())
-	api := &radarAPI{view: view}
+	api := newRadarAPI(view, "")
 	days := int(time.Since(time.Date(2024, 6, 4, 0, 0, 0, 0, time.UTC)).Hours()/24) + 1
 	for query, want := range map[string]string{
 		"":                                 "200 u2 u3 u1",
@@ -108,7 +108,7 @@ func askRadar(api http.Handler, method, target, body string) (code int, answer s
 func TestRadarShape(t *testing.T) {
 	view := newRadarView()
 	view.show(1, radarRecords())
-	api := &radarAPI{view: view}
+	api := newRadarAPI(view, "")
 	for target, want := range map[string]string{
 		"/radar/traffic_anomalies?asn=64500": `{"result":{"trafficAnomalies":[{"uuid":"u1","type":"AS","status":"VERIFIED","startDate":"2024-06-01T06:00:00Z","endDate":"2024-06-01T09:00:00Z",` +
 			`"asnDetails":{"asn":"64500","name":"AS64500"},"visibleInDataSources":["dns","http"]}]},"success":true}` + "\n",
@@ -144,7 +144,7 @@ func TestRadarVerdicts(t *testing.T) {
 	file := writeFile(t, "verdicts.jsonl", `{"entity":"TD","start":"2024-01-01T00:00:00Z","status":"VERIFIED"}`) // without a line end
 	view := newRadarView()
 	view.show(time.Date(2024, 6, 6, 0, 0, 0, 0, time.UTC).UnixMicro(), radarRecords())
-	api := &radarAPI{view: view, verdicts: file}
+	api := newRadarAPI(view, file)
 	for _, c := range []struct {
 		body string
 		code int
@@ -159,6 +159,8 @@ func TestRadarVerdicts(t *testing.T) {
 		{`{"manual":true,"entity":"AS1","status":"VERIFIED"}`, 400, "start: missing"},
 		{`{"manual":true,"entity":"AS1","startDate":"2024-06-02T00:00:00Z","status":"FALSE_POSITIVE"}`, 400, "is born VERIFIED"},
 		{`{"manual":true,"uuid":"u1","entity":"AS1","startDate":"2024-06-02T00:00:00Z","status":"VERIFIED"}`, 400, "has none yet"},
+		{`{"uuid":"u1","status":"VERIFIED"}{"uuid":"u3"}`, 400, "there is something behind the object; want an object"},
+		{`{"uuid":"u1","status":"VERIFIED"}]`, 400, "behind the object"},
 		{`{"verdict":"x"}`, 400, "want an object with uuid"},
 		{strings.Repeat(" ", maxVerdictBytes) + `{}`, 400, "too large"},
 	} {
@@ -189,8 +191,35 @@ func TestRadarVerdicts(t *testing.T) {
 	if got := strings.Join(listed, ", "); got != "h VERIFIED, u3 UNVERIFIED, u1 VERIFIED" {
 		t.Errorf("listed: %s", got)
 	}
-	if code, body := askRadar(&radarAPI{view: view}, http.MethodPost, "/radar/traffic_anomalies/verdicts", `{}`); code != 409 || !strings.Contains(body, "traffic.verdicts") {
+	if code, body := askRadar(newRadarAPI(view, ""), http.MethodPost, "/radar/traffic_anomalies/verdicts", `{}`); code != 409 || !strings.Contains(body, "traffic.verdicts") {
 		t.Errorf("without a file: %d %s", code, body)
+	}
+}
+
+// TestRadarSaid: what somebody has said is shown at once, and for an hour of event time if the job
+// never takes it.
+func TestRadarSaid(t *testing.T) {
+	view, start := newRadarView(), time.Date(2024, 6, 6, 0, 0, 0, 0, time.UTC)
+	view.show(start.UnixMicro(), radarRecords())
+	listed := func(at time.Duration, records []traffic.Record) (uuids string) {
+		view.show(start.Add(at).UnixMicro(), records)
+		for _, r := range view.list() {
+			uuids += r.UUID + " "
+		}
+		return uuids
+	}
+	view.say("u2", traffic.FalsePositive)
+	if got := listed(time.Hour, radarRecords()); got != "u3 u1 " {
+		t.Errorf("within the hour: %s", got)
+	}
+	if got := listed(time.Hour+time.Second, nil); got != "u2 u3 u1 " {
+		t.Errorf("after the hour: %s", got)
+	}
+	view.say("u3", traffic.FalsePositive)
+	taken := radarRecords()
+	taken[2].Status, taken[2].Person = traffic.FalsePositive, true
+	if listed(2*time.Hour, taken); len(view.said) != 0 {
+		t.Errorf("what the job has taken is still there: %v", view.said)
 	}
 }
 

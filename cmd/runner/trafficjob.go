@@ -387,5 +387,5 @@ func (c *Config) radar() http.Handler {
 	if c.Traffic == nil {
 		return nil
 	}
-	return &radarAPI{view: c.Traffic.view, verdicts: c.Traffic.Verdicts}
+	return newRadarAPI(c.Traffic.view, c.Traffic.Verdicts)
 }
