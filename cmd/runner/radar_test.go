@@ -285,6 +285,10 @@ func TestReadHistory(t *testing.T) {
 		t.Error("a file that is not there is no error")
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/moved" {
+			http.Redirect(w, r, "/history", http.StatusFound)
+			return
+		}
 		if r.URL.Path != "/history" {
 			http.Error(w, "Code: 60. no such table", http.StatusNotFound)
 			return
@@ -292,6 +296,20 @@ func TestReadHistory(t *testing.T) {
 		fmt.Fprint(w, "\"ts\",\"entity\",\"value\"\n\"2024-03-04T00:15:00Z\",\"TD\",3\n\"2024-03-04T00:30:00Z\",\"TD\",\\N\n")
 	}))
 	defer server.Close()
+	elsewhere := httptest.NewServer(http.RedirectHandler(server.URL+"/history", http.StatusFound))
+	defer elsewhere.Close()
+	if _, err := readHistory([]string{elsewhere.URL}); err == nil || !strings.Contains(err.Error(), "it redirects to "+server.URL+": name that address") {
+		t.Errorf("of a server that sends us elsewhere: %v", err)
+	}
+	if got, err := readHistory([]string{server.URL + "/moved"}); err != nil || len(got) != 1 {
+		t.Errorf("of a server that sends us on: %v, %v", got, err)
+	}
+	for most, want := range map[int64]string{83: "<nil>", 82: "more than 82 bytes, the most that are read"} {
+		err := fetchHistory(server.URL+"/history", most, func(string, string, int64, float64) bool { return true })
+		if !strings.Contains(fmt.Sprint(err), want) {
+			t.Errorf("at most %d bytes: %v, want %s", most, err, want)
+		}
+	}
 	if got, err := readHistory([]string{server.URL + "/history"}); err != nil || len(got) != 1 || got[0].Values[0] != 3 {
 		t.Errorf("of a server: %v, %v", got, err)
 	}

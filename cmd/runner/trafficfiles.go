@@ -148,7 +148,7 @@ type takeSlot = func(entity, signal string, start int64, v float64) bool
 func readHistoryOf(name string, take takeSlot) error {
 	switch {
 	case isURL(name):
-		return fetchHistory(name, take)
+		return fetchHistory(name, maxReferenceBytes, take)
 	case filepath.Ext(name) == ".csv":
 		f, err := os.Open(name)
 		if err != nil {
@@ -172,11 +172,12 @@ func isURL(name string) bool {
 }
 
 // fetchTimeout bounds what a server may take for the history.
-const fetchTimeout = 5 * time.Minute
+const fetchTimeout = time.Minute
 
-// fetchHistory reads the CSV that a server answers, such as ClickHouse to a query.
-func fetchHistory(address string, take takeSlot) error {
-	client := http.Client{Timeout: fetchTimeout}
+// fetchHistory reads the CSV of at most so many bytes that a server answers, such as ClickHouse to
+// a query.
+func fetchHistory(address string, most int64, take takeSlot) error {
+	client := http.Client{Timeout: fetchTimeout, CheckRedirect: sameHost}
 	res, err := client.Get(address)
 	if err != nil {
 		return err
@@ -186,7 +187,38 @@ func fetchHistory(address string, take takeSlot) error {
 		why, _ := io.ReadAll(io.LimitReader(res.Body, 500)) // the status says enough
 		return fmt.Errorf("%s: %s: %s", address, res.Status, bytes.TrimSpace(why))
 	}
-	return readHistoryFile(address, res.Body, take)
+	return readHistoryFile(address, &cappedReader{in: res.Body, most: most, left: most}, take)
+}
+
+// maxRedirects is how often a server may send us on.
+const maxRedirects = 10
+
+// sameHost follows no redirect to where the job file does not send us.
+func sameHost(to *http.Request, via []*http.Request) error {
+	from := via[0].URL
+	switch {
+	case to.URL.Host != from.Host || to.URL.Scheme != from.Scheme:
+		return fmt.Errorf("it redirects to %s://%s: name that address if you trust it", to.URL.Scheme, to.URL.Host)
+	case len(via) > maxRedirects:
+		return fmt.Errorf("it redirects more than %d times", maxRedirects)
+	}
+	return nil
+}
+
+// cappedReader reads at most so many bytes; more are an error, so that nothing looks complete that
+// is not.
+type cappedReader struct {
+	in         io.Reader
+	most, left int64
+}
+
+// Read implements io.Reader.
+func (r *cappedReader) Read(b []byte) (int, error) {
+	n, err := r.in.Read(b)
+	if r.left -= int64(n); r.left < 0 {
+		return 0, fmt.Errorf("more than %d bytes, the most that are read: ask for the newest %d days", r.most, historySlots/96)
+	}
+	return n, err
 }
 
 // readHistoryParquet reads a file with the columns slot_start, entity, value and, where there are
