@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -31,11 +32,11 @@ http: {listen: ""}
 `
 
 // TestNotify runs a job that finds an overload: its receiver is told of the beginning and of the
-// end, once each, though the job is killed and started again; a job that reads the same from the
+// end, though the job is killed and started again, and knows repetitions by their key; a job that reads the same from the
 // start and ends tells nobody.
 func TestNotify(t *testing.T) {
 	var mu sync.Mutex
-	var told []string
+	var told, keys []string
 	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var m struct {
 			Transition, Entity string
@@ -48,7 +49,9 @@ func TestNotify(t *testing.T) {
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		told = append(told, m.Transition+" "+m.Entity)
+		if key := r.Header.Get("Idempotency-Key"); !slices.Contains(keys, key) { // at least once
+			keys, told = append(keys, key), append(told, m.Transition+" "+m.Entity)
+		}
 	}))
 	defer hook.Close()
 	said := func() string {
