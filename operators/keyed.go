@@ -72,6 +72,7 @@ type Keyed[S any] struct {
 	mem     memory.Allocator
 	joiner  Joiner // nil: every key is on its own
 	keyer   *pipeline.Keyer
+	cols    []int // of the key
 	lates   *arrow.Schema
 	held    heldRows
 	keys    map[string]*keyState[S]
@@ -107,8 +108,12 @@ func NewKeyed[S any](cfg KeyedConfig[S], m Machine[S], rows *arrow.Schema, mem m
 	if err != nil {
 		return nil, err
 	}
+	var cols []int
+	for _, name := range cfg.Key {
+		cols = append(cols, rows.FieldIndices(name)[0]) // the keyer has found it
+	}
 	joiner, _ := m.(Joiner)
-	return &Keyed[S]{cfg: cfg, machine: m, joiner: joiner, mem: mem, keyer: keyer, lates: LateSchema(rows), held: held, keys: map[string]*keyState[S]{}, log: keyLog[S]{gone: map[string]goneKey{}}, until: pipeline.MinTicks}, nil
+	return &Keyed[S]{cfg: cfg, machine: m, joiner: joiner, mem: mem, keyer: keyer, cols: cols, lates: LateSchema(rows), held: held, keys: map[string]*keyState[S]{}, log: keyLog[S]{gone: map[string]goneKey{}}, until: pipeline.MinTicks}, nil
 }
 
 // Process implements pipeline.Operator.
@@ -190,15 +195,20 @@ func (k *Keyed[S]) Advance(m pipeline.Mark, out pipeline.Emitter) error {
 
 // row gives a row to the machine.
 func (k *Keyed[S]) row(batch *heldBatch, r int32) {
-	keys := batch.keysBy(k.keyer)
-	s := k.keys[string(keys.At(r))]
-	switch {
-	case k.joiner != nil:
-		s = k.joint(k.joiner.Together(k.nameOf(batch.rec, int(r))))
-	case s == nil:
-		s = k.add(string(keys.At(r)), k.nameOf(batch.rec, int(r)), pipeline.Group(keys.Hash[r]))
-	}
+	s := k.of(batch, r)
 	k.await(s, k.machine.Row(s.name, &s.state, batch.rec, int(r)))
+}
+
+// of returns the state that a row belongs to.
+func (k *Keyed[S]) of(batch *heldBatch, r int32) *keyState[S] {
+	if k.joiner != nil {
+		return k.joint(k.joiner.Together(k.nameOf(batch.rec, int(r))))
+	}
+	keys := batch.keysBy(k.keyer)
+	if s := k.keys[string(keys.At(r))]; s != nil {
+		return s
+	}
+	return k.add(string(keys.At(r)), k.nameOf(batch.rec, int(r)), pipeline.Group(keys.Hash[r]))
 }
 
 // joint returns the state of keys that are judged together.
@@ -220,9 +230,9 @@ func (k *Keyed[S]) add(key, name string, group uint8) *keyState[S] {
 
 // nameOf returns the text of a row's key.
 func (k *Keyed[S]) nameOf(rec arrow.RecordBatch, r int) string {
-	parts := make([]string, len(k.cfg.Key))
-	for i, name := range k.cfg.Key {
-		if col := rec.Column(rec.Schema().FieldIndices(name)[0]); !col.IsNull(r) {
+	parts := make([]string, len(k.cols))
+	for i, at := range k.cols {
+		if col := rec.Column(at); !col.IsNull(r) {
 			parts[i] = strings.Clone(col.ValueStr(r))
 		}
 	}
