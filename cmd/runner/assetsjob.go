@@ -106,8 +106,6 @@ type AssetsBattery struct {
 	Rise float64 `yaml:"rise_mv"`
 }
 
-func durationOf(ticks int64) time.Duration { return time.Duration(ticks) * time.Microsecond }
-
 func (c *AssetsConfig) setDefaults() {
 	d := assets.DefaultConfig()
 	c.ForgetAfter = durationOf(d.ForgetAfter)

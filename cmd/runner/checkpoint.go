@@ -85,6 +85,24 @@ func (f *stateFlags) epochsOf(args []string) ([]int64, error) {
 	return out, nil
 }
 
+// start parses the command line of a command that takes up to most epochs, and opens the
+// checkpoints.
+func (f *stateFlags) start(ctx context.Context, args []string, most int) (*stateView, []int64, error) {
+	rest, err := f.parse(args)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(rest) > most {
+		return nil, nil, f.unknown(rest[most])
+	}
+	epochs, err := f.epochsOf(rest)
+	if err != nil {
+		return nil, nil, err
+	}
+	v, err := f.open(ctx)
+	return v, epochs, err
+}
+
 // stateView is a directory of checkpoints that is read.
 type stateView struct {
 	dir         string
@@ -306,14 +324,7 @@ type listLine struct {
 func cmdCheckpointLs(ctx context.Context, args []string, out streams) error {
 	f := newStateFlags("checkpoint ls", "tidemark checkpoint ls -f job.yaml", "lists the checkpoints that are there, the newest first: whether a commit names them (newest: a start uses it), and whether their manifests and small files are as they were written")
 	verify := f.Bool("verify", false, "read all files, state included, and compare their checksums")
-	rest, err := f.parse(args)
-	if err != nil {
-		return err
-	}
-	if len(rest) > 0 {
-		return f.unknown(rest[0])
-	}
-	v, err := f.open(ctx)
+	v, _, err := f.start(ctx, args, 0)
 	if err != nil {
 		return err
 	}
@@ -416,18 +427,7 @@ type startLine struct {
 // cmdCheckpointVerify reads checkpoints whole.
 func cmdCheckpointVerify(ctx context.Context, args []string, out streams) error {
 	f := newStateFlags("checkpoint verify", "tidemark checkpoint verify -f job.yaml", "reads every file of checkpoint EPOCH, or of all, compares it with its checksum, and says which checkpoint a start would use; exit code 1 when a file is corrupt")
-	rest, err := f.parse(args)
-	if err != nil {
-		return err
-	}
-	if len(rest) > 1 {
-		return f.unknown(rest[1])
-	}
-	epochs, err := f.epochsOf(rest)
-	if err != nil {
-		return err
-	}
-	v, err := f.open(ctx)
+	v, epochs, err := f.start(ctx, args, 1)
 	if err != nil {
 		return err
 	}

@@ -87,18 +87,7 @@ type stateGroup struct {
 // cmdCheckpointInspect shows one checkpoint.
 func cmdCheckpointInspect(ctx context.Context, args []string, out streams) error {
 	f := newStateFlags("checkpoint inspect", "tidemark checkpoint inspect -f job.yaml", "shows checkpoint EPOCH, or the newest: where every split is, the marks, the rows by fate, what the sinks have prepared, the state by operator, and the configuration that it was made with")
-	rest, err := f.parse(args)
-	if err != nil {
-		return err
-	}
-	if len(rest) > 1 {
-		return f.unknown(rest[1])
-	}
-	epochs, err := f.epochsOf(rest)
-	if err != nil {
-		return err
-	}
-	v, err := f.open(ctx)
+	v, epochs, err := f.start(ctx, args, 1)
 	if err != nil {
 		return err
 	}
@@ -121,22 +110,13 @@ func (v *stateView) inspect(ctx context.Context, l pipeline.Listed) (*inspection
 	cp := l.Checkpoint
 	in := &inspection{Job: cp.Job, Epoch: cp.Epoch, Lineage: cp.Lineage, Written: l.Written.UTC(), Newest: l.Newest, Named: l.Named,
 		Event: tick(cp.Merged.Event), Ingest: tick(cp.Merged.Ingest), Latest: tick(cp.Newest), Rows: sumFates(cp.Splits),
-		Splits: []splitLine{}, Moves: []moveLine{}, Gaps: []gapLine{}, Receipts: []receiptLine{}, Files: len(cp.Files), Bytes: bytesOf(cp.Files)}
+		Splits: []splitLine{}, Moves: movesOf(cp), Gaps: []gapLine{}, Receipts: []receiptLine{}, Files: len(cp.Files), Bytes: bytesOf(cp.Files)}
 	for _, s := range cp.Splits {
 		in.Splits = append(in.Splits, splitLine{s.Split.String(), s.Position.Offset, s.Position.LeaderEpoch, tick(s.Mark.Event), tick(s.Mark.Ingest), tick(s.Position.LastIngest),
 			s.Quiet, s.Ended, fates(s.Counts)})
 	}
-	name := func(i int32) string {
-		if i < 0 || int(i) >= len(cp.Splits) {
-			return fmt.Sprintf("split %d", i)
-		}
-		return cp.Splits[i].Split.String()
-	}
-	for _, m := range cp.Moves {
-		in.Moves = append(in.Moves, moveLine{name(m.Split), tick(m.From), tick(m.To), tick(m.Seen)})
-	}
 	for _, g := range cp.Gaps {
-		in.Gaps = append(in.Gaps, gapLine{name(g.Split), g.From, g.To, g.Reason})
+		in.Gaps = append(in.Gaps, gapLine{splitName(cp, g.Split), g.From, g.To, g.Reason})
 	}
 	for _, r := range cp.Receipts {
 		in.Receipts = append(in.Receipts, receiptLine{r.Sink, len(r.Receipt)})
@@ -147,6 +127,23 @@ func (v *stateView) inspect(ctx context.Context, l pipeline.Listed) (*inspection
 	}
 	in.State, err = v.state(ctx, cp)
 	return in, err
+}
+
+// splitName names a split of a checkpoint by its place, which a broken one may not have.
+func splitName(cp *pipeline.Checkpoint, i int32) string {
+	if i < 0 || int(i) >= len(cp.Splits) {
+		return fmt.Sprintf("split %d", i)
+	}
+	return cp.Splits[i].Split.String()
+}
+
+// movesOf are the advances of the mark that no row caused.
+func movesOf(cp *pipeline.Checkpoint) []moveLine {
+	out := []moveLine{} // not null in JSON
+	for _, m := range cp.Moves {
+		out = append(out, moveLine{splitName(cp, m.Split), tick(m.From), tick(m.To), tick(m.Seen)})
+	}
+	return out
 }
 
 // configOf returns the settings of a checkpoint by their paths.

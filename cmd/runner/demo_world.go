@@ -38,7 +38,7 @@ func demoFences() string {
 	for _, s := range demoSites() {
 		if s.kind == "hub" {
 			f = append(f, fmt.Sprintf(`{"type":"Feature","properties":{"id":%q,"name":%q,"kind":%q},"geometry":{"type":"Polygon","coordinates":[%s,%s]}}`,
-				s.id, s.name, s.kind, s.ring(600, 6), s.ring(60, 4)))
+				s.id, s.name, s.kind, s.ring(0, 600, 6), s.ring(200, 60, 4)))
 			continue
 		}
 		f = append(f, fmt.Sprintf(`{"type":"Feature","properties":{"id":%q,"name":%q,"kind":%q,"radius_m":500},"geometry":{"type":"Point","coordinates":[%.6f,%.6f]}}`,
@@ -47,22 +47,15 @@ func demoFences() string {
 	return "{\"type\":\"FeatureCollection\",\"features\":[\n" + strings.Join(f, ",\n") + "\n]}\n"
 }
 
-// ring is a regular polygon around a site, a little beside its centre when it is small.
-func (s site) ring(metres float64, corners int) string {
+// ring is a regular polygon whose centre is some metres to the north of a site.
+func (s site) ring(north, metres float64, corners int) string {
 	var p []string
 	for i := range corners + 1 {
 		a := 2 * math.Pi * float64(i%corners) / float64(corners)
-		lat, lon := s.offset(metres*math.Sin(a)+200*btof(metres < 100), metres*math.Cos(a))
+		lat, lon := s.offset(north+metres*math.Sin(a), metres*math.Cos(a))
 		p = append(p, fmt.Sprintf("[%.6f,%.6f]", lon, lat))
 	}
 	return "[" + strings.Join(p, ",") + "]"
-}
-
-func btof(b bool) float64 {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // offset is the position some metres to the north and east of a site.

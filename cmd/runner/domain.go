@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/memory"
@@ -55,6 +56,9 @@ type domainFile struct {
 	name, path string
 	parse      func(b []byte) (any, error)
 }
+
+// durationOf is a time of the operators as settings have it.
+func durationOf(ticks int64) time.Duration { return time.Duration(ticks) * time.Microsecond }
 
 // domainConfig is a section of the job file that names a domain.
 type domainConfig interface {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"text/tabwriter"
 	"time"
 
 	"github.com/tidemark/tidemark/pipeline"
@@ -55,14 +54,7 @@ type splitMark struct {
 
 func cmdExplainWatermark(ctx context.Context, args []string, out streams) error {
 	f := newStateFlags("explain watermark", "tidemark explain watermark -f job.yaml", "says which partition holds the mark of a job back, since when, and what would release it, as of the newest checkpoint")
-	rest, err := f.parse(args)
-	if err != nil {
-		return err
-	}
-	if len(rest) > 0 {
-		return f.unknown(rest[0])
-	}
-	v, err := f.open(ctx)
+	v, _, err := f.start(ctx, args, 0)
 	if err != nil {
 		return err
 	}
@@ -90,7 +82,7 @@ func (v *stateView) markWhy(ctx context.Context) (*markWhy, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &markWhy{Job: cp.Job, Epoch: cp.Epoch, Written: l.Written.UTC(), Mark: tick(cp.Merged.Event), Stands: l.Written.UTC(), Until: []string{}, Splits: []splitMark{}, Moves: []moveLine{}}
+	w := &markWhy{Job: cp.Job, Epoch: cp.Epoch, Written: l.Written.UTC(), Mark: tick(cp.Merged.Event), Stands: l.Written.UTC(), Until: []string{}, Splits: []splitMark{}, Moves: movesOf(cp)}
 	for _, older := range all { // newest first
 		if older.Epoch > cp.Epoch {
 			continue
@@ -99,13 +91,6 @@ func (v *stateView) markWhy(ctx context.Context) (*markWhy, error) {
 			break
 		}
 		w.Stands = older.Written.UTC()
-	}
-	for _, m := range cp.Moves {
-		name := ""
-		if m.Split >= 0 && int(m.Split) < len(cp.Splits) {
-			name = cp.Splits[m.Split].Split.String()
-		}
-		w.Moves = append(w.Moves, moveLine{name, tick(m.From), tick(m.To), tick(m.Seen)})
 	}
 	w.splits(cp)
 	w.reason(cp, settings)
@@ -212,7 +197,7 @@ func (w *markWhy) print(out io.Writer) error {
 	for _, u := range w.Until {
 		fmt.Fprintf(out, "released by %s\n", visible(u))
 	}
-	tab := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	tab := newTable(out)
 	fmt.Fprintln(tab, "PARTITION\tMARK\tBEHIND\tSTATE\tOFFSET\tLAST BROKER TIME")
 	for _, s := range w.Splits {
 		fmt.Fprintf(tab, "%s\t%s\t%s\t%s\t%d\t%s\n", visible(s.Split), s.Mark, s.Behind, s.State, s.Offset, s.Last)

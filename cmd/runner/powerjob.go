@@ -47,10 +47,9 @@ type PowerConfig struct {
 
 func (c *PowerConfig) setDefaults() {
 	d := power.DefaultConfig()
-	of := func(ticks int64) time.Duration { return time.Duration(ticks) * time.Microsecond }
 	*c = PowerConfig{
-		Join: of(d.Join), Interval: of(d.Interval), Forget: of(d.Forget),
-		Raise: d.Over.Raise, Clear: d.Over.Clear, ClearShare: d.Over.ClearShare, Worse: d.Over.Worse, ContinuousFor: of(d.Continuous.For),
+		Join: durationOf(d.Join), Interval: durationOf(d.Interval), Forget: durationOf(d.Forget),
+		Raise: d.Over.Raise, Clear: d.Over.Clear, ClearShare: d.Over.ClearShare, Worse: d.Over.Worse, ContinuousFor: durationOf(d.Continuous.For),
 		ImbalancePct: d.ImbalancePct, ImbalanceMinA: d.ImbalanceMinA, EnergyPct: d.EnergyPct,
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"net/http"
 	"net/url"
 	"os"
@@ -194,7 +195,7 @@ type radarQuery struct {
 var dateRange = regexp.MustCompile(`^([1-9][0-9]{0,2})([dw])$`)
 
 func parseRadarQuery(q url.Values, now time.Time) (radarQuery, error) {
-	out := radarQuery{from: minInt64, to: maxInt64, limit: radarLimit}
+	out := radarQuery{from: math.MinInt64, to: math.MaxInt64, limit: radarLimit}
 	for _, name := range slices.Sorted(maps.Keys(q)) {
 		if n := len(q[name]); n > 1 {
 			return out, fmt.Errorf("%s: is there %d times; give one", name, n)
@@ -236,7 +237,7 @@ func parseRadarQuery(q url.Values, now time.Time) (radarQuery, error) {
 		case "limit":
 			out.limit, err = intIn(value, 1, radarMost)
 		case "offset":
-			out.offset, err = intIn(value, 0, maxInt32)
+			out.offset, err = intIn(value, 0, math.MaxInt32)
 		case "format":
 			switch strings.ToUpper(value) {
 			case "JSON":
@@ -262,12 +263,6 @@ func parseRadarQuery(q url.Values, now time.Time) (radarQuery, error) {
 	}
 	return out, nil
 }
-
-const (
-	minInt64 = -1 << 63
-	maxInt64 = 1<<63 - 1
-	maxInt32 = 1<<31 - 1
-)
 
 func intIn(text string, low, high int) (int, error) {
 	n, err := strconv.Atoi(text)

@@ -223,6 +223,9 @@ type referenceMetrics struct {
 // openReferences reads the tables and files of a job; nil when it has none. The job must not
 // begin when one cannot be read.
 func openReferences(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*references, error) {
+	if _, domain := cfg.domainSection(); domain == nil && len(cfg.Reference) == 0 {
+		return nil, nil
+	}
 	p, err := planOf(cfg)
 	if err != nil {
 		return nil, err

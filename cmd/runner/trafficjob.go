@@ -101,14 +101,13 @@ const (
 
 func (c *TrafficConfig) setDefaults() {
 	counter, det, elig, merge, reg := traffic.DefaultCounterConfig(), traffic.DefaultDetectorConfig(), traffic.DefaultEligibilityConfig(), traffic.DefaultMergeConfig(), traffic.DefaultRegisterConfig()
-	duration := func(ticks int64) time.Duration { return time.Duration(ticks) * time.Microsecond }
 	*c = TrafficConfig{
 		Input: inputVolumes, Entity: "entity", Signal: "source", Value: "bytes", Absent: absentMissing,
-		Counters:       TrafficCounterConfig{Key: []string{"device", "if_name"}, Bits: counter.Bits, MaxGap: duration(counter.MaxGap), Policy: counter.Policy},
+		Counters:       TrafficCounterConfig{Key: []string{"device", "if_name"}, Bits: counter.Bits, MaxGap: durationOf(counter.MaxGap), Policy: counter.Policy},
 		Detector:       TrafficDetectorConfig{Sustained: det.Sustained, Point: det.Point, Closing: det.Closing, LeastDrop: det.LeastDrop, Replace: replaceAll},
 		Eligibility:    TrafficEligibilityConfig{Median: elig.Median, P5: elig.P5, Leave: elig.Leave, LeaveDays: elig.LeaveDays},
-		Merge:          TrafficMergeConfig{Gap: duration(merge.Gap), AutoVerifySources: merge.AutoVerify, Quorum: merge.Quorum},
-		CollectorFault: faultHold, Keep: duration(reg.Keep),
+		Merge:          TrafficMergeConfig{Gap: durationOf(merge.Gap), AutoVerifySources: merge.AutoVerify, Quorum: merge.Quorum},
+		CollectorFault: faultHold, Keep: durationOf(reg.Keep),
 		view: newRadarView(),
 	}
 }
