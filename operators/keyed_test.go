@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/tidemark/tidemark/operators"
 	"github.com/tidemark/tidemark/pipeline"
+	"github.com/tidemark/tidemark/pipeline/pipelinetest"
 )
 
 // visits is a machine that counts the rows of a visit: one that is silent for 10 s is over, and
@@ -186,12 +186,12 @@ func sign(v int64) int64 { return max(-1, min(1, v)) }
 
 // visitJob drives a Keyed operator of several shards as the runtime does.
 type visitJob struct {
+	pipelinetest.Shards
 	t          *testing.T
 	mem        memory.Allocator
 	rng        *rand.Rand
 	ops        []*operators.Keyed[visit]
 	machines   []*visits
-	pieces     map[string]pipeline.Piece // of the last checkpoint, by shard and id
 	said, late []string
 	aggregated int64
 }
@@ -201,15 +201,22 @@ func visitRows() *arrow.Schema {
 }
 
 func (j *visitJob) start(shards int) {
+	keyer, err := pipeline.NewKeyer(visitRows(), []string{"key"}, 7)
+	if err != nil {
+		j.t.Fatal(err)
+	}
+	j.T, j.Keyer, j.Out = j.t, keyer, j
 	j.ops, j.machines = nil, nil
+	var ops []pipeline.Stateful
 	for range shards {
 		m := newVisits(j.mem)
 		k, err := operators.NewKeyed(operators.KeyedConfig[visit]{Key: []string{"key"}, Seed: 7, Append: appendVisit, Read: readVisit}, m, visitRows(), j.mem)
 		if err != nil {
 			j.t.Fatal(err)
 		}
-		j.ops, j.machines = append(j.ops, k), append(j.machines, m)
+		j.ops, j.machines, ops = append(j.ops, k), append(j.machines, m), append(ops, k)
 	}
+	j.Start(ops...)
 }
 
 // Emit implements pipeline.Emitter.
@@ -247,88 +254,19 @@ func appendVisitRow(b *array.RecordBuilder, r visitRow) {
 func (j *visitJob) process(marks *pipeline.Marks, rows []visitRow) {
 	b := array.NewRecordBuilder(j.mem, visitRows())
 	defer b.Release()
-	var times []int64
 	for _, r := range rows {
 		appendVisitRow(b, r)
-		times = append(times, r.at)
 	}
 	rec := b.NewRecordBatch()
 	defer rec.Release()
-	keyer, err := pipeline.NewKeyer(visitRows(), []string{"key"}, 7)
-	if err != nil {
-		j.t.Fatal(err)
-	}
-	keys := keyer.Keys(rec)
-	behind, mark, passed := marks.Stamp(rows[0].split, times, nil)
-	for s, op := range j.ops {
-		sel := []int32{}
-		for r := range rows {
-			if pipeline.ShardOf(pipeline.Group(keys.Hash[r]), len(j.ops)) == s {
-				sel = append(sel, int32(r))
-			}
-		}
-		if err := op.Process(pipeline.Batch{Rec: rec, Rows: sel, Split: rows[0].split, Keys: keys, Behind: behind, Passed: passed}, j); err != nil {
-			j.t.Fatal(err)
-		}
-	}
-	marks.Arrive(rows[0].split, pipeline.Mark{Event: mark, Ingest: mark}, mark)
-}
-
-func (j *visitJob) advance(marks *pipeline.Marks) {
-	m := marks.Merged()
-	m.Newest = marks.Newest()
-	for _, op := range j.ops {
-		if err := op.Advance(m, j); err != nil {
-			j.t.Fatal(err)
-		}
-	}
-}
-
-// checkpoint takes a snapshot; a piece that comes without rows must be there.
-func (j *visitJob) checkpoint(full bool) {
-	next := map[string]pipeline.Piece{}
-	for s, op := range j.ops {
-		err := op.Snapshot(full, func(p pipeline.Piece) error {
-			at := fmt.Sprint(s, "/", p.ID)
-			if !p.Changed() {
-				old, ok := j.pieces[at]
-				if !ok || full {
-					return fmt.Errorf("piece %s comes without rows, and was never there", at)
-				}
-				p = old
-			}
-			next[at] = p.Made()
-			return nil
-		})
-		if err != nil {
-			j.t.Fatal(err)
-		}
-	}
-	j.dropPieces()
-	j.pieces = next
-}
-
-func (j *visitJob) dropPieces() {
-	for _, p := range j.pieces {
-		p.Rec.Release()
-	}
+	j.Rows(marks, rows[0].split, rec)
 }
 
 // restart goes on from the last checkpoint with another number of shards.
 func (j *visitJob) restart() {
 	j.stop()
-	shards := 1 + j.rng.IntN(3)
-	j.start(shards)
-	order := slices.Sorted(maps.Keys(j.pieces))
-	j.rng.Shuffle(len(order), func(a, b int) { order[a], order[b] = order[b], order[a] })
-	for _, at := range order {
-		for s, op := range j.ops {
-			if err := op.Restore(j.pieces[at], func(g uint8) bool { return pipeline.ShardOf(g, shards) == s }); err != nil {
-				j.t.Fatal(err)
-			}
-		}
-	}
-	j.checkpoint(true)
+	j.start(1 + j.rng.IntN(3))
+	j.Restore(j.rng)
 }
 
 // stop lets go of what the operators hold, as the end of the process does.
@@ -371,14 +309,14 @@ func TestKeyed(t *testing.T) {
 					left--
 				}
 				if rng.IntN(3) == 0 || left == 0 {
-					j.advance(marks)
+					j.Advance(marks)
 				}
 				switch rng.IntN(10) {
 				case 0, 1, 2:
-					j.checkpoint(rng.IntN(20) == 0)
+					j.Checkpoint(rng.IntN(20) == 0)
 				case 3:
-					if len(j.pieces) > 0 || rng.IntN(2) == 0 {
-						j.checkpoint(false)
+					if j.Pieces() > 0 || rng.IntN(2) == 0 {
+						j.Checkpoint(false)
 						j.restart()
 						restarts++
 					}
@@ -396,7 +334,7 @@ func TestKeyed(t *testing.T) {
 				t.Errorf("%d rows aggregated, want %d", j.aggregated, want)
 			}
 			ends, lates = ends+len(wantSaid), lates+len(wantLate)
-			j.dropPieces()
+			j.Drop()
 			j.stop()
 		})
 	}
@@ -422,7 +360,7 @@ func TestKeyedForgotten(t *testing.T) {
 	}
 	to := func(at int64) {
 		marks.Arrive(0, pipeline.Mark{Event: at - 1, Ingest: at - 1}, at)
-		j.advance(marks)
+		j.Advance(marks)
 	}
 	open := func(want int) {
 		t.Helper()
@@ -440,19 +378,19 @@ func TestKeyedForgotten(t *testing.T) {
 		row(18*second+int64(i), fmt.Sprint("k", i))
 	}
 	to(20 * second)
-	j.checkpoint(true)
+	j.Checkpoint(true)
 	to(27 * second)
 	open(100)
-	j.checkpoint(false)
-	if len(j.pieces) != 2 {
-		t.Errorf("%d pieces, want that of all keys and one of the change", len(j.pieces))
+	j.Checkpoint(false)
+	if j.Pieces() != 2 {
+		t.Errorf("%d pieces, want that of all keys and one of the change", j.Pieces())
 	}
 	j.restart()
 	open(100)
 	row(27*second, "x")
 	to(28 * second)
 	open(101)
-	j.checkpoint(false)
+	j.Checkpoint(false)
 	for i := range 100 {
 		row(28*second+int64(i), fmt.Sprint("k", i))
 	}
@@ -461,13 +399,13 @@ func TestKeyedForgotten(t *testing.T) {
 	row(53*second, "x") // and again, between two checkpoints
 	to(79 * second)
 	open(0)
-	j.checkpoint(false)
+	j.Checkpoint(false)
 	j.restart()
 	open(0)
 	if last := j.said[len(j.said)-1]; last != "x 63000000 end of 1, number 1" {
 		t.Errorf("said last: %s", last)
 	}
-	j.dropPieces()
+	j.Drop()
 	j.stop()
 }
 

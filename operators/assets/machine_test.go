@@ -17,6 +17,7 @@ import (
 	"github.com/tidemark/tidemark/operators"
 	"github.com/tidemark/tidemark/operators/assets"
 	"github.com/tidemark/tidemark/pipeline"
+	"github.com/tidemark/tidemark/pipeline/pipelinetest"
 )
 
 // rowSchema has the columns of feed ble that the machine reads.
@@ -228,11 +229,11 @@ func factory(seed uint64, cages int, hours, bound int64) [][]tagRow {
 
 // tagJob drives Keyed operators of some shards as the runtime does.
 type tagJob struct {
+	pipelinetest.Shards
 	t        *testing.T
 	mem      memory.Allocator
 	ops      []*operators.Keyed[assets.Asset]
 	machines []*assets.Machine
-	pieces   map[string]pipeline.Piece
 	out      []string
 	late     int
 	forget   bool // what is restored is not all
@@ -241,7 +242,13 @@ type tagJob struct {
 }
 
 func (j *tagJob) start(shards int) {
+	keyer, err := pipeline.NewKeyer(rowSchema(), []string{"asset_id"}, 7)
+	if err != nil {
+		j.t.Fatal(err)
+	}
+	j.T, j.Keyer, j.Out = j.t, keyer, j
 	j.ops, j.machines = nil, nil
+	var ops []pipeline.Stateful
 	for range shards {
 		m, err := assets.NewMachine(j.cfg, town(j.t), rowSchema(), j.mem)
 		if err != nil {
@@ -257,8 +264,9 @@ func (j *tagJob) start(shards int) {
 		if err != nil {
 			j.t.Fatal(err)
 		}
-		j.ops, j.machines = append(j.ops, k), append(j.machines, m)
+		j.ops, j.machines, ops = append(j.ops, k), append(j.machines, m), append(ops, k)
 	}
+	j.Start(ops...)
 }
 
 // Emit implements pipeline.Emitter.
@@ -293,82 +301,14 @@ func (j *tagJob) record(rows []tagRow) arrow.RecordBatch {
 func (j *tagJob) process(marks *pipeline.Marks, rows []tagRow) {
 	rec := j.record(rows)
 	defer rec.Release()
-	keyer, err := pipeline.NewKeyer(rowSchema(), []string{"asset_id"}, 7)
-	if err != nil {
-		j.t.Fatal(err)
-	}
-	times := make([]int64, len(rows))
-	for i, r := range rows {
-		times[i] = r.at
-	}
-	keys := keyer.Keys(rec)
-	behind, mark, passed := marks.Stamp(rows[0].split, times, nil)
-	for s, op := range j.ops {
-		sel := []int32{}
-		for r := range rows {
-			if pipeline.ShardOf(pipeline.Group(keys.Hash[r]), len(j.ops)) == s {
-				sel = append(sel, int32(r))
-			}
-		}
-		if err := op.Process(pipeline.Batch{Rec: rec, Rows: sel, Split: rows[0].split, Keys: keys, Behind: behind, Passed: passed}, j); err != nil {
-			j.t.Fatal(err)
-		}
-	}
-	marks.Arrive(rows[0].split, pipeline.Mark{Event: mark, Ingest: mark}, mark)
-}
-
-func (j *tagJob) advance(marks *pipeline.Marks) {
-	m := marks.Merged()
-	m.Newest = marks.Newest()
-	for _, op := range j.ops {
-		if err := op.Advance(m, j); err != nil {
-			j.t.Fatal(err)
-		}
-	}
-}
-
-// checkpoint takes a snapshot; what has not changed is that of the one before.
-func (j *tagJob) checkpoint(full bool) {
-	next := map[string]pipeline.Piece{}
-	for s, op := range j.ops {
-		err := op.Snapshot(full, func(p pipeline.Piece) error {
-			at := fmt.Sprint(s, "/", p.ID)
-			if !p.Changed() {
-				old, ok := j.pieces[at]
-				if !ok || full {
-					return fmt.Errorf("piece %s comes without rows, and was never there", at)
-				}
-				p = old
-			}
-			next[at] = p.Made()
-			return nil
-		})
-		if err != nil {
-			j.t.Fatal(err)
-		}
-	}
-	j.dropPieces()
-	j.pieces = next
-}
-
-func (j *tagJob) dropPieces() {
-	for _, p := range j.pieces {
-		p.Rec.Release()
-	}
+	j.Rows(marks, rows[0].split, rec)
 }
 
 // restart goes on from the last checkpoint with another number of shards.
 func (j *tagJob) restart(shards int) {
 	j.stop()
 	j.start(shards)
-	for _, at := range slices.Sorted(maps.Keys(j.pieces)) {
-		for s, op := range j.ops {
-			if err := op.Restore(j.pieces[at], func(g uint8) bool { return pipeline.ShardOf(g, shards) == s }); err != nil {
-				j.t.Fatal(err)
-			}
-		}
-	}
-	j.checkpoint(true)
+	j.Restore(nil)
 }
 
 func (j *tagJob) stop() {
@@ -399,13 +339,13 @@ func (j *tagJob) play(rng *rand.Rand, splits [][]tagRow, bound int64) (restarts 
 			left--
 		}
 		if rng.IntN(3) == 0 || left == 0 {
-			j.advance(marks)
+			j.Advance(marks)
 		}
 		switch rng.IntN(25) {
 		case 0, 1:
-			j.checkpoint(rng.IntN(20) == 0)
+			j.Checkpoint(rng.IntN(20) == 0)
 		case 2:
-			j.checkpoint(false)
+			j.Checkpoint(false)
 			j.restart(1 + rng.IntN(3))
 			restarts++
 		}
@@ -413,7 +353,7 @@ func (j *tagJob) play(rng *rand.Rand, splits [][]tagRow, bound int64) (restarts 
 	for _, op := range j.ops {
 		j.open += op.Open()
 	}
-	j.dropPieces()
+	j.Drop()
 	j.stop()
 	return restarts
 }
@@ -595,7 +535,7 @@ func TestMachineRegistry(t *testing.T) {
 			rows = append(rows, tagRow{at: begin + at*second, asset: id, gateway: "shop1", seq: -1, rssi: -60, acc: -1, speed: -1, load: -1})
 		}
 		j.process(marks, rows)
-		j.advance(marks)
+		j.Advance(marks)
 	}
 	open := func(want int) {
 		t.Helper()
@@ -640,7 +580,7 @@ func TestMachineForgetsSooner(t *testing.T) {
 	marks.Add()
 	hear := func(at int64, id string) {
 		j.process(marks, []tagRow{{at: begin + at*3600*second, asset: id, gateway: "shop1", seq: -1, rssi: -60, acc: -1, speed: -1, load: -1}})
-		j.advance(marks)
+		j.Advance(marks)
 	}
 	hear(0, "RC-000")
 	hear(40*24, "RC-001")
@@ -648,14 +588,14 @@ func TestMachineForgetsSooner(t *testing.T) {
 	if n := j.ops[0].Open(); n != 2 {
 		t.Errorf("%d assets are remembered without forget_after, want 2", n)
 	}
-	j.checkpoint(true)
+	j.Checkpoint(true)
 	j.cfg.ForgetAfter = assets.DefaultConfig().ForgetAfter
 	j.restart(1)
 	hear(41*24+1, "RC-001")
 	if n := j.ops[0].Open(); n != 1 {
 		t.Errorf("%d assets are remembered, want 1", n)
 	}
-	j.dropPieces()
+	j.Drop()
 	j.stop()
 }
 

@@ -2,7 +2,6 @@ package power_test
 
 import (
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"github.com/tidemark/tidemark/operators"
 	"github.com/tidemark/tidemark/operators/power"
 	"github.com/tidemark/tidemark/pipeline"
+	"github.com/tidemark/tidemark/pipeline/pipelinetest"
 	"github.com/tidemark/tidemark/schemas/pdu"
 )
 
@@ -157,7 +157,7 @@ type stream struct {
 	m   *power.Machine
 	k   *operators.Keyed[power.Group]
 	collected
-	pieces map[string]pipeline.Piece
+	pipelinetest.Shards
 }
 
 func (s *stream) start() {
@@ -170,6 +170,11 @@ func (s *stream) start() {
 	if s.k, err = operators.NewKeyed(operators.KeyedConfig[power.Group]{Key: []string{"pdu_id"}, Append: power.AppendGroup, Read: power.ReadGroup}, m, feedSchema(), s.mem); err != nil {
 		s.t.Fatal(err)
 	}
+	if s.Keyer, err = pipeline.NewKeyer(feedSchema(), []string{"pdu_id"}, 0); err != nil {
+		s.t.Fatal(err)
+	}
+	s.T, s.Out = s.t, s
+	s.Start(s.k)
 }
 
 func (s *stream) stop() {
@@ -181,60 +186,15 @@ func (s *stream) process(marks *pipeline.Marks, rows []feedRow) {
 	s.t.Helper()
 	rec := feedBatch(s.mem, rows)
 	defer rec.Release()
-	var times []int64
-	for _, r := range rows {
-		times = append(times, r.at)
-	}
-	split := rows[0].split
-	behind, mark, passed := marks.Stamp(split, times, nil)
-	if err := s.k.Process(pipeline.Batch{Rec: rec, Split: split, Behind: behind, Passed: passed}, s); err != nil {
-		s.t.Fatal(err)
-	}
-	marks.Arrive(split, pipeline.Mark{Event: mark, Ingest: mark}, mark)
-}
-
-func (s *stream) advance(m pipeline.Mark) {
-	s.t.Helper()
-	if err := s.k.Advance(m, s); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-func (s *stream) checkpoint(full bool) {
-	s.t.Helper()
-	next := map[string]pipeline.Piece{}
-	err := s.k.Snapshot(full, func(p pipeline.Piece) error {
-		if !p.Changed() {
-			p = s.pieces[p.ID]
-		}
-		next[p.ID] = p.Made()
-		return nil
-	})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.drop()
-	s.pieces = next
-}
-
-func (s *stream) drop() {
-	for _, p := range s.pieces {
-		p.Rec.Release()
-	}
-	s.pieces = nil
+	s.Rows(marks, rows[0].split, rec)
 }
 
 func (s *stream) restart() {
 	s.t.Helper()
-	s.checkpoint(false)
+	s.Checkpoint(false)
 	s.stop()
 	s.start()
-	for _, id := range slices.Sorted(maps.Keys(s.pieces)) {
-		if err := s.k.Restore(s.pieces[id], func(uint8) bool { return true }); err != nil {
-			s.t.Fatal(err)
-		}
-	}
-	s.checkpoint(true)
+	s.Restore(nil)
 }
 
 // run gives splits to the stream. Cut says how many rows come at once and how often time moves and
@@ -247,11 +207,6 @@ func (s *stream) run(splits [][]feedRow, cut *rand.Rand) {
 	rest := slices.Clone(splits)
 	for range rest {
 		marks.Add()
-	}
-	move := func() {
-		m := marks.Merged()
-		m.Newest = marks.Newest()
-		s.advance(m)
 	}
 	for {
 		var open []int
@@ -279,14 +234,14 @@ func (s *stream) run(splits [][]feedRow, cut *rand.Rand) {
 			marks.End(int32(i))
 		}
 		if cut == nil || cut.IntN(3) == 0 {
-			move()
+			s.Advance(marks)
 		}
 		if cut != nil && cut.IntN(30) == 0 {
 			s.restart()
 		}
 	}
-	move()
-	s.drop()
+	s.Advance(marks)
+	s.Drop()
 	s.stop()
 	slices.Sort(s.found)
 	slices.Sort(s.loads)
@@ -389,7 +344,7 @@ func TestMachineMoved(t *testing.T) {
 			s := &stream{t: t, mem: mem, inv: twoGroups(t)}
 			s.start()
 			defer func() {
-				s.drop()
+				s.Drop()
 				s.stop()
 			}()
 			marks := pipeline.NewMarks(0, pipeline.MaxTicks)
@@ -397,7 +352,7 @@ func TestMachineMoved(t *testing.T) {
 			n := int64(0)
 			read := func(pdu string, at time.Duration) {
 				s.process(marks, []feedRow{{offset: n, at: pipeline.Ticks(at), pdu: pdu, scope: power.Branch, name: "L12", a: 21, w: power.Unknown(), kwh: power.Unknown()}})
-				s.advance(marks.Merged())
+				s.Advance(marks)
 				n++
 			}
 			for m := range time.Duration(4) {
