@@ -55,8 +55,8 @@ type Checkpoint struct {
 	Last bool
 }
 
-// ended tells whether every split was bounded and was read to its end.
-func (cp *Checkpoint) ended() bool {
+// Ended tells whether every split was bounded and was read to its end.
+func (cp *Checkpoint) Ended() bool {
 	return len(cp.Splits) > 0 && !slices.ContainsFunc(cp.Splits, func(s SplitState) bool { return !s.Ended })
 }
 

@@ -224,7 +224,7 @@ func Run(ctx context.Context, job Job) error {
 		for _, s := range r.prev.Splits {
 			from[s.Split] = s.Position
 		}
-		if r.prev.ended() {
+		if r.prev.Ended() {
 			// Every window is closed: rows that came since would all be late.
 			job.Log.Warn("the job has ended: its bounded source was read to the end; records that came later need another job name or checkpoint directory", "epoch", r.prev.Epoch)
 			r.report(r.prev, cut{merged: r.prev.Merged, holder: -1}, nil, time.Now())
