@@ -43,6 +43,10 @@ type FrontConfig struct {
 	// not read for a while; MaxTicks for any. It bounds the open windows when splits are read
 	// at different speeds, as in a replay, and decides nothing.
 	Align int64
+	// Until, unless 0, ends a split as soon as a row has brought its mark that far: behind that
+	// row nothing is taken. It makes a replay of a range of event time end by what the rows
+	// say, so that the same rows are taken however the source cuts them.
+	Until int64
 	// MaxAhead, when below MaxTicks, keeps rows further than that beyond their broker
 	// timestamp from moving a mark.
 	MaxAhead int64
@@ -67,6 +71,7 @@ type Front struct {
 	since  int64   // when the merged mark rose, by Tick
 	idles  int64
 	gaps   []Gap
+	over   map[int32]int64 // splits that Until has ended: where
 	sent   Mark
 	send   func(shard int, m Message) error
 }
@@ -109,7 +114,7 @@ func (c *Counts) Add(other Counts) {
 
 // NewFront makes a front that sends to shards through send. Batches in messages are lent.
 func NewFront(cfg FrontConfig, send func(shard int, m Message) error) *Front {
-	f := &Front{cfg: cfg, marks: NewMarks(cfg.Bound, cfg.QuietAfter), index: map[Split]int32{},
+	f := &Front{cfg: cfg, marks: NewMarks(cfg.Bound, cfg.QuietAfter), index: map[Split]int32{}, over: map[int32]int64{},
 		sent: Mark{Event: MinTicks, Ingest: MinTicks}, now: MinTicks, since: MinTicks, send: send}
 	f.marks.OnAllQuiet = cfg.OnAllQuiet
 	return f
@@ -123,6 +128,9 @@ func (f *Front) Restore(cp *Checkpoint) error {
 		i := f.add(s.Split)
 		s.Counts = Counts{}
 		f.splits[i] = s
+		if s.Ended && f.cfg.Until != 0 {
+			f.over[i] = s.Position.Offset
+		}
 		f.marks.Resume(i, s.Mark, s.Position.LastIngest, s.Quiet)
 	}
 	f.marks.ResumeMerged(cp.Merged, cp.Newest, slices.Clone(cp.Moves))
@@ -178,7 +186,53 @@ func (f *Front) Announce(s Split, at Position) {
 
 // Rows takes the decoded rows of a wire of a split, nil when all its records were
 // refused; dead is how many were.
+//
+// It takes fewer of them when the split ends in them: Over then says where.
 func (f *Front) Rows(w *Wire, rows *Batch, dead int64) error {
+	s := &f.splits[w.Split]
+	if rows != nil && f.cfg.Until != 0 {
+		if k := f.last(*rows, w.Split); k >= 0 {
+			rec := rows.Rec.NewSlice(0, int64(k)+1)
+			defer rec.Release()
+			cut := w.until(rec.Column(ColOffset).(*array.Int64).Value(k))
+			f.over[w.Split] = cut.Next.Offset
+			if err := f.rows(cut, &Batch{Rec: rec, Split: w.Split, Passed: MinTicks}, int64(cut.Len()-k-1)); err != nil {
+				return err
+			}
+			return f.End(s.Split)
+		}
+	}
+	return f.rows(w, rows, dead)
+}
+
+// last returns the row of a batch that brings its split's mark to Until, -1 for none.
+func (f *Front) last(b Batch, split int32) int {
+	mark := f.marks.At(int(split)).Event
+	still := f.still(b)
+	for i, t := range TicksOf(b.Rec.Column(ColTime).(*array.Timestamp)) {
+		if still != nil && still(i) {
+			continue
+		}
+		if mark = max(mark, SubTicks(t, f.cfg.Bound+1)); mark >= f.cfg.Until {
+			return i
+		}
+	}
+	return -1
+}
+
+// Over returns the offset behind the last record that was taken of a split that Until has
+// ended, and whether it has.
+func (f *Front) Over(split int32) (next int64, over bool) {
+	next, over = f.over[split]
+	return next, over
+}
+
+// Ended tells whether all splits have ended.
+func (f *Front) Ended() bool {
+	return !slices.ContainsFunc(f.splits, func(s SplitState) bool { return !s.Ended })
+}
+
+func (f *Front) rows(w *Wire, rows *Batch, dead int64) error {
 	s := &f.splits[w.Split]
 	s.Position = w.Next
 	f.atEnd[w.Split] = false
@@ -288,10 +342,14 @@ func (f *Front) LogEnd(s Split, seen int64, empty bool) error {
 	return f.sendMark()
 }
 
-// Ahead appends the splits that shall not be read for now. None is while the split that
+// Ahead appends the splits that shall not be read for now, in no order: those that Until has
+// ended, and those that are ahead of the merged mark. None of the latter is while the split that
 // holds the merged mark has nothing to read: its silence ends, or shows, only when the
 // others go on.
 func (f *Front) Ahead(to []Split) []Split {
+	for i := range f.over {
+		to = append(to, f.splits[i].Split)
+	}
 	holder := f.Holder()
 	if f.cfg.Align == MaxTicks || holder < 0 || f.atEnd[holder] {
 		return to

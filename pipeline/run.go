@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,10 +11,13 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"sort"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tidemark/tidemark/pipeline/crash"
@@ -56,6 +60,11 @@ type Job struct {
 	// before anything is done.
 	Config json.RawMessage
 	Accept func(*Checkpoint) error
+	// Merge reads the splits of a bounded source in the order of event time.
+	Merge bool
+	// Lineage, unless 0, is that of a job that never gets another: a replay. It cannot go on from
+	// a checkpoint before the last.
+	Lineage uint16
 	// NewLineage publishes what the last checkpoint has prepared and starts over from where
 	// the source starts, with no state. What is worked out again replaces what was.
 	NewLineage bool
@@ -91,6 +100,9 @@ type Published struct {
 	Pause time.Duration
 	Bytes int64
 }
+
+// FirstReplay is the lowest lineage of a replay; those of live jobs are below.
+const FirstReplay = 1 << 15
 
 // queue lengths, in messages.
 const (
@@ -177,6 +189,7 @@ type runner struct {
 	prev    *Checkpoint
 	epoch   int64 // of the epoch at hand
 	front   *Front
+	merge   *merge // nil: splits come as the source gives them
 	tasks   []*Task
 
 	decoders []Decoder
@@ -185,6 +198,7 @@ type runner struct {
 	stopTimeout atomic.Int64 // read when the job is asked to stop, in nanoseconds
 
 	ordered chan *decoded
+	enough  func() // ends the reading
 	work    chan *decoded
 	due     chan struct{}
 	cuts    chan cut
@@ -307,7 +321,7 @@ func (r *runner) claim(ctx context.Context) (*Checkpoint, error) {
 		if err != nil {
 			return nil, err
 		}
-		r.prev, r.lineage, r.seed = cp, 1, rand.Uint64()
+		r.prev, r.lineage, r.seed = cp, max(1, r.job.Lineage), rand.Uint64()
 		if cp != nil {
 			if cp.Job != r.job.Name {
 				return nil, fmt.Errorf("the checkpoint directory holds job %q, this is %q: give each job a directory of its own", cp.Job, r.job.Name)
@@ -320,6 +334,9 @@ func (r *runner) claim(ctx context.Context) (*Checkpoint, error) {
 			}
 		}
 		// What is done again, after a rewind or on request, is not what was done.
+		if r.job.Lineage != 0 && len(skipped) > 0 {
+			return nil, fmt.Errorf("%w: what was done since the checkpoint before would be there twice; remove this replay and make another", skipped[0].Err)
+		}
 		if cp != nil && (len(skipped) > 0 || r.job.NewLineage) {
 			if err := r.job.Checkpoints.Confirm(ctx, cp); err != nil {
 				return nil, err
@@ -328,8 +345,8 @@ func (r *runner) claim(ctx context.Context) (*Checkpoint, error) {
 			if err != nil {
 				return nil, err
 			}
-			if r.lineage = max(r.lineage, taken) + 1; r.lineage == 0 {
-				return nil, errors.New("the job was rewound or started over 65,535 times: lineages are used up")
+			if r.lineage = max(r.lineage, taken) + 1; r.lineage >= FirstReplay {
+				return nil, errors.New("the job was rewound or started over 32,767 times: lineages are used up")
 			}
 		}
 		r.epoch, err = r.job.Checkpoints.Take(ctx, lease, cp, r.lineage)
@@ -415,7 +432,10 @@ func (r *runner) run(ctx context.Context, src Source) error {
 		r.freed.Broadcast()
 	})
 	from, first := r.prev, r.epoch // the coordinator and the front go on to the next ones
-	g.Go(func() error { return r.read(ctx, gctx, src, from) })
+	reading, enough := context.WithCancel(ctx)
+	defer enough()
+	r.enough = enough
+	g.Go(func() error { return r.read(reading, gctx, src, from) })
 	for _, dec := range r.decoders {
 		g.Go(func() error { return r.decode(gctx, dec) })
 	}
@@ -519,6 +539,15 @@ func (d *decoded) Emit(p Port, b Batch) error {
 	return nil
 }
 
+// release gives back what the decoder gave.
+func (d *decoded) release() {
+	for _, b := range []*Batch{d.rows, d.dead} {
+		if b != nil {
+			b.Release()
+		}
+	}
+}
+
 // Count is for operators; a decoder's refusals are counted by the front.
 func (d *decoded) Count(Fate, int32, int64) {}
 
@@ -545,6 +574,10 @@ func (r *runner) runFront(ctx context.Context, src Source) error {
 	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	if r.job.Merge {
+		r.merge = newMerge(func(split int32) int64 { return r.front.marks.At(int(split)).Event })
+		defer r.merge.drop()
+	}
 	var paused, ahead []Split
 	for {
 		select {
@@ -566,10 +599,10 @@ func (r *runner) runFront(ctx context.Context, src Source) error {
 			if !ok {
 				return r.barrier(ctx, true)
 			}
-			if err := r.take(ctx, d); err != nil {
+			if err := r.takeNext(ctx, d); err != nil {
 				return err
 			}
-			if ahead = r.front.Ahead(ahead[:0]); !slices.Equal(ahead, paused) {
+			if ahead = r.ahead(ahead[:0]); !slices.Equal(ahead, paused) {
 				paused = append(paused[:0], ahead...)
 				src.Pause(slices.Clone(paused))
 			}
@@ -578,6 +611,41 @@ func (r *runner) runFront(ctx context.Context, src Source) error {
 			}
 		}
 	}
+}
+
+// takeNext takes an event of the source, or with Merge those whose turn has come.
+func (r *runner) takeNext(ctx context.Context, d *decoded) error {
+	if r.merge == nil {
+		return r.take(ctx, d)
+	}
+	if d.ev.Kind == NewSplit { // all of them come before all else
+		err := r.take(ctx, d)
+		r.merge.grow(len(r.front.splits))
+		return err
+	}
+	r.merge.push(r.front.Index(d.ev.Split), d)
+	for d := r.merge.pop(); d != nil; d = r.merge.pop() {
+		if err := r.take(ctx, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ahead appends the splits that shall not be read for now, in their order.
+func (r *runner) ahead(to []Split) []Split {
+	to = r.front.Ahead(to)
+	if r.merge != nil {
+		for i, s := range r.front.splits[:len(r.merge.queues)] {
+			if r.merge.ahead(int32(i)) {
+				to = append(to, s.Split)
+			}
+		}
+	}
+	slices.SortFunc(to, func(a, b Split) int {
+		return cmp.Or(strings.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
+	return slices.Compact(to)
 }
 
 func (r *runner) take(ctx context.Context, d *decoded) error {
@@ -604,18 +672,47 @@ func (r *runner) take(ctx context.Context, d *decoded) error {
 			r.job.Metrics.gapRecords.WithLabelValues(ev.Split.Topic, ev.Reason).Add(float64(ev.To - ev.From))
 		}
 	case Rows:
-		var dead int64
-		if d.dead != nil {
-			dead = int64(d.dead.NumRows())
-			if !sendTo(ctx, r.outputs, emission{port: Dead, batch: *d.dead}) {
-				return ctx.Err()
-			}
-		}
-		err := r.front.Rows(ev.Wire, d.rows, dead)
-		if d.rows != nil {
-			d.rows.Release()
-		}
+		defer d.release()
+		return r.takeRows(ctx, d)
+	}
+	return nil
+}
+
+// takeRows gives the rows of a wire to the front and its dead records to the sinks, as far as
+// the split goes.
+func (r *runner) takeRows(ctx context.Context, d *decoded) error {
+	split := d.ev.Wire.Split
+	if _, over := r.front.Over(split); over {
+		return nil
+	}
+	var dead int64
+	if d.dead != nil {
+		dead = int64(d.dead.NumRows())
+	}
+	if err := r.front.Rows(d.ev.Wire, d.rows, dead); err != nil {
 		return err
+	}
+	next, over := r.front.Over(split)
+	if over && r.front.Ended() {
+		r.enough()
+	}
+	if d.dead == nil {
+		return nil
+	}
+	b := *d.dead
+	if over {
+		offsets := b.Rec.Column(ColOffset).(*array.Int64).Int64Values()
+		n := sort.Search(len(offsets), func(i int) bool { return offsets[i] >= next })
+		if n == 0 {
+			return nil
+		}
+		b.Rec = b.Rec.NewSlice(0, int64(n))
+	} else {
+		b.Retain()
+	}
+	if !sendTo(ctx, r.outputs, emission{port: Dead, batch: b}) {
+		b.Release()
+		return ctx.Err()
 	}
 	return nil
 }

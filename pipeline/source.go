@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"sort"
 )
 
 // Split names one ordered input: a Kafka partition, or a file.
@@ -49,6 +50,15 @@ type Span struct{ At, Len int32 }
 
 // Len returns the number of records.
 func (w *Wire) Len() int { return len(w.Offset) }
+
+// until returns the part of a wire up to an offset, which has a record.
+func (w *Wire) until(offset int64) *Wire {
+	n := sort.Search(len(w.Offset), func(i int) bool { return w.Offset[i] > offset })
+	cut := *w
+	cut.Offset, cut.Ingest, cut.Keys, cut.Values = w.Offset[:n], w.Ingest[:n], w.Keys[:n], w.Values[:n]
+	cut.Next.Offset, cut.Next.LastIngest = offset+1, w.Ingest[n-1]
+	return &cut
+}
 
 // Key returns the key of record i, nil for null.
 func (w *Wire) Key(i int) []byte { return w.bytes(w.Keys[i]) }

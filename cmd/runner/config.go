@@ -66,6 +66,8 @@ type Config struct {
 	Parallelism ParallelismConfig `yaml:"parallelism"`
 	// StopTimeout bounds the last checkpoint after a stop was asked for.
 	StopTimeout time.Duration `yaml:"stop_timeout"`
+
+	replay *replayPlan // the job is that replay of itself; nil for the job
 }
 
 // windowless tells whether every row is a result of its own.
@@ -499,28 +501,11 @@ func (c *Config) resolve() {
 		c.Checkpoint.Dir = filepath.Join("tidemark-state", c.Job)
 	}
 	table := strings.ReplaceAll(c.Job, "-", "_")
-	sortBy, timeColumn := append(slices.Clone(c.Window.Key), "window_start"), "window_start"
-	switch w := c.Window.last(); {
-	case w.Cumulate != nil || w.Session != nil: // several windows begin at one start
-		sortBy = append(sortBy, "window_end")
-	case w.Global: // window_start is null
-		sortBy = slices.Clone(c.Window.Key)
-	}
 	dom := c.domain()
-	if dom != nil {
-		sortBy, timeColumn = dom.tables[0].sortBy, dom.tables[0].timeColumn
-		if dom.oneShard {
-			c.Parallelism.Shards = 1
-		}
+	if dom != nil && dom.oneShard {
+		c.Parallelism.Shards = 1
 	}
-	switch {
-	case c.Mapping != nil && c.Mapping.Mode == mapping.Conform:
-		sortBy, timeColumn = []string{"time", "metadata.uid"}, "time"
-	case c.Mapping != nil, c.Rows && c.Normalize.To == "none":
-		sortBy, timeColumn = []string{"_split", "_offset"}, "time"
-	case c.Normalize.To == "ocsf":
-		sortBy, timeColumn = []string{"metadata.uid"}, "time"
-	}
+	sortBy, timeColumn := c.resultOrder()
 	for _, s := range c.Sinks {
 		if p := s.Parquet; p != nil {
 			p.Job = c.Job
@@ -556,6 +541,30 @@ func (c *Config) resolve() {
 			}
 		}
 	}
+}
+
+// resultOrder names the columns that tell results apart, and the one that says when they are
+// of.
+func (c *Config) resultOrder() (sortBy []string, timeColumn string) {
+	switch {
+	case c.Mapping != nil && c.Mapping.Mode == mapping.Conform:
+		return []string{"time", "metadata.uid"}, "time"
+	case c.Mapping != nil, c.Rows && c.Normalize.To == "none":
+		return []string{"_split", "_offset"}, "time"
+	case c.Normalize.To == "ocsf":
+		return []string{"metadata.uid"}, "time"
+	}
+	if dom := c.domain(); dom != nil {
+		return dom.tables[0].sortBy, dom.tables[0].timeColumn
+	}
+	sortBy = append(slices.Clone(c.Window.Key), "window_start")
+	switch w := c.Window.last(); {
+	case w.Cumulate != nil || w.Session != nil: // several windows begin at one start
+		sortBy = append(sortBy, "window_end")
+	case w.Global: // window_start is null
+		sortBy = slices.Clone(c.Window.Key)
+	}
+	return sortBy, "window_start"
 }
 
 var jobName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
@@ -1087,6 +1096,15 @@ func (c *Config) dedupeConfig(seed uint64) operators.DedupeConfig {
 // horizon is how far behind its split's mark a row may be and still be taken: the longest
 // window that may hold it, and the lateness. MaxTicks: any.
 func (c *Config) horizon() int64 {
+	longest := c.longest()
+	if c.EventTime.Scope == ScopeKey {
+		longest = pipeline.AddTicks(longest, pipeline.Ticks(c.EventTime.MaxOffline))
+	}
+	return pipeline.AddTicks(longest, pipeline.Ticks(c.Window.Lateness+c.Window.MaxAge))
+}
+
+// longest is how long a window is at most, in ticks. MaxTicks: any.
+func (c *Config) longest() int64 {
 	longest := c.windowConfig(0).Size
 	switch {
 	case c.Window.Session != nil:
@@ -1096,10 +1114,7 @@ func (c *Config) horizon() int64 {
 	case c.Window.Zone != "": // a day may have an hour more
 		longest = pipeline.AddTicks(longest, pipeline.Ticks(24*time.Hour))
 	}
-	if c.EventTime.Scope == ScopeKey {
-		longest = pipeline.AddTicks(longest, pipeline.Ticks(c.EventTime.MaxOffline))
-	}
-	return pipeline.AddTicks(longest, pipeline.Ticks(c.Window.Lateness+c.Window.MaxAge))
+	return longest
 }
 
 // complete says by how much the mark is past a time column of the results at most when a row

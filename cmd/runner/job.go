@@ -217,6 +217,7 @@ type jobDeps struct {
 	accept     func(*pipeline.Checkpoint) error
 	newLineage bool
 	settings   <-chan pipeline.Settings
+	rate       int // records a second at most; 0 for any
 }
 
 // buildJob turns a validated configuration into a job. The caller closes it.
@@ -312,6 +313,9 @@ func (p *plan) job(store pipeline.Store, deps jobDeps, mem memory.Allocator) (pi
 	if err != nil {
 		return pipeline.Job{}, nil, err
 	}
+	if deps.rate > 0 {
+		open = limited(open, deps.rate)
+	}
 	lease, lerr := cfg.lease(deps.takeOver)
 	config, cerr := canonical(cfg)
 	if err := errors.Join(lerr, cerr); err != nil {
@@ -329,8 +333,10 @@ func (p *plan) job(store pipeline.Store, deps jobDeps, mem memory.Allocator) (pi
 		NewChain:   func(seed uint64) ([]pipeline.Operator, error) { return p.chain(seed, mem) },
 		Outputs:    outputs,
 		Front: pipeline.FrontConfig{Bound: pipeline.Ticks(cfg.EventTime.MaxDisorder), QuietAfter: int64(cfg.EventTime.QuietAfter), OnAllQuiet: cfg.EventTime.OnAllQuiet,
-			IdleAfter: pipeline.Ticks(cfg.EventTime.IdleAfter), MaxAhead: cfg.maxAhead(), Align: pipeline.Ticks(cfg.EventTime.Align), Ingest: cfg.Window.Trigger == operators.OnIngest},
+			IdleAfter: pipeline.Ticks(cfg.EventTime.IdleAfter), MaxAhead: cfg.maxAhead(), Until: cfg.replay.until(), Align: pipeline.Ticks(cfg.EventTime.Align), Ingest: cfg.Window.Trigger == operators.OnIngest},
 		Shards:       cfg.Parallelism.Shards,
+		Merge:        cfg.replay.bounded(),
+		Lineage:      cfg.replay.lineage(),
 		Decoders:     cfg.Parallelism.Decoders,
 		Checkpoints:  pipeline.NewCheckpoints(store, cfg.Checkpoint.Keep, mem),
 		Lease:        lease,
@@ -390,13 +396,16 @@ func (p *plan) outputs(checkpoints pipeline.Store, log *slog.Logger, metrics *pi
 			}
 		}
 		for _, port := range p.ports() {
-			name, s, err := p.sink(sc, port, store, log)
+			name, timeColumn, s, err := p.sink(sc, port, store, log)
 			if err != nil {
 				return nil, nil, errors.Join(err, closeAll())
 			}
 			sinks = append(sinks, s)
 			if c, ok := s.(*clickhouse.Sink); ok {
 				c.Observe(clickhouse.Observer(metrics.OfSink(name)))
+			}
+			if p.cfg.replay != nil {
+				s = p.cfg.replay.within(s, timeColumn)
 			}
 			out[port] = append(out[port], pipeline.Output{Name: name, Sink: s})
 		}
@@ -440,19 +449,27 @@ func (p *plan) ports() []pipeline.Port {
 	return ports
 }
 
-// sink opens the sink of one port, whose durable bytes are in store.
-func (p *plan) sink(sc SinkConfig, port pipeline.Port, store pipeline.Store, log *slog.Logger) (string, pipeline.Sink, error) {
+// sink opens the sink of one port, whose durable bytes are in store. timeColumn says when its
+// rows are of.
+func (p *plan) sink(sc SinkConfig, port pipeline.Port, store pipeline.Store, log *slog.Logger) (name, timeColumn string, s pipeline.Sink, err error) {
 	if sc.ClickHouse != nil {
 		cfg, schema := p.clickhouse(sc.ClickHouse.Config, port)
 		s, err := clickhouse.New(cfg, store, schema, log)
-		return "clickhouse:" + cfg.Database + "." + cfg.Table, s, err
+		return "clickhouse:" + cfg.Database + "." + cfg.Table, cfg.TimeColumn, s, err
 	}
 	if sc.Kafka != nil {
 		cfg, schema := p.kafka(sc.Kafka.SinkConfig, port)
 		s, err := topics.NewSink(cfg, store, schema, log)
-		return "kafka:" + cfg.Topic, s, err
+		return "kafka:" + cfg.Topic, p.timeColumn(port), s, err
 	}
-	cfg, schema := sc.Parquet.Config, p.results
+	cfg, schema := p.parquet(sc.Parquet.Config, port)
+	s, err = parquet.New(cfg, store, schema)
+	return "parquet:" + below(sc.Parquet.Dir, cfg.Table), cfg.TimeColumn, s, err
+}
+
+// parquet returns the folder of a port and its columns.
+func (p *plan) parquet(cfg parquet.Config, port pipeline.Port) (parquet.Config, *arrow.Schema) {
+	schema := p.results
 	if class, ok := p.events.class(port); ok {
 		cfg, schema = cfg.OfClass(class.name, class.columns.Class), class.schema
 	}
@@ -472,8 +489,10 @@ func (p *plan) sink(sc SinkConfig, port pipeline.Port, store pipeline.Store, log
 		cfg = cfg.Beside(cfg.Table + "_dead")
 		cfg.TimeColumn, cfg.SortBy, schema = "_ingest", nil, pipeline.DeadSchema()
 	}
-	s, err := parquet.New(cfg, store, schema)
-	return "parquet:" + below(sc.Parquet.Dir, cfg.Table), s, err
+	if p.cfg.replay != nil { // a table for each, or one would sweep what another has staged
+		cfg = cfg.Beside(cfg.Table + "/" + p.cfg.replay.number())
+	}
+	return cfg, schema
 }
 
 // clickhouse returns the table of a port and its columns. Late rows and dead records have
@@ -516,6 +535,21 @@ func (p *plan) clickhouse(cfg clickhouse.Config, port pipeline.Port) (clickhouse
 		return cfg, pipeline.DeadSchema()
 	}
 	return cfg, p.results
+}
+
+// timeColumn names the column that says when the rows of a port are of.
+func (p *plan) timeColumn(port pipeline.Port) string {
+	if t, ok := p.dom.side(port); ok {
+		return t.timeColumn
+	}
+	switch port {
+	case pipeline.Late:
+		return "time"
+	case pipeline.Dead:
+		return "_ingest"
+	}
+	_, column := p.cfg.resultOrder()
+	return column
 }
 
 // kafka returns the topic of a port and the columns of its rows. Late rows and dead records are

@@ -49,6 +49,7 @@ func commands() []command {
 		{"assets", "tell from positions when assets enter and leave fences: assets geofence", cmdAssets},
 		{"map", "try a mapping file on events: map test", cmdMap},
 		{"pdu", "judge readings of PDUs in a file: pdu analyze, pdu room", cmdPDU},
+		{"replay", "make the results of a range of event time again, beside those of the job", cmdReplay},
 		{"state", "read what a job knows of a key: state get", cmdState},
 		{"traffic", "find drops in series of traffic: traffic detect", cmdTraffic},
 		{"explain", "say why the mark of a job stands where it does: explain watermark", cmdExplain},

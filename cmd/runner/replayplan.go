@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"strconv"
@@ -25,9 +26,6 @@ import (
 // tables, folders and topics of their results.
 const replaySuffix = "_replays"
 
-// replayLineage is the lineage of the first replay of a job. Those of the job itself stay below.
-const replayLineage = 1 << 15
-
 // replayPlan says what a replay reads and where its results go. It is made once.
 type replayPlan struct {
 	Name    string `json:"name"`
@@ -38,6 +36,8 @@ type replayPlan struct {
 	From time.Time `json:"from"`
 	To   time.Time `json:"to,omitzero"`
 	Made time.Time `json:"made"`
+	// Until is the mark at which a partition has given all that belongs to the range.
+	Until time.Time `json:"until,omitzero"`
 	// Partial says that retention had removed records of the range.
 	Partial bool         `json:"partial,omitempty"`
 	Topic   string       `json:"topic"`
@@ -58,7 +58,7 @@ type replayPart struct {
 // replays is the register of a job.
 type replays struct {
 	cfg   Config
-	store pipeline.Store
+	store pipeline.Store // nil: there is none yet
 }
 
 // replayDir is where a job's replays keep plans and checkpoints.
@@ -75,6 +75,9 @@ func openReplays(cfg Config) (*replays, error) {
 
 func readReplays(ctx context.Context, cfg Config) (*replays, error) {
 	store, err := readStore(ctx, replayDir(cfg), cfg.Checkpoint.S3)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &replays{cfg, nil}, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("replays: %w", err)
 	}
@@ -88,10 +91,10 @@ func (p replayPlan) number() string { return strconv.Itoa(int(p.Lineage)) }
 
 // list returns the plans, oldest first.
 func (r *replays) list(ctx context.Context) ([]replayPlan, error) {
-	objects, err := r.store.List(ctx, planFolder)
-	if errors.Is(err, pipeline.ErrNotExist) {
+	if r.store == nil {
 		return nil, nil
 	}
+	objects, err := r.store.List(ctx, planFolder)
 	if err != nil {
 		return nil, fmt.Errorf("replays: %w", err)
 	}
@@ -108,7 +111,7 @@ func (r *replays) list(ctx context.Context) ([]replayPlan, error) {
 		if err := json.Unmarshal(b, &p); err != nil {
 			return nil, fmt.Errorf("replay %s: %w: the plan was changed; put it back from a copy", o.Name, err)
 		}
-		if p.Lineage < replayLineage || o.Name != p.object() {
+		if p.Lineage < pipeline.FirstReplay || o.Name != p.object() {
 			return nil, fmt.Errorf("replay %s: lineage %d does not belong to that name: the plan was changed; put it back from a copy", o.Name, p.Lineage)
 		}
 		out = append(out, p)
@@ -146,7 +149,7 @@ func (r *replays) add(ctx context.Context, p replayPlan) (replayPlan, error) {
 		if err != nil {
 			return p, err
 		}
-		next := replayLineage
+		next := pipeline.FirstReplay
 		if len(all) > 0 {
 			next = int(all[len(all)-1].Lineage) + 1
 		}
@@ -172,7 +175,7 @@ func (p replayPlan) checkpointDir(cfg Config) string { return below(replayDir(cf
 // last returns the newest checkpoint of a replay, nil when it has none.
 func (p replayPlan) last(ctx context.Context, cfg Config) (*pipeline.Checkpoint, error) {
 	store, err := readStore(ctx, p.checkpointDir(cfg), cfg.Checkpoint.S3)
-	if errors.Is(err, pipeline.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {

@@ -125,6 +125,9 @@ type Config struct {
 	Group string `yaml:"group"`
 	// Bounded freezes the end of every split at Open, as the last committed offset.
 	Bounded bool `yaml:"bounded"`
+	// Ranges, unless nil, says by partition where reading starts, in place of Start, and when
+	// Bounded where it ends; then no other partition is read.
+	Ranges map[int32]Range `yaml:"-"`
 
 	// BufferBytes bounds what is fetched and not delivered, see doc.go.
 	BufferBytes int64 `yaml:"buffer_bytes"`

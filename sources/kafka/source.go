@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -198,6 +199,14 @@ func (s *Source) find(ctx context.Context, from map[pipeline.Split]pipeline.Posi
 		parts = append(parts, p)
 	}
 	slices.Sort(parts)
+	for p := range s.cfg.Ranges {
+		if _, ok := leaders[p]; !ok {
+			return fmt.Errorf("%w: partition %d is gone, the topic has %d: it was re-created", ErrReplaced, p, len(parts))
+		}
+	}
+	if s.cfg.Ranges != nil && s.cfg.Bounded { // what the topic has gained since is not read
+		parts = slices.Sorted(maps.Keys(s.cfg.Ranges))
+	}
 	for id := range from {
 		if id.Topic != s.cfg.Topic {
 			return fmt.Errorf("%w: position of split %s, which is not of this topic: restore the checkpoint with its own configuration", ErrUnknownTopic, id)
@@ -215,7 +224,10 @@ func (s *Source) find(ctx context.Context, from map[pipeline.Split]pipeline.Posi
 		return err
 	}
 	ends := map[int32]listed{}
-	if s.cfg.Bounded {
+	for p, r := range s.cfg.Ranges {
+		ends[p] = listed{offset: r.End}
+	}
+	if s.cfg.Bounded && s.cfg.Ranges == nil {
 		if ends, err = s.list(ctx, parts, atEnd, committed); err != nil {
 			return err
 		}
@@ -274,6 +286,12 @@ func (s *Source) starts(ctx context.Context, parts []int32, logs map[int32]bound
 	out := make(map[int32]int64, len(parts))
 	for _, p := range parts {
 		out[p] = logs[p].start
+		if r, ok := s.cfg.Ranges[p]; ok {
+			out[p] = r.Start
+		}
+	}
+	if s.cfg.Ranges != nil {
+		return out, nil
 	}
 	if s.cfg.Start == Earliest || s.cfg.Start == Latest && restart {
 		return out, nil
