@@ -101,7 +101,7 @@ func cmdReplay(ctx context.Context, args []string, out streams) error {
 	}
 	st.summary(out.stdout)
 	if *stats {
-		printStats(out.stderr)
+		st.printStats(out.stderr)
 	}
 	ended, err := plan.ended(ctx, loaded.cfg)
 	if err != nil {

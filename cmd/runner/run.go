@@ -95,10 +95,7 @@ func cmdRun(ctx context.Context, args []string, out streams) error {
 	}
 	st.summary(out.stdout)
 	if *stats {
-		printStats(out.stderr)
-		for _, j := range st.snapshot() {
-			fmt.Fprintf(out.stderr, "%s: %d checkpoints, longest pause %.1f ms, at most %d open windows at a barrier\n", j.Job, j.Epoch, j.Pause.Seconds()*1e3, j.most)
-		}
+		st.printStats(out.stderr)
 	}
 	return nil
 }
@@ -118,7 +115,14 @@ func profileCPU(path string) (stop func(), err error) {
 	}, nil
 }
 
-// printStats says what the process has used so far.
+// printStats says what the process and its jobs have used so far.
+func (s *status) printStats(w io.Writer) {
+	printStats(w)
+	for _, j := range s.snapshot() {
+		fmt.Fprintf(w, "%s: %d checkpoints, longest pause %.1f ms, at most %d open windows at a barrier\n", j.Job, j.Epoch, j.Pause.Seconds()*1e3, j.most)
+	}
+}
+
 func printStats(w io.Writer) {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {

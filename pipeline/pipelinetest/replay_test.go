@@ -1,0 +1,125 @@
+package pipelinetest_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/tidemark/tidemark/pipeline"
+	"github.com/tidemark/tidemark/pipeline/pipelinetest"
+)
+
+// unevenInput deals the rows of one stream to splits of very different size.
+func unevenInput() [][]pipelinetest.Row {
+	rng := rand.New(rand.NewPCG(8, 8))
+	shares := []int{70, 20, 8, 2, 0}
+	input := make([][]pipelinetest.Row, len(shares))
+	at := int64(1_767_225_600_000_000)
+	for range 9000 {
+		at += rng.Int64N(60_000)
+		n, s := rng.IntN(100), 0
+		for n >= shares[s] {
+			n -= shares[s]
+			s++
+		}
+		input[s] = append(input[s], pipelinetest.Row{Time: at - rng.Int64N(hashBound), Ingest: at, Key: fmt.Sprintf("asset-%d", rng.IntN(90)),
+			Value: rng.Int64N(1000), Split: int32(s), Offset: int64(len(input[s]))})
+	}
+	return input
+}
+
+// TestMerge: splits of very different size, of which the source gives equally much, are taken
+// in the order of event time, so that few windows are open. Without merging there are many more,
+// which the same measure notices.
+func TestMerge(t *testing.T) {
+	input := unevenInput()
+	want, _ := oracleFinal(input)
+	run := func(merge bool) (most int, j testJob) {
+		store := pipelinetest.NewMemStore()
+		j = testJob{store: store, src: &pipelinetest.RowSource{Splits: input, Batch: 20}, shards: 1, align: pipeline.MaxTicks, mem: memory.NewGoAllocator(),
+			out: &pipelinetest.MemSink{Store: store, Name: "out"}, late: &pipelinetest.MemSink{Store: store, Name: "late"},
+			published: func(p pipeline.Published) { most = max(most, p.Open) }}
+		job := j.job(t)
+		job.Merge = merge
+		if err := pipeline.Run(t.Context(), job); err != nil {
+			t.Fatal(err)
+		}
+		if d := firstDifference(finalLines(t, j.out), want); d != "none" {
+			t.Fatalf("merge %v: %s", merge, d)
+		}
+		return most, j
+	}
+	merged, j := run(true)
+	apart, _ := run(false)
+	if j.src.Pauses == 0 {
+		t.Error("no split was ever paused")
+	}
+	t.Logf("most open windows: %d merged, %d not", merged, apart)
+	if merged*3 > apart {
+		t.Errorf("%d open windows merged, %d not", merged, apart)
+	}
+}
+
+// TestUntil: a split ends with the row that brings its mark to Until, however wires are cut:
+// the same rows are taken, and records that were refused count as far as that row.
+func TestUntil(t *testing.T) {
+	checked := memory.NewCheckedAllocator(memory.NewGoAllocator())
+	defer checked.AssertSize(t, 0)
+	rows := hashInput()[0]
+	until := rows[len(rows)/2].Time
+	refused := func(r pipelinetest.Row) bool { return r.Offset%5 == 3 }
+	var dead, end int64
+	for mark := int64(pipeline.MinTicks); mark < until; end++ {
+		if r := rows[end]; refused(r) {
+			dead++
+		} else {
+			mark = max(mark, r.Time-hashBound-1)
+		}
+	}
+	if end < 100 || end > int64(len(rows))-100 {
+		t.Fatalf("the split is to end behind offset %d of %d: it proves little", end, len(rows))
+	}
+	keyer, err := pipeline.NewKeyer(pipelinetest.RowSchema(), []string{"key"}, 0)
+	must(err)
+	for seed := range uint64(40) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		last := int64(-1)
+		f := pipeline.NewFront(pipeline.FrontConfig{Bound: hashBound, Until: until, QuietAfter: pipeline.MaxTicks, MaxAhead: pipeline.MaxTicks, Align: pipeline.MaxTicks, Shards: 1, Keyer: keyer},
+			func(_ int, m pipeline.Message) error {
+				if m.Kind == pipeline.RowsMessage {
+					offsets := m.Batch.Rec.Column(pipeline.ColOffset).(*array.Int64)
+					last = offsets.Value(offsets.Len() - 1)
+				}
+				return nil
+			})
+		split := pipeline.Split{Topic: "rows", Partition: 0}
+		f.Announce(split, pipeline.Position{LastBatch: -1, LastIngest: pipeline.MinTicks})
+		for at := 0; at < len(rows); {
+			if _, over := f.Over(0); over {
+				break
+			}
+			n := min(len(rows)-at, 1+rng.IntN(300))
+			var good []pipelinetest.Row
+			for _, r := range rows[at : at+n] {
+				if !refused(r) {
+					good = append(good, r)
+				}
+			}
+			rec := pipelinetest.Record(checked, good)
+			must(f.Rows(pipelinetest.NewWire(rows[at:at+n]), &pipeline.Batch{Rec: rec, Passed: pipeline.MinTicks}, int64(n-len(good))))
+			rec.Release()
+			at += n
+		}
+		next, over := f.Over(0)
+		counts := f.Cut()[0].Counts
+		if !over || next != end || last != end-1 || !f.Ended() {
+			t.Fatalf("seed %d: ended %v behind offset %d with row %d, want %d", seed, over, next, last, end)
+		}
+		if counts[pipeline.Read] != end || counts[pipeline.FateDead] != dead {
+			t.Fatalf("seed %d: read %d, dead %d; want %d, %d", seed, counts[pipeline.Read], counts[pipeline.FateDead], end, dead)
+		}
+	}
+}
