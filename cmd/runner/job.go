@@ -152,48 +152,75 @@ func (p *plan) decoder(mem memory.Allocator) (*operators.Decode, error) {
 	return operators.NewDecode(p.cfg.decodeConfig(p.feed), rows, mem)
 }
 
-// chain builds the operators of one shard.
-func (p *plan) chain(seed uint64, mem memory.Allocator) ([]pipeline.Operator, error) {
-	if p.events != nil {
-		return p.events.chain(p.decoded, mem)
+// step is an operator of the chain with its name.
+type step struct {
+	name string
+	op   pipeline.Operator
+}
+
+// Names of steps, in their order. An operator that keeps rows by key is stepWindow.
+const (
+	stepDecode    = "decode" // before the chain
+	stepEnrich    = "enrich"
+	stepFilter    = "filter"
+	stepDedupe    = "dedupe"
+	stepWindow    = "window"
+	stepDescribe  = "describe"
+	stepNormalize = "normalize"
+)
+
+// steps builds the operators of one shard.
+func (p *plan) steps(seed uint64, mem memory.Allocator) ([]step, error) {
+	var chain []step
+	add := func(name string, ops ...pipeline.Operator) {
+		for _, op := range ops {
+			chain = append(chain, step{name, op})
+		}
 	}
-	chain, err := p.refs.enrich(onRows, p.decoded, mem)
+	if p.events != nil {
+		ops, err := p.events.chain(p.decoded, mem)
+		add(stepNormalize, ops...)
+		return chain, err
+	}
+	enrich, err := p.refs.enrich(onRows, p.decoded, mem)
 	if err != nil {
 		return nil, err
 	}
+	add(stepEnrich, enrich...)
 	if p.cfg.Filter != "" {
 		f, err := operators.NewFilter(p.cfg.Filter, p.rows)
 		if err != nil {
 			return nil, err
 		}
-		chain = append(chain, f)
+		add(stepFilter, f)
 	}
 	if p.cfg.Dedupe != nil {
 		d, err := operators.NewDedupe(p.cfg.dedupeConfig(seed), p.rows, mem)
 		if err != nil {
 			return nil, err
 		}
-		chain = append(chain, d)
+		add(stepDedupe, d)
 	}
 	switch {
 	case p.cfg.Rows:
-		chain = append(chain, operators.NewEach(mem))
+		add(stepWindow, operators.NewEach(mem))
 	case p.dom != nil:
 		ops, err := p.dom.build(p.rows, p.refs.values(), seed, mem)
 		if err != nil {
 			return nil, err
 		}
-		chain = append(chain, ops...)
+		add(stepWindow, ops...)
 	default:
 		w, err := p.cfg.newKeyed(seed, p.rows, mem)
 		if err != nil {
 			return nil, err
 		}
+		add(stepWindow, w)
 		described, err := p.refs.enrich(onResults, w.Schema(), mem)
 		if err != nil {
 			return nil, err
 		}
-		chain = append(append(chain, w), described...)
+		add(stepDescribe, described...)
 	}
 	if p.mapper == nil {
 		return chain, nil
@@ -202,7 +229,22 @@ func (p *plan) chain(seed uint64, mem memory.Allocator) ([]pipeline.Operator, er
 	if err != nil {
 		return nil, err
 	}
-	return append(chain, operators.NewNormalize(m.Map, mem)), nil
+	add(stepNormalize, operators.NewNormalize(m.Map, mem))
+	return chain, nil
+}
+
+// chain is steps without names.
+func (p *plan) chain(seed uint64, mem memory.Allocator) ([]pipeline.Operator, error) {
+	steps, err := p.steps(seed, mem)
+	return operatorsOf(steps), err
+}
+
+func operatorsOf(steps []step) []pipeline.Operator {
+	ops := make([]pipeline.Operator, len(steps))
+	for i, s := range steps {
+		ops[i] = s.op
+	}
+	return ops
 }
 
 // jobDeps is what a job gets from the program around it.
@@ -326,14 +368,13 @@ func (p *plan) job(store pipeline.Store, deps jobDeps, mem memory.Allocator) (pi
 		updates = p.refs.updates
 	}
 	return pipeline.Job{
-		Name:       cfg.Job,
-		Open:       whenReady(outputs, open),
-		NewDecoder: func() (pipeline.Decoder, error) { return p.decoder(mem) },
-		KeyColumns: cfg.keyColumns(),
-		NewChain:   func(seed uint64) ([]pipeline.Operator, error) { return p.chain(seed, mem) },
-		Outputs:    outputs,
-		Front: pipeline.FrontConfig{Bound: pipeline.Ticks(cfg.EventTime.MaxDisorder), QuietAfter: int64(cfg.EventTime.QuietAfter), OnAllQuiet: cfg.EventTime.OnAllQuiet,
-			IdleAfter: pipeline.Ticks(cfg.EventTime.IdleAfter), MaxAhead: cfg.maxAhead(), Until: cfg.replay.until(), Align: pipeline.Ticks(cfg.EventTime.Align), Ingest: cfg.Window.Trigger == operators.OnIngest},
+		Name:         cfg.Job,
+		Open:         whenReady(outputs, open),
+		NewDecoder:   func() (pipeline.Decoder, error) { return p.decoder(mem) },
+		KeyColumns:   cfg.keyColumns(),
+		NewChain:     func(seed uint64) ([]pipeline.Operator, error) { return p.chain(seed, mem) },
+		Outputs:      outputs,
+		Front:        cfg.front(),
 		Shards:       cfg.Parallelism.Shards,
 		Merge:        cfg.replay.bounded(),
 		Lineage:      cfg.replay.lineage(),
@@ -342,7 +383,7 @@ func (p *plan) job(store pipeline.Store, deps jobDeps, mem memory.Allocator) (pi
 		Lease:        lease,
 		Interval:     cfg.Checkpoint.Interval,
 		StopTimeout:  cfg.StopTimeout,
-		MaxStageRows: 1 << 20,
+		MaxStageRows: maxStageRows,
 		Log:          deps.log,
 		Metrics:      metrics,
 		References:   updates,
@@ -353,6 +394,15 @@ func (p *plan) job(store pipeline.Store, deps jobDeps, mem memory.Allocator) (pi
 		Settings:     deps.settings,
 	}, closeSinks, nil
 }
+
+// front says how splits meet.
+func (c *Config) front() pipeline.FrontConfig {
+	return pipeline.FrontConfig{Bound: pipeline.Ticks(c.EventTime.MaxDisorder), QuietAfter: int64(c.EventTime.QuietAfter), OnAllQuiet: c.EventTime.OnAllQuiet,
+		IdleAfter: pipeline.Ticks(c.EventTime.IdleAfter), MaxAhead: c.maxAhead(), Until: c.replay.until(), Align: pipeline.Ticks(c.EventTime.Align), Ingest: c.Window.Trigger == operators.OnIngest}
+}
+
+// maxStageRows is pipeline.Job.MaxStageRows of every job.
+const maxStageRows = 1 << 20
 
 // readyTimeout bounds the wait for the servers of the sinks at start.
 const readyTimeout = 10 * time.Second

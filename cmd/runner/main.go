@@ -51,6 +51,8 @@ func commands() []command {
 		{"pdu", "judge readings of PDUs in a file: pdu analyze, pdu room", cmdPDU},
 		{"replay", "make the results of a range of event time again, beside those of the job", cmdReplay},
 		{"state", "read what a job knows of a key: state get", cmdState},
+		{"tap", "show what comes out of a step of a job, as it comes", cmdTap},
+		{"test", "run a job on the events of a test file and compare what comes out", cmdTest},
 		{"traffic", "find drops in series of traffic: traffic detect", cmdTraffic},
 		{"explain", "say why the mark of a job stands where it does: explain watermark", cmdExplain},
 		{"version", "print the version", plain(cmdVersion)},

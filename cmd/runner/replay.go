@@ -89,14 +89,14 @@ func cmdReplay(ctx context.Context, args []string, out streams) error {
 	if err != nil {
 		return err
 	}
-	p := newReplayProgress(plan, out.stderr)
+	progress := newReplayProgress(plan, out.stderr)
 	st := newStatus()
-	job, closeJob, err := st.build(cfg, jobDeps{log: log, registry: registry, references: refs, rate: o.rate, onCheckpoint: p.take})
+	job, closeJob, err := st.build(cfg, jobDeps{log: log, registry: registry, references: refs, rate: o.rate, onCheckpoint: progress.take})
 	if err != nil {
 		return err
 	}
 	began := time.Now()
-	if err := errors.Join(p.show(ctx, func() error { return pipeline.Run(ctx, job) }), closeJob()); err != nil {
+	if err := errors.Join(progress.show(ctx, func() error { return pipeline.Run(ctx, job) }), closeJob()); err != nil {
 		return fmt.Errorf("replay %s: %w", plan.Name, err)
 	}
 	st.summary(out.stdout)
@@ -112,22 +112,15 @@ func cmdReplay(ctx context.Context, args []string, out streams) error {
 		return nil
 	}
 	fmt.Fprintf(out.stdout, "Replay %s has ended after %v. Its results are in\n", plan.Name, time.Since(began).Round(100*time.Millisecond))
+	p, err := planOf(cfg)
+	if err != nil {
+		return err
+	}
 	for _, s := range cfg.Sinks {
-		fmt.Fprintf(out.stdout, "  %s\n", s.place(&plan))
+		fmt.Fprintf(out.stdout, "  %s, lineage %d\n", p.place(s, pipeline.Out), plan.Lineage)
 	}
 	fmt.Fprintf(out.stdout, "Compare: tidemark diff -f %s live replay:%s\n", *file, plan.Name)
 	return nil
-}
-
-// place says where the results of a sink are.
-func (c SinkConfig) place(r *replayPlan) string {
-	switch {
-	case c.Parquet != nil:
-		return "parquet:" + below(c.Parquet.Dir, c.Parquet.Table+"/"+r.number())
-	case c.ClickHouse != nil:
-		return fmt.Sprintf("clickhouse:%s.%s, lineage %d", c.ClickHouse.Database, c.ClickHouse.Table, r.Lineage)
-	}
-	return "kafka:" + c.Kafka.Topic
 }
 
 // replayOptions are what the flags say.
@@ -224,7 +217,7 @@ func newReplay(ctx context.Context, cfg Config, o replayOptions, from, to, now t
 	case to.After(now):
 		return replayPlan{}, &usageError{fmt.Sprintf("replay: --to %s is in the future: what is not over cannot be replayed", to.Format(time.RFC3339))}
 	}
-	before, after, err := cfg.reach()
+	before, after, err := cfg.reach(to)
 	if err != nil {
 		return replayPlan{}, err
 	}
@@ -257,27 +250,32 @@ func newReplay(ctx context.Context, cfg Config, o replayOptions, from, to, now t
 }
 
 // reach says how much more than the range of its results a replay of the job must read: from
-// how long before it, by the clock of the broker, and until rows are how far behind its end.
-// A state that may begin at any time before has no such bound, and machines of domains have
-// one that nobody knows: an hour.
-func (c *Config) reach() (before, after time.Duration, err error) {
+// how long before it, by the clock of the broker, and until marks are how far behind its end. A
+// state that may begin at any time before has no such bound, and machines of domains have one
+// that nobody knows: an hour.
+func (c *Config) reach(to time.Time) (before, after time.Duration, err error) {
 	const unknown = time.Hour
 	before = c.EventTime.MaxAhead + c.EventTime.MaxDisorder
 	if c.Dedupe != nil {
 		before += c.Dedupe.Within
 	}
 	_, column := c.resultOrder()
-	switch late, _, _ := c.complete(column); {
+	late, step, offset := c.complete(column)
+	switch {
 	case !c.windowed():
 		return before + unknown, unknown, nil
 	case c.Window.Global:
 		return 0, 0, errors.New("the window of all time has no range that could be replayed: start over with `tidemark run --new-lineage`")
-	case late >= 0:
-		after = time.Duration(late) * time.Microsecond
 	case c.horizon() == pipeline.MaxTicks:
 		return 0, 0, errors.New("a session without max_length may begin at any time before the range: set window.session.max_length")
-	default:
-		after = time.Duration(c.horizon()) * time.Microsecond
+	case late < 0:
+		late = c.horizon()
+	case step > 0: // the last result of the range may be of a time before its end
+		past := (to.UnixMicro() - 1 - offset) % step
+		if past < 0 {
+			past += step
+		}
+		late -= past + 1
 	}
 	// The window that the first row of the range belongs to may have begun so long before.
 	before += time.Duration(c.longest()) * time.Microsecond
@@ -287,7 +285,7 @@ func (c *Config) reach() (before, after time.Duration, err error) {
 	if s := c.Window.Session; s != nil {
 		before += s.Gap
 	}
-	return before, after, nil
+	return before, time.Duration(late) * time.Microsecond, nil
 }
 
 // staged is the configuration of the job that a replay is.

@@ -29,6 +29,9 @@ func cmdRun(ctx context.Context, args []string, out streams) error {
 	anew := fs.Bool("new-lineage", false, "start over from source.start with no state; new results replace the old ones. For one start: every start with it starts over")
 	stats := fs.Bool("stats", false, "say at the end what the process used")
 	takeOver := fs.Bool("take-over", false, "take the job over from the process that has it, which then stops without publishing")
+	dry := fs.Bool("dry-run", false, "read what the topic has since --from and say what would come of it; nothing is written, committed or kept")
+	from := fs.String("from", "-10m", "of --dry-run: `time` where reading begins, by broker timestamp")
+	limit := fs.Int("limit", 0, "of --dry-run: end after about so many records, 0 for all")
 	profile := fs.String("cpuprofile", "", "write a CPU profile to `file`")
 	if err := fs.parse(args); err != nil {
 		return err
@@ -52,6 +55,9 @@ func cmdRun(ctx context.Context, args []string, out streams) error {
 		return err
 	}
 	cfg := loaded.cfg
+	if *dry {
+		return dryRun{*from, *limit}.run(ctx, cfg, log, out.stdout)
+	}
 	st := newStatus()
 	reload := newReloader(*file, cfg, st, log.With("job", cfg.Job))
 	defer reload.close()
