@@ -151,7 +151,6 @@ type Decode struct {
 	placed Placed // rows, when they are
 	mem    memory.Allocator
 	schema *arrow.Schema
-	dead   *arrow.Schema
 
 	timeAt  int // place of event time in the columns of rows
 	bound   int64
@@ -159,17 +158,8 @@ type Decode struct {
 	replace bool
 
 	took    []int32 // records that became rows
-	refused []refused
+	refused []Refusal
 	split   []int32 // column _split, shared by batches of one split: never written again
-}
-
-// refused is a record on its way to Dead.
-type refused struct {
-	rec    int32
-	timed  bool
-	time   int64
-	reason string
-	err    string
 }
 
 // NewDecode prepares a decoder over rows.
@@ -178,7 +168,7 @@ func NewDecode(cfg DecodeConfig, rows Rows, mem memory.Allocator) (*Decode, erro
 		return nil, err
 	}
 	d := &Decode{
-		cfg: cfg, rows: rows, mem: mem, dead: pipeline.DeadSchema(), timeAt: -1,
+		cfg: cfg, rows: rows, mem: mem, timeAt: -1,
 		bound: cfg.MissingBound.UnixMicro(), ahead: pipeline.Ticks(cfg.MaxAhead),
 		replace: cfg.Missing == MissingReplace,
 	}
@@ -222,7 +212,7 @@ func (d *Decode) Decode(w *pipeline.Wire, out pipeline.Emitter) error {
 	if err := d.emitRows(w, out); err != nil {
 		return err
 	}
-	return d.emitDead(w, out)
+	return EmitDead(d.mem, w, d.refused, d.cfg.RawLimit, out)
 }
 
 func (d *Decode) append(w *pipeline.Wire, i int) error {
@@ -257,7 +247,7 @@ func (d *Decode) append(w *pipeline.Wire, i int) error {
 }
 
 func (d *Decode) refuse(rec int, reason, err string) {
-	d.refused = append(d.refused, refused{rec: int32(rec), reason: reason, err: err})
+	d.refused = append(d.refused, Refusal{Record: int32(rec), Reason: reason, Err: err})
 }
 
 // emitRows decides on the time of every row and sends those that stay.
@@ -351,7 +341,7 @@ func (d *Decode) judge(col *array.Timestamp, ingest []int64, w *pipeline.Wire) v
 				}
 			}
 			timed := !null && reason != ReasonTimeRange
-			d.refused = append(d.refused, refused{rec: d.took[i], reason: reason, err: why, time: t, timed: timed})
+			d.refused = append(d.refused, Refusal{Record: d.took[i], Reason: reason, Err: why, Time: t, Timed: timed})
 			continue
 		}
 		if !copied {
@@ -382,7 +372,7 @@ func (d *Decode) replacement(t int64, null bool, ingest int64) (take int64, reas
 		why = fmt.Sprintf("%s is %s, not after %s (missing_bound)", d.cfg.Time, ticksText(t), ticksText(d.bound))
 	default:
 		clamp = true
-		why = fmt.Sprintf("%s is %s, more than %s (max_ahead) beyond the broker's %s", d.cfg.Time, ticksText(t), d.cfg.MaxAhead, ticksText(ingest))
+		why = FutureText(d.cfg.Time, t, ingest, d.cfg.MaxAhead)
 	}
 	switch {
 	case clamp && d.cfg.Future == FutureDead:
@@ -395,6 +385,11 @@ func (d *Decode) replacement(t int64, null bool, ingest int64) (take int64, reas
 		return 0, ReasonTimeRange, why + fmt.Sprintf(", and the broker's timestamp %s is out of range", ticksText(ingest))
 	}
 	return ingest, "", ""
+}
+
+// FutureText says that the time of a field is too far ahead of the broker's.
+func FutureText(field string, t, ingest int64, maxAhead time.Duration) string {
+	return fmt.Sprintf("%s is %s, more than %s (max_ahead) beyond the broker's %s", field, ticksText(t), maxAhead, ticksText(ingest))
 }
 
 // ticksText writes a time for people.
@@ -426,15 +421,25 @@ func wrap(t arrow.DataType, n int, data []byte) arrow.Array {
 	return array.MakeFromData(d)
 }
 
-// emitDead sends what was refused, in offset order.
-func (d *Decode) emitDead(w *pipeline.Wire, out pipeline.Emitter) error {
-	if len(d.refused) == 0 {
+// Refusal is a record on its way to Dead.
+type Refusal struct {
+	Record int32 // of its wire
+	Timed  bool  // it has an event time that a sink can hold
+	Time   int64
+	Reason string // a short constant
+	Err    string // in words
+}
+
+// EmitDead sends the refused records of a wire to Dead, in offset order, each with as much of its
+// value as rawLimit. It sorts refused.
+func EmitDead(mem memory.Allocator, w *pipeline.Wire, refused []Refusal, rawLimit int, out pipeline.Emitter) error {
+	if len(refused) == 0 {
 		return nil
 	}
-	slices.SortFunc(d.refused, func(a, b refused) int { return int(a.rec - b.rec) })
-	b := array.NewRecordBuilder(d.mem, d.dead)
+	slices.SortFunc(refused, func(a, b Refusal) int { return int(a.Record - b.Record) })
+	b := array.NewRecordBuilder(mem, pipeline.DeadSchema())
 	defer b.Release()
-	b.Reserve(len(d.refused))
+	b.Reserve(len(refused))
 	var (
 		when    = b.Field(pipeline.ColTime).(*array.TimestampBuilder)
 		split   = b.Field(pipeline.ColSplit).(*array.Int32Builder)
@@ -445,23 +450,23 @@ func (d *Decode) emitDead(w *pipeline.Wire, out pipeline.Emitter) error {
 		rawSize = b.Field(pipeline.NumRowColumns + 2).(*array.Int64Builder)
 		raw     = b.Field(pipeline.NumRowColumns + 3).(*array.BinaryBuilder)
 	)
-	for _, r := range d.refused {
-		if r.timed {
-			when.Append(arrow.Timestamp(r.time))
+	for _, r := range refused {
+		if r.Timed {
+			when.Append(arrow.Timestamp(r.Time))
 		} else {
 			when.AppendNull()
 		}
 		split.Append(w.Split)
-		offset.Append(w.Offset[r.rec])
-		ingest.Append(arrow.Timestamp(w.Ingest[r.rec]))
-		reason.Append(r.reason)
-		text.Append(r.err)
-		v := w.Value(int(r.rec))
+		offset.Append(w.Offset[r.Record])
+		ingest.Append(arrow.Timestamp(w.Ingest[r.Record]))
+		reason.Append(r.Reason)
+		text.Append(r.Err)
+		v := w.Value(int(r.Record))
 		rawSize.Append(int64(len(v)))
 		if v == nil {
 			raw.AppendNull()
 		} else {
-			raw.Append(v[:min(len(v), d.cfg.RawLimit)])
+			raw.Append(v[:min(len(v), rawLimit)])
 		}
 	}
 	rec := b.NewRecordBatch()

@@ -218,12 +218,20 @@ func (h *heldRows) record(rows []heldRow, keyer *pipeline.Keyer) (arrow.RecordBa
 	return array.NewRecordBatch(h.schema, cols, int64(len(rows))), nil
 }
 
-// restore takes back the rows of a piece that keep accepts.
+// restore takes back the rows of a piece that keep accepts. Columns at the end that an older version
+// did not have are null.
 func (h *heldRows) restore(p pipeline.Piece, keep func(group uint8) bool) error {
-	if !p.Rec.Schema().Equal(h.schema) {
+	columns, had := slices.Clone(p.Rec.Columns()), p.Rec.Schema().NumFields()
+	old := arrow.NewSchema(h.schema.Fields()[:min(had, h.schema.NumFields())], nil)
+	if !p.Rec.Schema().Equal(old) || slices.ContainsFunc(h.schema.Fields()[old.NumFields():], func(f arrow.Field) bool { return !f.Nullable }) {
 		return fmt.Errorf("state %s: its columns are %v, the rows of this job have %v; finish the job as it was, or start a new lineage", p.ID, names(p.Rec.Schema()), names(h.schema))
 	}
-	rec := array.NewRecordBatch(arrow.NewSchema(h.schema.Fields()[1:], nil), p.Rec.Columns()[1:], p.Rec.NumRows())
+	for _, f := range h.schema.Fields()[had:] {
+		null := array.MakeArrayOfNull(h.mem, f.Type, int(p.Rec.NumRows()))
+		defer null.Release()
+		columns = append(columns, null)
+	}
+	rec := array.NewRecordBatch(arrow.NewSchema(h.schema.Fields()[1:], nil), columns[1:], p.Rec.NumRows())
 	defer rec.Release()
 	times := pipeline.TicksOf(rec.Column(pipeline.ColTime).(*array.Timestamp))
 	batch := &heldBatch{rec: rec}

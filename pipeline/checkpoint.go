@@ -24,8 +24,8 @@ import (
 )
 
 // CheckpointFormat is the version of the files below; a reader refuses a higher one. 1 had the
-// object CURRENT in place of the commits.
-const CheckpointFormat = 2
+// object CURRENT in place of the commits, 2 no piece of the front.
+const CheckpointFormat = 3
 
 // ErrCheckpoint says that a checkpoint cannot be used.
 var ErrCheckpoint = errors.New("checkpoint unusable")
@@ -68,7 +68,7 @@ type SinkReceipt struct {
 
 // PieceRef says where a piece of state lies.
 type PieceRef struct {
-	Op    int    `json:"op"`
+	Op    int    `json:"op"` // its place in the chain, or FrontOp
 	ID    string `json:"id"`
 	Shard int    `json:"shard"`
 	File  string `json:"file"`
@@ -489,9 +489,9 @@ func (c *Checkpoints) writeState(ctx context.Context, cp, prev *Checkpoint, piec
 	}
 	for _, o := range owners {
 		for k, group := range bySchema(fresh[o]) {
-			name := fmt.Sprintf("%s/%05d-%020d-%d-%d.arrow", stateDir, cp.Lineage, cp.Epoch, o.op, o.shard)
+			name := fmt.Sprintf("%s/%05d-%020d-%s-%d.arrow", stateDir, cp.Lineage, cp.Epoch, OpName(o.op), o.shard)
 			if k > 0 {
-				name = fmt.Sprintf("%s/%05d-%020d-%d-%d-%d.arrow", stateDir, cp.Lineage, cp.Epoch, o.op, o.shard, k)
+				name = fmt.Sprintf("%s/%05d-%020d-%s-%d-%d.arrow", stateDir, cp.Lineage, cp.Epoch, OpName(o.op), o.shard, k)
 			}
 			f, err := c.writeArrow(ctx, name, group[0].schema(), func(write func(arrow.RecordBatch) error) error {
 				for i, p := range group {
@@ -512,6 +512,14 @@ func (c *Checkpoints) writeState(ctx context.Context, cp, prev *Checkpoint, piec
 		}
 	}
 	return nil
+}
+
+// OpName is how people call the operator of a piece.
+func OpName(op int) string {
+	if op == FrontOp {
+		return "front"
+	}
+	return strconv.Itoa(op)
 }
 
 // bySchema puts pieces with the same columns together, in order: an Arrow file has one schema,

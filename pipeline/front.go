@@ -54,7 +54,33 @@ type FrontConfig struct {
 	Ingest bool
 	Shards int
 	Keyer  *Keyer
+	// Clock, unless nil, sets the times of rows right before a mark is made of them. Dead takes
+	// the rows that it refuses.
+	Clock Clock
+	Dead  func(Batch) error // lent
 }
+
+// Clock knows the clocks of those who send the rows of a job. It is pure, and called by one
+// goroutine.
+type Clock interface {
+	// Schema is the schema of the rows that Adjust emits.
+	Schema() *arrow.Schema
+	// Adjust takes the rows of a wire as they were decoded and emits them on Out, in their order,
+	// and on Dead those that it refuses, one batch each. Splits come in any interleaving and
+	// batches of any size: what becomes of a row must depend on the rows of its split up to it,
+	// and on nothing else.
+	Adjust(w *Wire, rows Batch, out Emitter) error
+	// Snapshot returns what is known of all splits, which the caller releases; Restore takes it,
+	// before anything else.
+	Snapshot() arrow.RecordBatch
+	Restore(rec arrow.RecordBatch) error
+}
+
+// FrontOp is the operator in the references to pieces of the front. It has one piece, that of
+// its Clock.
+const FrontOp = -1
+
+const clockPiece = "clock"
 
 // Front is the single place where the streams of all splits meet: it stamps rows with
 // their split's mark, merges marks, and deals rows to shards by key group. It has no
@@ -190,25 +216,58 @@ func (f *Front) Announce(s Split, at Position) {
 // It takes fewer of them when the split ends in them: Over then says where.
 func (f *Front) Rows(w *Wire, rows *Batch, dead int64) error {
 	s := &f.splits[w.Split]
-	if rows != nil && f.cfg.Until != 0 {
-		if k := f.last(*rows, w.Split); k >= 0 {
-			rec := rows.Rec.NewSlice(0, int64(k)+1)
-			defer rec.Release()
-			cut := w.until(rec.Column(ColOffset).(*array.Int64).Value(k))
-			f.over[w.Split] = cut.Next.Offset
-			if err := f.rows(cut, &Batch{Rec: rec, Split: w.Split, Passed: MinTicks}, int64(cut.Len()-k-1)); err != nil {
-				return err
-			}
-			return f.End(s.Split)
+	var refused *Batch
+	if f.cfg.Clock != nil && rows != nil && w.Len() > 0 {
+		var a adjusted
+		defer a.release()
+		if err := f.cfg.Clock.Adjust(w, *rows, &a); err != nil {
+			return fmt.Errorf("clock of %s up to offset %d: %w", s.Split, w.Next.Offset, err)
+		}
+		rows, refused = a.rows, a.dead
+	}
+	if refused != nil {
+		dead += int64(refused.NumRows())
+	}
+	if k := f.last(rows, w.Split); k >= 0 {
+		cut := &Batch{Rec: rows.Rec.NewSlice(0, int64(k)+1), Split: w.Split, Passed: MinTicks}
+		defer cut.Release()
+		w, rows = w.until(cut.Rec.Column(ColOffset).(*array.Int64).Value(k)), cut
+		dead = int64(w.Len() - k - 1) // every record is a row or dead
+		f.over[w.Split] = w.Next.Offset
+		if refused != nil {
+			refused = &Batch{Rec: before(refused.Rec, w.Next.Offset), Split: w.Split, Passed: MinTicks}
+			defer refused.Release()
 		}
 	}
-	return f.rows(w, rows, dead)
+	if refused != nil {
+		if err := f.cfg.Dead(*refused); err != nil {
+			return err
+		}
+	}
+	if err := f.rows(w, rows, dead); err != nil {
+		return err
+	}
+	if _, over := f.over[w.Split]; over {
+		return f.End(s.Split)
+	}
+	return nil
+}
+
+// before returns the rows of a record batch, which are in order, below an offset. The caller
+// releases it.
+func before(rec arrow.RecordBatch, offset int64) arrow.RecordBatch {
+	offsets := rec.Column(ColOffset).(*array.Int64).Int64Values()
+	n, _ := slices.BinarySearch(offsets, offset)
+	return rec.NewSlice(0, int64(n))
 }
 
 // last returns the row of a batch that brings its split's mark to Until, -1 for none.
-func (f *Front) last(b Batch, split int32) int {
+func (f *Front) last(b *Batch, split int32) int {
+	if b == nil || f.cfg.Until == 0 {
+		return -1
+	}
 	mark := f.marks.At(int(split)).Event
-	still := f.still(b)
+	still := f.still(*b)
 	for i, t := range TicksOf(b.Rec.Column(ColTime).(*array.Timestamp)) {
 		if still != nil && still(i) {
 			continue
@@ -264,6 +323,34 @@ func (f *Front) rows(w *Wire, rows *Batch, dead int64) error {
 	}
 	f.marks.Arrive(w.Split, at, w.Ingest[n-1])
 	return f.sendMark()
+}
+
+// adjusted is what a Clock makes of the rows of a wire.
+type adjusted struct{ rows, dead *Batch }
+
+// Emit keeps what the clock sends.
+func (a *adjusted) Emit(p Port, b Batch) error {
+	at := &a.rows
+	if p == Dead {
+		at = &a.dead
+	}
+	if *at != nil {
+		return fmt.Errorf("two batches on port %s", p)
+	}
+	b.Retain()
+	*at = &b
+	return nil
+}
+
+// Count is for operators: Rows counts.
+func (a *adjusted) Count(Fate, int32, int64) {}
+
+func (a *adjusted) release() {
+	for _, b := range []*Batch{a.rows, a.dead} {
+		if b != nil {
+			b.Release()
+		}
+	}
 }
 
 // ingest returns the ingest marks at every row of a wire. Records that were refused move

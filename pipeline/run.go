@@ -11,13 +11,12 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"sort"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tidemark/tidemark/pipeline/crash"
@@ -134,7 +133,8 @@ type cut struct {
 	gaps   []Gap
 	holder int32
 	since  int64
-	idles  int64 // idle timeouts since the last cut
+	idles  int64             // idle timeouts since the last cut
+	clock  arrow.RecordBatch // of the front's Clock; nil without one
 	final  bool
 	open   int   // windows, summed over the shards
 	due    int   // rows of state that nothing would free
@@ -371,7 +371,11 @@ func (r *runner) build(ctx context.Context) error {
 	cfg := r.job.Front
 	cfg.Shards = r.job.Shards
 	var err error
-	if cfg.Keyer, err = NewKeyer(r.decoders[0].Schema(), r.job.KeyColumns, r.seed); err != nil {
+	rows := r.decoders[0].Schema()
+	if cfg.Clock != nil {
+		rows = cfg.Clock.Schema()
+	}
+	if cfg.Keyer, err = NewKeyer(rows, r.job.KeyColumns, r.seed); err != nil {
 		return err
 	}
 	n := r.job.Shards
@@ -393,6 +397,9 @@ func (r *runner) build(ctx context.Context) error {
 	}
 	if r.prev != nil {
 		err := r.job.Checkpoints.Pieces(ctx, r.prev, func(ref PieceRef, p Piece) error {
+			if ref.Op == FrontOp {
+				return r.restoreFront(p)
+			}
 			for s, t := range r.tasks {
 				if err := t.Restore(ref.Op, p, func(g uint8) bool { return ShardOf(g, n) == s }); err != nil {
 					return err
@@ -412,6 +419,14 @@ func (r *runner) build(ctx context.Context) error {
 	}
 	r.front = NewFront(cfg, nil)
 	return nil
+}
+
+// restoreFront gives the front's piece of a checkpoint to the job's clock.
+func (r *runner) restoreFront(p Piece) error {
+	if r.job.Front.Clock == nil {
+		return errors.New("the checkpoint knows the clocks of gateways, and the job has none to follow: put back what followed them, or start a new lineage with --new-lineage")
+	}
+	return r.job.Front.Clock.Restore(p.Rec)
 }
 
 func (r *runner) run(ctx context.Context, src Source) error {
@@ -567,6 +582,17 @@ func (r *runner) runFront(ctx context.Context, src Source) error {
 		}
 		return nil
 	}
+	r.front.cfg.Dead = func(b Batch) error {
+		if b.NumRows() == 0 {
+			return nil
+		}
+		b.Retain()
+		if !sendTo(ctx, r.outputs, emission{port: Dead, batch: b}) {
+			b.Release()
+			return ctx.Err()
+		}
+		return nil
+	}
 	if r.prev != nil {
 		if err := r.front.Restore(r.prev); err != nil {
 			return err
@@ -701,20 +727,10 @@ func (r *runner) takeRows(ctx context.Context, d *decoded) error {
 	}
 	b := *d.dead
 	if over {
-		offsets := b.Rec.Column(ColOffset).(*array.Int64).Int64Values()
-		n := sort.Search(len(offsets), func(i int) bool { return offsets[i] >= next })
-		if n == 0 {
-			return nil
-		}
-		b.Rec = b.Rec.NewSlice(0, int64(n))
-	} else {
-		b.Retain()
+		b.Rec = before(b.Rec, next)
+		defer b.Release()
 	}
-	if !sendTo(ctx, r.outputs, emission{port: Dead, batch: b}) {
-		b.Release()
-		return ctx.Err()
-	}
-	return nil
+	return r.front.cfg.Dead(b)
 }
 
 // barrier ends the epoch at hand. The Dead rows of the front are with the writer already,
@@ -722,6 +738,9 @@ func (r *runner) takeRows(ctx context.Context, d *decoded) error {
 func (r *runner) barrier(ctx context.Context, final bool) error {
 	c := cut{epoch: r.epoch, splits: r.front.Cut(), merged: r.front.Merged(), newest: r.front.Newest(), moves: slices.Clone(r.front.Moves()),
 		gaps: slices.Clone(r.front.Gaps()), holder: r.front.Holder(), since: r.front.Since(), idles: r.front.TakeIdles(), final: final}
+	if clock := r.job.Front.Clock; clock != nil {
+		c.clock = clock.Snapshot()
+	}
 	if err := r.front.Barrier(r.epoch); err != nil {
 		return err
 	}
@@ -958,6 +977,9 @@ func (r *runner) coordinate(ctx context.Context, src Source) error {
 // publish, commit, in this order.
 func (r *runner) checkpoint(ctx context.Context, src Source, c cut, began time.Time) error {
 	pieces, err := r.collect(ctx, &c)
+	if c.clock != nil {
+		pieces = append(pieces, ShardPiece{Op: FrontOp, Piece: Piece{ID: clockPiece, Rec: c.clock}})
+	}
 	defer func() {
 		for _, p := range pieces {
 			if p.Rec != nil {

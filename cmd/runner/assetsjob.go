@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/tidemark/tidemark/operators"
 	"github.com/tidemark/tidemark/operators/assets"
 	"github.com/tidemark/tidemark/pipeline"
 	"github.com/tidemark/tidemark/schemas/ble"
@@ -27,6 +28,7 @@ type AssetsConfig struct {
 	// ForgetAfter is how long nothing is heard of an asset that is forgotten; 0 for never.
 	ForgetAfter time.Duration `yaml:"forget_after"`
 
+	Clocks       AssetsClocks       `yaml:"clocks"`
 	Nearest      AssetsNearest      `yaml:"nearest"`
 	Geofence     AssetsGeofence     `yaml:"geofence"`
 	Movement     AssetsMovement     `yaml:"movement"`
@@ -34,6 +36,19 @@ type AssetsConfig struct {
 	Transit      AssetsTransit      `yaml:"transit"`
 	Availability AssetsAvailability `yaml:"availability"`
 	Battery      AssetsBattery      `yaml:"battery"`
+}
+
+// AssetsClocks says when the clock of a gateway is off, and when its records are a burst.
+type AssetsClocks struct {
+	Correct      bool          `yaml:"correct"` // clocks that run ahead
+	Limit        time.Duration `yaml:"limit"`   // by which one may be off
+	Records      int           `yaml:"records"` // that its offset rests on
+	MaxAge       time.Duration `yaml:"max_age"` // of them; older ones were kept back
+	BurstRecords int           `yaml:"burst_records"`
+	BurstWithin  time.Duration `yaml:"burst_within"` // by the broker
+	BurstSpan    time.Duration `yaml:"burst_span"`   // by the gateway
+	// MaxGateways bounds the clocks that are known, in each partition.
+	MaxGateways int `yaml:"max_gateways"`
 }
 
 // AssetsNearest says which gateway an asset belongs to.
@@ -109,6 +124,8 @@ type AssetsBattery struct {
 func (c *AssetsConfig) setDefaults() {
 	d := assets.DefaultConfig()
 	c.ForgetAfter = durationOf(d.ForgetAfter)
+	k := assets.DefaultClocksConfig()
+	c.Clocks = AssetsClocks{k.Correct, durationOf(k.Skew.Limit), k.Skew.Records, durationOf(k.Skew.MaxAge), k.Burst.Records, durationOf(k.Burst.Within), durationOf(k.Burst.Span), k.Gateways}
 	n, g, m, b, t, a, p := d.Nearest, d.Geofence, d.Movement, d.Bottom, d.Transit, d.Availability, d.Battery
 	c.Nearest = AssetsNearest{durationOf(d.Window), n.Alpha, n.Margin, n.Windows, n.Unheard, d.Weakest, d.Accuracy}
 	c.Geofence = AssetsGeofence{InMargin: g.InMargin, OutMargin: g.OutMargin, EnterFixes: g.InCount, EnterTime: durationOf(g.InSpan), ExitFixes: g.OutCount, ExitTime: durationOf(g.OutSpan),
@@ -145,12 +162,20 @@ func (c *AssetsConfig) config() assets.Config {
 	return out
 }
 
+// config is what clocks are held against, in a job that deals with times as decode says.
+func (c *AssetsClocks) config(decode operators.DecodeConfig) assets.ClocksConfig {
+	return assets.ClocksConfig{Correct: c.Correct, Gateways: c.MaxGateways,
+		Skew:   assets.SkewConfig{Records: c.Records, MaxAge: pipeline.Ticks(c.MaxAge), Limit: pipeline.Ticks(c.Limit)},
+		Burst:  assets.BurstConfig{Records: c.BurstRecords, Within: pipeline.Ticks(c.BurstWithin), Span: pipeline.Ticks(c.BurstSpan)},
+		Future: decode.Future, MaxAhead: pipeline.Ticks(decode.MaxAhead), Time: decode.Time, RawLimit: decode.RawLimit}
+}
+
 func (c *AssetsConfig) feed() string { return "ble" }
 
 // Validate returns every problem.
 func (c *AssetsConfig) Validate() error {
 	cfg := c.config()
-	err := cfg.Validate()
+	err := errors.Join(cfg.Validate(), c.Clocks.config(operators.DefaultDecodeConfig()).Validate())
 	if c.AcceptUnknown && c.Registry == "" {
 		err = errors.Join(err, errors.New("accept_unknown: there is no registry, so every asset is followed: name one, or take this out"))
 	}
@@ -188,9 +213,22 @@ func (c *AssetsConfig) domain(job *Config) domain {
 	file(assets.GatewaysFile, c.Gateways, func(b []byte) (any, error) { return assets.ParseGateways(b) })
 	file(assets.RegistryFile, c.Registry, func(b []byte) (any, error) { return assets.ParseRegistry(b) })
 	var filtered func(assets.FilterCounts)
+	var clocked func(assets.ClockCounts)
 	d.metrics = func(reg prometheus.Registerer, job string) (err error) {
-		filtered, err = countFiltered(reg, job)
+		if filtered, err = countFiltered(reg, job); err != nil {
+			return err
+		}
+		clocked, err = countClocks(reg, job)
 		return err
+	}
+	d.timed = assets.ClockedSchema
+	d.clock = func(rows *arrow.Schema, mem memory.Allocator) (pipeline.Clock, error) {
+		clocks, err := assets.NewClocks(c.Clocks.config(job.timeConfig(ble.EventTime)), rows, mem)
+		if err != nil {
+			return nil, err
+		}
+		clocks.Seen = clocked
+		return clocks, nil
 	}
 	maxBytes := job.keyedBytes(1)
 	d.build = func(rows *arrow.Schema, values map[string]any, seed uint64, mem memory.Allocator) ([]pipeline.Operator, error) {
@@ -227,5 +265,37 @@ func countFiltered(reg prometheus.Registerer, job string) (func(assets.FilterCou
 		for r, held := range n {
 			by[r].Add(float64(held))
 		}
+	}, nil
+}
+
+// countClocks makes the metrics of the clocks of gateways.
+func countClocks(reg prometheus.Registerer, job string) (func(assets.ClockCounts), error) {
+	labels := prometheus.Labels{"job": job}
+	records := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tidemark_assets_clock_records_total", ConstLabels: labels,
+		Help: "Detections by what the clock of their gateway made of them: corrected, skewed (the clock is off, the time as it was), replaced (no time of the gateway), buffered (kept back), burst, future (ahead of the broker all the same)."}, []string{"what"})
+	bursts := prometheus.NewCounter(prometheus.CounterOpts{Name: "tidemark_assets_bursts_total", ConstLabels: labels, Help: "Bursts of detections that a gateway had kept."})
+	forgotten := prometheus.NewCounter(prometheus.CounterOpts{Name: "tidemark_assets_gateways_forgotten_total", ConstLabels: labels, Help: "Gateways whose clock was forgotten, since there were more than assets.clocks.max_gateways."})
+	gateways := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tidemark_assets_gateways", ConstLabels: labels,
+		Help: "Gateways whose clock is known, one in two partitions twice: right, and skewed."}, []string{"clock"})
+	for _, c := range []prometheus.Collector{records, bursts, forgotten, gateways} {
+		if err := reg.Register(c); err != nil {
+			return nil, fmt.Errorf("clock metrics of job %s: %w", job, err)
+		}
+	}
+	of := func(what string) prometheus.Counter { return records.WithLabelValues(what) }
+	corrected, skewed, replaced := of(assets.TimeCorrected.String()), of(assets.TimeSkewed.String()), of(assets.TimeReplaced.String())
+	buffered, burst, future := of("buffered"), of("burst"), of("future")
+	right, off := gateways.WithLabelValues("right"), gateways.WithLabelValues("skewed")
+	return func(n assets.ClockCounts) {
+		corrected.Add(float64(n.Records[assets.TimeCorrected]))
+		skewed.Add(float64(n.Records[assets.TimeSkewed]))
+		replaced.Add(float64(n.Records[assets.TimeReplaced]))
+		buffered.Add(float64(n.KeptBack))
+		burst.Add(float64(n.InBurst))
+		future.Add(float64(n.Future))
+		bursts.Add(float64(n.Bursts))
+		forgotten.Add(float64(n.Forgotten))
+		right.Set(float64(n.Known - n.Skewed))
+		off.Set(float64(n.Skewed))
 	}, nil
 }

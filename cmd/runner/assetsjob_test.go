@@ -34,7 +34,7 @@ func TestAssetsDefaults(t *testing.T) {
 // TestAssetsSchema: what the operator says of a change of state are the columns that the mapper
 // knows, and few beside them.
 func TestAssetsSchema(t *testing.T) {
-	more := map[string]bool{"confirmed_time": true, "battery_mv": true}
+	more := map[string]bool{"confirmed_time": true, "battery_mv": true, "time_quality": true}
 	for _, f := range assets.EventSchema().Fields() {
 		at := ble.StateSchema().FieldIndices(f.Name)
 		switch {
@@ -63,7 +63,7 @@ feed: ble
 source: {kafka: {brokers: ["127.0.0.1:1"], topic: t}}
 event_time: {future: keep}
 normalize: {version: %s, dialect: %s}
-assets: {fences: fences.geojson}
+assets: {fences: fences.geojson, clocks: {correct: false}} # the records of wireOf have one time of the broker
 sinks: [{parquet: {dir: out}}]
 `, version, dialect))
 			if err != nil {

@@ -73,6 +73,7 @@ var changeClasses = []struct {
 	{restart, "notify.smtp", "host port tls user from"},
 	{restart, "mapping", "file mode input preprocessor source source_field utc_day on_invalid schemas columns"},
 	{restart, "assets", "fences gateways registry accept_unknown forget_after"},
+	{restart, "assets.clocks", "correct limit records max_age burst_records burst_within burst_span max_gateways"},
 	{restart, "assets.nearest", "window alpha margin_db windows unheard weakest_dbm accuracy_m"},
 	{restart, "assets.geofence", "in_margin_m out_margin_m enter_fixes enter_time exit_fixes exit_time max_accuracy_m max_speed_mps lost_after dwell"},
 	{restart, "assets.movement", "apart far_m speed_mps still near_m"},

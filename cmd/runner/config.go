@@ -735,7 +735,7 @@ func (c *Config) validateRows(d *document, f feed) {
 		d.invalid(err, "fields")
 		return
 	}
-	rows, ok := dec.Schema(), true
+	rows, ok := c.timed(dec.Schema()), true
 	rows = enrichRows(c.Reference, onRows, rows, func(i int, err error) {
 		d.invalid(err, "reference", fmt.Sprint(i))
 		ok = false
@@ -944,8 +944,25 @@ func (c *Config) decodeConfig(f feed) operators.DecodeConfig {
 	if c.Mapping != nil { // an event has its own time, however old, or is none
 		c.EventTime.Missing, c.EventTime.MissingBound = operators.MissingDead, time.UnixMicro(pipeline.MinEventTime).UTC()
 	}
-	return operators.DecodeConfig{Time: f.time, Missing: c.EventTime.Missing, MissingBound: c.EventTime.MissingBound,
+	cfg := c.timeConfig(f.time)
+	if dom := c.domain(); dom != nil && dom.clock != nil && cfg.Validate() == nil {
+		cfg.Future = operators.FutureKeep // for the clock to decide on
+	}
+	return cfg
+}
+
+// timeConfig says what the job makes of times.
+func (c *Config) timeConfig(field string) operators.DecodeConfig {
+	return operators.DecodeConfig{Time: field, Missing: c.EventTime.Missing, MissingBound: c.EventTime.MissingBound,
 		Future: c.EventTime.Future, MaxAhead: c.EventTime.MaxAhead, MaxRecordBytes: c.Limits.MaxRecordBytes, RawLimit: c.Limits.RawBytes}
+}
+
+// timed returns the columns of decoded rows once their times are settled.
+func (c *Config) timed(rows *arrow.Schema) *arrow.Schema {
+	if dom := c.domain(); dom != nil && dom.timed != nil {
+		return dom.timed(rows)
+	}
+	return rows
 }
 
 func (c *Config) jsonLimits() schemas.Limits {

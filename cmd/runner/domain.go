@@ -29,6 +29,10 @@ type domain struct {
 	files []domainFile
 	// check says what is wrong with the section, given the columns of the rows; nil: nothing to check.
 	check func(rows *arrow.Schema) error
+	// clock makes what sets the times of rows before marks are made of them, and timed says which columns
+	// they have then; nil: times are those of the payloads.
+	clock func(rows *arrow.Schema, mem memory.Allocator) (pipeline.Clock, error)
+	timed func(rows *arrow.Schema) *arrow.Schema
 	// build makes the operators of one shard, of which the last gives the tables. Values are
 	// what was read of the files, by name.
 	// metrics registers what the domain counts, before build; nil for nothing.

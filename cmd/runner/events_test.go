@@ -305,11 +305,15 @@ func (p *plan) run(t *testing.T, payloads [][]byte) []string {
 		}
 		return nil
 	})
-	keyer, err := pipeline.NewKeyer(dec.Schema(), p.cfg.keyColumns(), 1)
+	clock, err := p.clock(mem)
 	if err != nil {
 		t.Fatal(err)
 	}
-	front := pipeline.NewFront(pipeline.FrontConfig{Bound: pipeline.Ticks(time.Minute), QuietAfter: pipeline.MaxTicks, MaxAhead: pipeline.MaxTicks, Align: pipeline.MaxTicks, Shards: 1, Keyer: keyer},
+	keyer, err := pipeline.NewKeyer(p.decoded, p.cfg.keyColumns(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := pipeline.NewFront(pipeline.FrontConfig{Bound: pipeline.Ticks(time.Minute), QuietAfter: pipeline.MaxTicks, MaxAhead: pipeline.MaxTicks, Align: pipeline.MaxTicks, Shards: 1, Keyer: keyer, Clock: clock},
 		func(_ int, m pipeline.Message) error { return task.Step(m) })
 	split := pipeline.Split{Topic: "t"}
 	front.Announce(split, pipeline.Position{})

@@ -33,7 +33,7 @@ type plan struct {
 	cfg     Config
 	feed    feed
 	fields  []schemas.Field
-	decoded *arrow.Schema // what the decoder gives
+	decoded *arrow.Schema // what the decoder gives, and the job's clock
 	rows    *arrow.Schema // what windows read: with the columns of reference tables
 	folded  *arrow.Schema // what windows give
 	// described is that with the columns of reference tables on results.
@@ -61,7 +61,7 @@ func newPlan(cfg Config, f feed, fields []schemas.Field) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.decoded = dec.Schema()
+	p.decoded = cfg.timed(dec.Schema())
 	if p.events != nil {
 		p.rows, p.results = p.decoded, p.decoded // of compat; others have a table per class
 		return p, nil
@@ -150,6 +150,18 @@ func (p *plan) decoder(mem memory.Allocator) (*operators.Decode, error) {
 		return nil, err
 	}
 	return operators.NewDecode(p.cfg.decodeConfig(p.feed), rows, mem)
+}
+
+// clock makes what sets the times of rows before marks are made of them; nil for nothing.
+func (p *plan) clock(mem memory.Allocator) (pipeline.Clock, error) {
+	if p.dom == nil || p.dom.clock == nil {
+		return nil, nil
+	}
+	dec, err := p.decoder(mem)
+	if err != nil {
+		return nil, err
+	}
+	return p.dom.clock(dec.Schema(), mem)
 }
 
 // step is an operator of the chain with its name.
@@ -337,6 +349,10 @@ func (p *plan) job(store pipeline.Store, deps jobDeps, mem memory.Allocator) (pi
 			deps.log.Info("nobody is notified: a job that ends reads what is past")
 		}
 	}
+	front, err := p.front(mem)
+	if err != nil {
+		return pipeline.Job{}, nil, err
+	}
 	outputs, closeSinks, err := p.outputs(store, deps.log, metrics)
 	if err != nil {
 		return pipeline.Job{}, nil, err
@@ -374,7 +390,7 @@ func (p *plan) job(store pipeline.Store, deps jobDeps, mem memory.Allocator) (pi
 		KeyColumns:   cfg.keyColumns(),
 		NewChain:     func(seed uint64) ([]pipeline.Operator, error) { return p.chain(seed, mem) },
 		Outputs:      outputs,
-		Front:        cfg.front(),
+		Front:        front,
 		Shards:       cfg.Parallelism.Shards,
 		Merge:        cfg.replay.bounded(),
 		Lineage:      cfg.replay.lineage(),
@@ -396,9 +412,12 @@ func (p *plan) job(store pipeline.Store, deps jobDeps, mem memory.Allocator) (pi
 }
 
 // front says how splits meet.
-func (c *Config) front() pipeline.FrontConfig {
+func (p *plan) front(mem memory.Allocator) (pipeline.FrontConfig, error) {
+	c := p.cfg
+	clock, err := p.clock(mem)
 	return pipeline.FrontConfig{Bound: pipeline.Ticks(c.EventTime.MaxDisorder), QuietAfter: int64(c.EventTime.QuietAfter), OnAllQuiet: c.EventTime.OnAllQuiet,
-		IdleAfter: pipeline.Ticks(c.EventTime.IdleAfter), MaxAhead: c.maxAhead(), Until: c.replay.until(), Align: pipeline.Ticks(c.EventTime.Align), Ingest: c.Window.Trigger == operators.OnIngest}
+		IdleAfter: pipeline.Ticks(c.EventTime.IdleAfter), MaxAhead: c.maxAhead(), Until: c.replay.until(), Align: pipeline.Ticks(c.EventTime.Align),
+		Ingest: c.Window.Trigger == operators.OnIngest, Clock: clock}, err
 }
 
 // maxStageRows is pipeline.Job.MaxStageRows of every job.

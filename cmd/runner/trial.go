@@ -40,6 +40,10 @@ func (t trial) run(ctx context.Context) (pipeline.Counts, error) {
 		return all, errors.Join(err, os.RemoveAll(dir))
 	}
 	cfg, mem := t.plan.cfg, memory.DefaultAllocator
+	front, err := t.plan.front(mem)
+	if err != nil {
+		return all, errors.Join(err, os.RemoveAll(dir))
+	}
 	var mu sync.Mutex
 	outputs := map[pipeline.Port][]pipeline.Output{}
 	for _, port := range t.plan.ports() {
@@ -56,7 +60,7 @@ func (t trial) run(ctx context.Context) (pipeline.Counts, error) {
 		KeyColumns:   cfg.keyColumns(),
 		NewChain:     func(seed uint64) ([]pipeline.Operator, error) { return t.chain(seed, mem) },
 		Outputs:      outputs,
-		Front:        cfg.front(),
+		Front:        front,
 		Shards:       cfg.Parallelism.Shards,
 		Decoders:     cfg.Parallelism.Decoders,
 		Checkpoints:  pipeline.NewCheckpoints(store, 1, mem),

@@ -132,6 +132,7 @@ type Asset struct {
 	open    bool // a window is
 	windows bool // there was one
 	hasLoad bool
+	quality Quality // of the time of the newest detection
 
 	seen      int64   // newest detection
 	load      float64 // kg, the newest reading
@@ -190,7 +191,7 @@ func (f *Follower) Detect(asset string, s *Asset, d *Detection) int64 {
 	if _, dropped := f.Config.Filter.Filter(d, f.World.Registry.Has(asset), &f.Config.Sighting, &s.sightings, &f.Counts); dropped {
 		return f.next(s)
 	}
-	s.seen, s.known = d.At, true
+	s.seen, s.quality, s.known = d.At, d.Quality, true
 	s.transit.Heard()
 	f.listen(s, d.At)
 	f.observe(asset, s, d)

@@ -9,15 +9,16 @@ import (
 	"unique"
 )
 
-// stateVersion is the first byte of an asset's state in a checkpoint.
-const stateVersion = 1
+// stateVersion is the first byte of an asset's state in a checkpoint. 1 had no quality of times.
+const stateVersion = 2
 
 // codec writes or reads a state: one description serves both ways. Reading stops at the first
 // error.
 type codec struct {
-	writes bool
-	b      []byte
-	err    error
+	writes  bool
+	version byte // of what is read
+	b       []byte
+	err     error
 }
 
 var errCut = errors.New("the state of an asset is cut off")
@@ -122,7 +123,7 @@ func list[T any](c *codec, v *[]T, each func(*T)) {
 
 // Append writes the state of an asset for a checkpoint.
 func Append(dst []byte, s *Asset) []byte {
-	c := codec{writes: true, b: append(dst, stateVersion)}
+	c := codec{writes: true, version: stateVersion, b: append(dst, stateVersion)}
 	c.asset(s, nil)
 	return c.b
 }
@@ -132,10 +133,10 @@ func (f *Follower) Read(b []byte, s *Asset) error {
 	switch {
 	case len(b) == 0:
 		return errCut
-	case b[0] != stateVersion:
-		return fmt.Errorf("the state of an asset has version %d: want %d; a newer release may have written it", b[0], stateVersion)
+	case b[0] == 0 || b[0] > stateVersion:
+		return fmt.Errorf("the state of an asset has version %d: want 1 to %d; a newer release may have written it", b[0], stateVersion)
 	}
-	c := codec{b: b[1:]}
+	c := codec{version: b[0], b: b[1:]}
 	c.asset(s, f.World.Fences)
 	if c.err == nil && len(c.b) > 0 {
 		c.fail(fmt.Errorf("the state of an asset has %d bytes too many", len(c.b)))
@@ -146,6 +147,9 @@ func (f *Follower) Read(b []byte, s *Asset) error {
 func (c *codec) asset(s *Asset, fences *Fences) {
 	c.int(&s.seen)
 	c.bool(&s.known)
+	if c.version > 1 {
+		below(c, &s.quality, numQualities)
+	}
 	list(c, &s.sightings.open, c.sighting)
 	c.bool(&s.open)
 	c.int(&s.window)

@@ -53,7 +53,7 @@ func TestCodec(t *testing.T) {
 			t.Errorf("state %d: %v, want a byte too many", i, err)
 		}
 	}
-	if err := m.Read([]byte{9}, &assets.Asset{}); err == nil || !strings.Contains(err.Error(), "version 9: want 1") {
+	if err := m.Read([]byte{9}, &assets.Asset{}); err == nil || !strings.Contains(err.Error(), "version 9: want 1 to 2") {
 		t.Errorf("%v, want another version", err)
 	}
 }

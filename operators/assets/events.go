@@ -13,7 +13,7 @@ import (
 
 // EventSchema is the schema of changes of state: columns of schemas/ble.StateSchema, and what the
 // events of batteries and fences have beside them. time is when a state began, confirmed_time
-// when it was proved.
+// when it was proved, time_quality that of the newest detection by then.
 func EventSchema() *arrow.Schema {
 	text := func(name string) arrow.Field {
 		return arrow.Field{Name: name, Type: arrow.BinaryTypes.String, Nullable: true}
@@ -34,7 +34,7 @@ func EventSchema() *arrow.Schema {
 		whole("dwell_ms"), whole("timeout_ms"), whole("hold_ms"), whole("distance_m"), whole("duration_ms"),
 		{Name: "inferred", Type: arrow.FixedWidthTypes.Boolean, Nullable: true},
 		{Name: "accel_mg", Type: arrow.ListOf(arrow.PrimitiveTypes.Int64), Nullable: true},
-		real("tilt_deg"), real("load_kg"), at("confirmed_time"), whole("battery_mv"),
+		real("tilt_deg"), real("load_kg"), at("confirmed_time"), whole("battery_mv"), text(ColQuality),
 		{Name: "_tm_revision", Type: arrow.PrimitiveTypes.Int32},
 	}, nil)
 }
@@ -95,6 +95,7 @@ func (m *Machine) begin(asset, kind, event string, at int64) *rowsOf {
 	r.text("event", event)
 	r.text("event_code", kind+"_"+event)
 	r.text("asset_id", asset)
+	r.text(ColQuality, m.current.quality.String())
 	r.field("_tm_revision").(*array.Int32Builder).Append(1)
 	return r
 }
@@ -222,6 +223,7 @@ func NowSchema() *arrow.Schema {
 		{Name: "last_seen", Type: pipeline.Timestamp},
 		{Name: "battery_pct", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
 		{Name: "battery_low", Type: arrow.FixedWidthTypes.Boolean},
+		text(ColQuality), // of last_seen
 	}, nil)
 }
 
@@ -254,5 +256,6 @@ func (m *Machine) Now(asset string, at int64, s *Asset) {
 		r.whole("battery_pct", int64(s.battery.Percent))
 	}
 	r.bool("battery_low", s.battery.Low)
+	r.text(ColQuality, s.quality.String())
 	r.end()
 }

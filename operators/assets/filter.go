@@ -75,8 +75,9 @@ func (c FilterConfig) Validate() error {
 type Detection struct {
 	Hearing
 	HasTime  bool
-	Ingest   int64 // the broker's timestamp
-	Fix      Fix   // Fix.At is not used
+	Quality  Quality // of its time
+	Ingest   int64   // the broker's timestamp
+	Fix      Fix     // Fix.At is not used
 	HasFix   bool
 	Speed    float64 // metres a second, of the device
 	HasSpeed bool

@@ -12,10 +12,11 @@ import (
 	"github.com/tidemark/tidemark/pipeline"
 )
 
-// Columns that detections are read from, all of them optional: numbers but for gateway_id.
+// Columns that detections are read from, all of them optional: numbers but for the first two.
 // frame_type and load_kg are no fields of the feed: a reference table may add them.
 const (
 	inGateway = iota
+	inQuality
 	inSeq
 	inFrame
 	inRSSI
@@ -35,7 +36,7 @@ const (
 )
 
 func inputNames() [numInputs]string {
-	return [...]string{"gateway_id", "seq", "frame_type", "rssi_dbm", "tx_power_dbm", "battery_mv", "temp_c", "accel_x_mg", "accel_y_mg", "accel_z_mg", "lat", "lon", "acc_m", "speed_mps", "load_kg", "boot_count"}
+	return [...]string{colGateway, ColQuality, "seq", "frame_type", "rssi_dbm", "tx_power_dbm", "battery_mv", "temp_c", "accel_x_mg", "accel_y_mg", "accel_z_mg", "lat", "lon", "acc_m", "speed_mps", "load_kg", "boot_count"}
 }
 
 // inputs reads detections from rows.
@@ -69,9 +70,9 @@ func newInputs(rows *arrow.Schema) (inputs, error) {
 		scale, err := pipeline.ScaleOf(f)
 		switch typ := f.Type.ID(); {
 		case err != nil:
-		case i == inGateway && typ != arrow.STRING:
+		case i <= inQuality && typ != arrow.STRING:
 			err = fmt.Errorf("is a %s, want text", f.Type)
-		case i != inGateway && typ != arrow.INT64 && typ != arrow.FLOAT64:
+		case i > inQuality && typ != arrow.INT64 && typ != arrow.FLOAT64:
 			err = fmt.Errorf("is a %s, want a number", f.Type)
 		}
 		if err != nil {
@@ -128,6 +129,9 @@ func (in *inputs) detection(rec arrow.RecordBatch, r int) Detection {
 	d.At = in.times[r]
 	if c := &in.columns[inGateway]; c.index >= 0 && !c.null.IsNull(r) {
 		d.Gateway = shared(c.text.Value(r))
+	}
+	if c := &in.columns[inQuality]; c.index >= 0 && !c.null.IsNull(r) {
+		d.Quality = qualityOf(c.text.Value(r))
 	}
 	d.RSSI, d.HasRSSI = get(inRSSI)
 	frame, _ := get(inFrame)

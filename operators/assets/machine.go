@@ -26,9 +26,10 @@ type Machine struct {
 	// Filtered, unless nil, is told how often each rule of the filter held since it was told last.
 	Filtered func(FilterCounts)
 
-	in     inputs
-	events rowsOf
-	now    rowsOf
+	current *Asset // that Row or Advance is called for
+	in      inputs
+	events  rowsOf
+	now     rowsOf
 }
 
 // NewMachine makes a machine for rows of the given schema.
@@ -59,12 +60,14 @@ func NewKeyed(m *Machine, seed uint64, maxBytes int64, rows *arrow.Schema, mem m
 
 // Row implements operators.Machine.
 func (m *Machine) Row(key string, s *Asset, rec arrow.RecordBatch, r int) int64 {
+	m.current = s
 	d := m.in.detection(rec, r)
 	return dueOf(s, m.Detect(key, s, &d))
 }
 
 // Advance implements operators.Machine.
 func (m *Machine) Advance(key string, s *Asset, at int64) int64 {
+	m.current = s
 	return dueOf(s, m.Follower.Advance(key, s, at))
 }
 

@@ -3,7 +3,6 @@ package assets
 import (
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 )
@@ -37,6 +36,7 @@ func (c SkewConfig) Validate() error {
 type Skew struct {
 	delays []int64 // from the gateway's time to the broker's, of the newest records; a ring
 	next   int
+	sorted []int64 // the same
 	// Of all records, and of those that were kept back.
 	All, Buffered int64
 }
@@ -49,23 +49,36 @@ func (s *Skew) Record(cfg *SkewConfig, at, ingest int64, buffered bool) {
 		s.Buffered++
 		return
 	}
-	if len(s.delays) < cfg.Records {
-		s.delays = append(s.delays, ingest-at)
-		return
-	}
-	s.delays[s.next] = ingest - at
-	s.next = (s.next + 1) % len(s.delays)
+	s.delay(cfg.Records, ingest-at)
 }
 
-// Offset is by how much the clock lags: the 5th percentile of the delays, since what is above the smallest
-// ones is the way to the broker. False while nothing is known.
-func (s *Skew) Offset() (offset int64, ok bool) {
-	if len(s.delays) == 0 {
+// delay takes the newest of so many delays.
+func (s *Skew) delay(records int, d int64) {
+	if len(s.delays) < records {
+		s.delays = append(s.delays, d)
+	} else {
+		i, _ := slices.BinarySearch(s.sorted, s.delays[s.next])
+		s.sorted = slices.Delete(s.sorted, i, i+1)
+		s.delays[s.next] = d
+		s.next = (s.next + 1) % records
+	}
+	i, _ := slices.BinarySearch(s.sorted, d)
+	s.sorted = slices.Insert(s.sorted, i, d)
+}
+
+// offsetPercent is the percentile of the delays that tells the clock: what is above the smallest ones is
+// the way to the broker.
+const offsetPercent = 5
+
+// Offset is by how much the clock lags. False while nothing is known.
+func (s *Skew) Offset() (offset int64, ok bool) { return s.Delay(offsetPercent) }
+
+// Delay is a percentile of the newest delays of records that were not kept back.
+func (s *Skew) Delay(percent int) (delay int64, ok bool) {
+	if len(s.sorted) == 0 {
 		return 0, false
 	}
-	sorted := slices.Sorted(slices.Values(s.delays))
-	const percent = 5
-	return sorted[max(0, int(math.Ceil(float64(len(sorted)*percent)/100))-1)], true
+	return s.sorted[max(0, (len(s.sorted)*percent+99)/100-1)], true
 }
 
 // Skewed tells whether the clock is off by more than the limit.
