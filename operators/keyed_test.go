@@ -489,6 +489,50 @@ func TestKeyedDues(t *testing.T) {
 	}
 }
 
+// TestKeyedColumns: rows that wait are taken back by a version whose rows have more columns, where these
+// may be null, and by no other.
+func TestKeyedColumns(t *testing.T) {
+	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
+	defer mem.AssertSize(t, 0)
+	with := func(fields ...arrow.Field) *operators.Keyed[meter] {
+		rows := arrow.NewSchema(append(visitRows().Fields(), fields...), nil)
+		k, err := operators.NewKeyed(operators.KeyedConfig[meter]{Key: []string{"key"}, Seed: 7}, &meters{}, rows, mem)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	var piece pipeline.Piece // of the rows that wait
+	keep := func(p pipeline.Piece) error {
+		if p.Rec.Schema().HasField("_offset") {
+			p.Rec.Retain()
+			piece = p
+		}
+		return nil
+	}
+	old := with()
+	defer old.Close()
+	takeVisit(t, mem, old, visitRow{key: "a", at: 5})
+	if err := old.Snapshot(true, keep); err != nil {
+		t.Fatal(err)
+	}
+	defer piece.Rec.Release()
+	for _, c := range []struct {
+		more arrow.Field
+		err  string
+	}{
+		{arrow.Field{Name: "more", Type: arrow.BinaryTypes.String, Nullable: true}, ""},
+		{arrow.Field{Name: "more", Type: arrow.BinaryTypes.String}, "its columns are _group time _split _offset _ingest key, the rows of this job have _group time _split _offset _ingest key more"},
+	} {
+		k := with(c.more)
+		err := k.Restore(piece, func(uint8) bool { return true })
+		if c.err == "" && (err != nil || k.Held() != 1) || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
+			t.Errorf("%v: %d rows, %v; want %q", c.more, k.Held(), err, c.err)
+		}
+		k.Close()
+	}
+}
+
 // takeVisit gives a row to an operator.
 func takeVisit(t *testing.T, mem memory.Allocator, op pipeline.Operator, r visitRow) {
 	t.Helper()

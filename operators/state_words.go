@@ -27,6 +27,7 @@ const (
 	StateTable    StateKind = "version of a table"
 	StateKeys     StateKind = "keys of the domain"
 	StateHeld     StateKind = "rows that wait"
+	StateGateways StateKind = "clocks of gateways"
 	StateUnknown  StateKind = "unknown"
 )
 
@@ -58,6 +59,8 @@ func StateKindOf(p pipeline.Piece) StateKind {
 		return StateDedupe
 	case p.Rec.Schema().Equal(enrichState()):
 		return StateTable
+	case begins("_split", "gateway_id", "_offset"):
+		return StateGateways
 	case begins("_group") && strings.HasPrefix(p.ID, heldPiece):
 		return StateHeld
 	}

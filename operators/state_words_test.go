@@ -100,6 +100,7 @@ func TestStateKindOf(t *testing.T) {
 	i64 := arrow.PrimitiveTypes.Int64
 	window := arrow.NewSchema([]arrow.Field{{Name: "_group", Type: arrow.PrimitiveTypes.Uint8}, {Name: "key", Type: arrow.BinaryTypes.Binary},
 		{Name: "fired", Type: arrow.FixedWidthTypes.Boolean}, {Name: "due", Type: i64}, {Name: "head", Type: i64}}, nil)
+	gateways := arrow.NewSchema([]arrow.Field{{Name: "_split", Type: arrow.PrimitiveTypes.Int32}, {Name: "gateway_id", Type: arrow.BinaryTypes.String}, {Name: "_offset", Type: i64}}, nil)
 	other := arrow.NewSchema([]arrow.Field{{Name: "x", Type: i64}}, nil)
 	for _, c := range []struct {
 		id     string
@@ -109,7 +110,7 @@ func TestStateKindOf(t *testing.T) {
 		{"0_10", window, StateWindows}, {"then_0_10", window, StateThen}, {"slice_0_10", window, StateSlices}, {"then_slice_0_10", window, StateSlices},
 		{"delta_0_10", window, StateDeltas}, {"mark", window, StateMark}, {"then_mark", window, StateMark}, {"clocks", window, StateClocks},
 		{"10", dedupeSchema(), StateDedupe}, {"table", enrichState(), StateTable}, {"keys_3", keyedSchema(), StateKeys},
-		{"rows_0", other, StateUnknown}, {"", arrow.NewSchema(nil, nil), StateUnknown},
+		{"clock", gateways, StateGateways}, {"rows_0", other, StateUnknown}, {"", arrow.NewSchema(nil, nil), StateUnknown},
 	} {
 		b := array.NewRecordBuilder(mem, c.schema)
 		rec := b.NewRecordBatch()

@@ -237,7 +237,7 @@ func (in *inspection) print(w io.Writer) error {
 	}
 	fmt.Fprintln(t, "\nOPERATOR\tSTATE\tPIECES\tROWS\tFILES\tBYTES\tCOLUMNS")
 	for _, g := range in.State {
-		fmt.Fprintf(t, "%d\t%s\t%d\t%d\t%d\t%d\t%s\n", g.Op, g.Kind, g.Pieces, g.Rows, g.Files, g.Bytes, visible(strings.Join(g.Columns, " ")))
+		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%s\n", pipeline.OpName(g.Op), g.Kind, g.Pieces, g.Rows, g.Files, g.Bytes, visible(strings.Join(g.Columns, " ")))
 	}
 	if len(in.Receipts) > 0 {
 		fmt.Fprintln(t, "\nSINK\tRECEIPT BYTES")
@@ -470,7 +470,7 @@ func (d *difference) print(w io.Writer) error {
 	}
 	fmt.Fprintln(t, "\nPIECES OF OPERATOR\tNEW\tREWRITTEN\tGONE\tUNCHANGED")
 	for _, p := range d.Pieces {
-		fmt.Fprintf(t, "%d\t%d\t%d\t%d\t%d\n", p.Op, p.New, p.Rewritten, p.Gone, p.Unchanged)
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\n", pipeline.OpName(p.Op), p.New, p.Rewritten, p.Gone, p.Unchanged)
 	}
 	return t.Flush()
 }

@@ -2,7 +2,9 @@ package assets_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -116,4 +118,22 @@ func FuzzRead(f *testing.F) {
 			assets.Append(nil, &s)
 		}
 	})
+}
+
+// TestCodecOld: the first version had no quality of times.
+func TestCodecOld(t *testing.T) {
+	m, states := livedStates(t)
+	for i, s := range states {
+		b := assets.Append(nil, s)
+		_, n := binary.Varint(b[1:]) // when it was seen; then whether it is known, then the quality
+		old := append(slices.Clone(b[:n+2]), b[n+3:]...)
+		old[0] = 1
+		var back assets.Asset
+		if err := m.Read(old, &back); err != nil {
+			t.Fatalf("state %d: %v", i, err)
+		}
+		if again := assets.Append(nil, &back); !bytes.Equal(again, b) {
+			t.Errorf("state %d: %x was read as %x", i, old, again)
+		}
+	}
 }
