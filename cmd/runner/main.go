@@ -43,6 +43,7 @@ func commands() []command {
 		{"ddl", "print the statements that make a job's ClickHouse tables", plain(cmdDDL)},
 		{"check", "check a job against its brokers, ClickHouse and disks", cmdCheck},
 		{"checkpoint", "read checkpoints: checkpoint ls, inspect, verify, diff", cmdCheckpoint},
+		{"diff", "compare two sets of results: live, of a replay, of any writer", cmdDiff},
 		{"audit", "compare a job's ClickHouse tables with what it has recorded", cmdAudit},
 		{"produce", "send generated telemetry, a CSV or a JSONL file to a topic", cmdProduce},
 		{"ocsf", "validate events against OCSF, its extensions included", cmdOCSF},
