@@ -40,6 +40,7 @@ var mayImport = map[string][]string{
 	"sinks/parquet":         {"pipeline", "pipeline/crash"},
 	"sinks/clickhouse":      {"pipeline", "pipeline/crash"},
 	"sinks/notify":          {"pipeline"},
+	"sinks/decisions":       {"pipeline"},
 	"cmd/runner":            {"*"},
 	"benchmarks/gen":        {},
 	"benchmarks/scoreboard": {},

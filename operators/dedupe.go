@@ -24,6 +24,9 @@ type DedupeConfig struct {
 	Horizon int64
 	// Seed of the key hash.
 	Seed uint64
+	// Report, unless nil, sends the place of every duplicate, with these columns of it, to the
+	// port Duplicates.
+	Report []string
 }
 
 // Validate returns every problem.
@@ -58,6 +61,9 @@ type Dedupe struct {
 	order   []int64 // starts, ascending
 	mark    int64
 	rows    []int32
+	report  []int         // columns of what is sent to Duplicates
+	reports *arrow.Schema // of it; nil: nothing is
+	dropped []int32
 }
 
 type dedupeBucket struct {
@@ -83,15 +89,30 @@ func NewDedupe(cfg DedupeConfig, rows *arrow.Schema, mem memory.Allocator) (*Ded
 	if err != nil {
 		return nil, err
 	}
-	return &Dedupe{cfg: cfg, mem: mem, keyer: keyer, width: max(1, cfg.Within), store: store{width: dedupeWidth},
-		buckets: map[int64]*dedupeBucket{}, mark: pipeline.MinTicks}, nil
+	d := &Dedupe{cfg: cfg, mem: mem, keyer: keyer, width: max(1, cfg.Within), store: store{width: dedupeWidth},
+		buckets: map[int64]*dedupeBucket{}, mark: pipeline.MinTicks}
+	if cfg.Report != nil {
+		d.reportOf(rows)
+	}
+	return d, nil
+}
+
+// reportOf notes which columns of rows are reported.
+func (d *Dedupe) reportOf(rows *arrow.Schema) {
+	var fields []arrow.Field
+	for i, f := range rows.Fields() {
+		if i < pipeline.NumRowColumns || slices.Contains(d.cfg.Report, f.Name) {
+			d.report, fields = append(d.report, i), append(fields, f)
+		}
+	}
+	d.reports = arrow.NewSchema(fields, nil)
 }
 
 // Process implements pipeline.Operator.
 func (d *Dedupe) Process(in pipeline.Batch, out pipeline.Emitter) error {
 	times := pipeline.TicksOf(in.Rec.Column(pipeline.ColTime).(*array.Timestamp))
 	keys := d.keyer.Keys(in.Rec)
-	d.rows = d.rows[:0]
+	d.rows, d.dropped = d.rows[:0], d.dropped[:0]
 	n := in.NumRows()
 	for i := range n {
 		r := int32(i)
@@ -103,16 +124,43 @@ func (d *Dedupe) Process(in pipeline.Batch, out pipeline.Emitter) error {
 		unjudged := pipeline.AddTicks(times[r], d.cfg.Horizon) <= in.Verdict(r)
 		if unjudged || d.first(times[r], keys.Hash[r], keys.At(r), pipeline.Group(in.Keys.Hash[r])) {
 			d.rows = append(d.rows, r)
+		} else if d.reports != nil {
+			d.dropped = append(d.dropped, r)
 		}
 	}
 	if dropped := n - len(d.rows); dropped > 0 {
 		out.Count(pipeline.Duplicate, in.Split, int64(dropped))
 		in.Rows = d.rows
 	}
+	if len(d.dropped) > 0 {
+		if err := d.tell(in, out); err != nil {
+			return err
+		}
+	}
 	if len(d.rows) == 0 {
 		return nil
 	}
 	return out.Emit(pipeline.Out, in)
+}
+
+// tell sends what is reported of the duplicates of a batch.
+func (d *Dedupe) tell(in pipeline.Batch, out pipeline.Emitter) error {
+	cols := make([]arrow.Array, 0, len(d.report))
+	defer func() {
+		for _, c := range cols {
+			c.Release()
+		}
+	}()
+	for _, i := range d.report {
+		c, err := pipeline.GatherColumn(d.mem, in.Rec.Column(i), d.dropped)
+		if err != nil {
+			return fmt.Errorf("duplicates, column %s: %w", in.Rec.ColumnName(i), err)
+		}
+		cols = append(cols, c)
+	}
+	rec := array.NewRecordBatch(d.reports, cols, int64(len(d.dropped)))
+	defer rec.Release()
+	return out.Emit(pipeline.Duplicates, pipeline.Batch{Rec: rec, Split: in.Split, Passed: pipeline.MinTicks})
 }
 
 // first tells whether a row is the first of its kind, and remembers it.

@@ -20,6 +20,9 @@ func TestDedupeOracle(t *testing.T) {
 	rng := rand.New(rand.NewPCG(9, 9))
 	for n := range 150 {
 		cfg := operators.DedupeConfig{Columns: []string{"key", "value"}, Within: rng.Int64N(12), Horizon: rng.Int64N(30)}
+		if n%2 == 0 {
+			cfg.Report = []string{"key"}
+		}
 		bound := rng.Int64N(10)
 		var rows []pipelinetest.Row
 		at := int64(-50)
@@ -88,6 +91,9 @@ func runDedupe(t *testing.T, cfg operators.DedupeConfig, rows []pipelinetest.Row
 			passed = append(passed, rows[from+int(r)].Offset)
 		}
 		duplicates += out.duplicates
+		if cfg.Report == nil && out.reported != nil || cfg.Report != nil && !slices.Equal(out.reported, dropped(rows[from:to], out.rows)) {
+			t.Fatalf("reported %v of %v, passed %v", out.reported, rows[from:to], out.rows)
+		}
 		if restore {
 			next, err := operators.NewDedupe(cfg, pipelinetest.RowSchema(), mem)
 			if err != nil {
@@ -109,6 +115,16 @@ func runDedupe(t *testing.T, cfg operators.DedupeConfig, rows []pipelinetest.Row
 		t.Errorf("%d rows are remembered after the last mark", d.Remembered())
 	}
 	return passed, duplicates
+}
+
+// dropped are the offsets of the rows that did not pass.
+func dropped(rows []pipelinetest.Row, passed []int32) (out []int64) {
+	for i, r := range rows {
+		if !slices.Contains(passed, int32(i)) {
+			out = append(out, r.Offset)
+		}
+	}
+	return out
 }
 
 func TestDedupeMistakes(t *testing.T) {

@@ -79,9 +79,14 @@ func appendOr[T any](b interface {
 type kept struct {
 	rows                 []int32
 	filtered, duplicates int64
+	reported             []int64 // offsets on port Duplicates
 }
 
-func (k *kept) Emit(_ pipeline.Port, b pipeline.Batch) error {
+func (k *kept) Emit(p pipeline.Port, b pipeline.Batch) error {
+	if p == pipeline.Duplicates {
+		k.reported = append(k.reported, b.Rec.Column(pipeline.ColOffset).(*array.Int64).Int64Values()...)
+		return nil
+	}
 	if b.Rows == nil {
 		for i := range int32(b.Rec.NumRows()) {
 			k.rows = append(k.rows, i)

@@ -10,10 +10,11 @@ import (
 type Port uint8
 
 const (
-	Out   Port = iota // results
-	Late              // well-formed rows whose windows are all closed
-	Delta             // results that add to what Out has said and that no revision replaces
-	Dead              // records that cannot be decoded, or rows outside the bounds of time
+	Out        Port = iota // results
+	Late                   // well-formed rows whose windows are all closed
+	Delta                  // results that add to what Out has said and that no revision replaces
+	Dead                   // records that cannot be decoded, or rows outside the bounds of time
+	Duplicates             // place and key of rows counted as duplicates, where somebody wants to know
 	numPorts
 )
 
@@ -33,7 +34,7 @@ func (p Port) String() string {
 	if p >= numPorts {
 		return fmt.Sprintf("side %d", p-numPorts)
 	}
-	return [...]string{"out", "late", "delta", "dead"}[p]
+	return [...]string{"out", "late", "delta", "dead", "duplicates"}[p]
 }
 
 // Fate says what became of a row.

@@ -32,7 +32,7 @@ type Job struct {
 	KeyColumns []string
 	// NewChain builds the operators of one shard.
 	NewChain func(seed uint64) ([]Operator, error)
-	// Outputs are the sinks per port.
+	// Outputs are the sinks per port. One that is there at several has one stage for all of them.
 	Outputs map[Port][]Output
 	Front   FrontConfig // Shards and Keyer are set by Run
 	Shards  int
@@ -86,10 +86,11 @@ type Output struct {
 
 // Published describes a published checkpoint.
 type Published struct {
-	Epoch  int64
-	Splits []SplitState
-	Merged Mark
-	Holder int32
+	Lineage uint16
+	Epoch   int64
+	Splits  []SplitState
+	Merged  Mark
+	Holder  int32
 	// Since is when, by the wall clock, the merged mark rose last; MinTicks for not yet.
 	Since int64
 	Rows  map[string]int64 // by output name, in this epoch
@@ -261,7 +262,11 @@ func Run(ctx context.Context, job Job) error {
 // parts of the job.
 func (r *runner) prepare(ctx context.Context) error {
 	for _, p := range slices.Sorted(maps.Keys(r.job.Outputs)) {
-		r.outs = append(r.outs, r.job.Outputs[p]...)
+		for _, o := range r.job.Outputs[p] {
+			if !slices.Contains(r.outs, o) {
+				r.outs = append(r.outs, o)
+			}
+		}
 	}
 	byName := map[string]Output{}
 	for _, o := range r.outs {
@@ -1116,6 +1121,6 @@ func (r *runner) report(cp *Checkpoint, c cut, rows map[string]int64, began time
 	}
 	r.job.Log.Debug("checkpoint", "epoch", cp.Epoch, "took", took, "bytes", size)
 	if r.job.OnCheckpoint != nil {
-		r.job.OnCheckpoint(Published{Epoch: cp.Epoch, Splits: cp.Splits, Merged: cp.Merged, Holder: c.holder, Since: c.since, Rows: rows, Open: c.open, Took: took, Pause: c.pause, Bytes: size})
+		r.job.OnCheckpoint(Published{Lineage: cp.Lineage, Epoch: cp.Epoch, Splits: cp.Splits, Merged: cp.Merged, Holder: c.holder, Since: c.since, Rows: rows, Open: c.open, Took: took, Pause: c.pause, Bytes: size})
 	}
 }

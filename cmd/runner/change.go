@@ -47,6 +47,7 @@ var changeClasses = []struct {
 
 	{restart, "checkpoint", "dir owner"},
 	{restart, "checkpoint.s3", "endpoint region path_style attempt_timeout max_attempts"},
+	{restart, "decisions", "off keep max_bytes"},
 	{restart, "http", "listen token_file"},
 	{restart, "parallelism", "shards decoders"},
 	{restart, "source.kafka", "brokers client_id dial_timeout start start_time on_gap group bounded buffer_bytes fetch_max_bytes " +

@@ -25,6 +25,7 @@ import (
 	"github.com/tidemark/tidemark/schemas/ocsf"
 	"github.com/tidemark/tidemark/schemas/ocsf/mapping"
 	"github.com/tidemark/tidemark/sinks/clickhouse"
+	"github.com/tidemark/tidemark/sinks/decisions"
 	topics "github.com/tidemark/tidemark/sinks/kafka"
 	"github.com/tidemark/tidemark/sinks/notify"
 	"github.com/tidemark/tidemark/sinks/parquet"
@@ -60,8 +61,10 @@ type Config struct {
 	Normalize NormalizeConfig `yaml:"normalize"`
 	Sinks     []SinkConfig    `yaml:"sinks"`
 	// Notify tells people and programs about findings, which sections power and traffic make.
-	Notify      *notify.Config    `yaml:"notify"`
-	Checkpoint  CheckpointConfig  `yaml:"checkpoint"`
+	Notify     *notify.Config   `yaml:"notify"`
+	Checkpoint CheckpointConfig `yaml:"checkpoint"`
+	// Decisions bounds what is kept, beside the checkpoints, to say why.
+	Decisions   decisions.Config  `yaml:"decisions"`
 	HTTP        HTTPConfig        `yaml:"http"`
 	Parallelism ParallelismConfig `yaml:"parallelism"`
 	// StopTimeout bounds the last checkpoint after a stop was asked for.
@@ -440,6 +443,7 @@ func DefaultConfig() Config {
 		State:       StateConfig{MaxBytes: 8 << 30, OverLimit: operators.LimitStop},
 		Normalize:   NormalizeConfig{To: "ocsf", Dialect: ocsf.Core, ExtensionUID: ocsf.ExtensionUID},
 		Checkpoint:  CheckpointConfig{Interval: 5 * time.Second, Keep: 3},
+		Decisions:   decisions.DefaultConfig(),
 		HTTP:        HTTPConfig{Listen: "127.0.0.1:9464"},
 		Parallelism: ParallelismConfig{Shards: max(1, runtime.GOMAXPROCS(0)/2), Decoders: max(1, runtime.GOMAXPROCS(0)/2)},
 		StopTimeout: 30 * time.Second,
@@ -666,6 +670,7 @@ func (c *Config) validate(d *document) {
 	if c.Checkpoint.Keep < 1 || c.Checkpoint.Keep > 1000 {
 		bad("checkpoint.keep", "%d: want 1 to 1000", c.Checkpoint.Keep)
 	}
+	d.invalid(c.Decisions.Validate(), "decisions")
 	if c.HTTP.Listen != "" {
 		host, _, err := net.SplitHostPort(c.HTTP.Listen)
 		switch {
@@ -1107,7 +1112,11 @@ func (c *Config) newKeyed(seed uint64, rows *arrow.Schema, mem memory.Allocator)
 
 // dedupeConfig judges every row that a window can still take.
 func (c *Config) dedupeConfig(seed uint64) operators.DedupeConfig {
-	return operators.DedupeConfig{Columns: c.Dedupe.Columns, Within: pipeline.Ticks(c.Dedupe.Within), Horizon: c.horizon(), Seed: seed}
+	cfg := operators.DedupeConfig{Columns: c.Dedupe.Columns, Within: pipeline.Ticks(c.Dedupe.Within), Horizon: c.horizon(), Seed: seed}
+	if !c.Decisions.Off {
+		cfg.Report = c.keyColumns()
+	}
+	return cfg
 }
 
 // horizon is how far behind its split's mark a row may be and still be taken: the longest

@@ -367,6 +367,10 @@ func (p *plan) job(store pipeline.Store, deps jobDeps, mem memory.Allocator) (pi
 			}
 		}
 	}
+	if !cfg.Decisions.Off {
+		flush, closeRest := p.remember(store, &deps, mem), closeSinks
+		closeSinks = func() error { return errors.Join(flush(), closeRest()) }
+	}
 	open, err := observeSource(kafka.Opener(cfg.Source.Kafka, deps.log), deps.registry, cfg.Job)
 	if err != nil {
 		return pipeline.Job{}, nil, err
@@ -489,6 +493,9 @@ func (p *plan) outputs(checkpoints pipeline.Store, log *slog.Logger, metrics *pi
 		}
 		sinks = append(sinks, s)
 		out[pipeline.Out] = append(out[pipeline.Out], pipeline.Output{Name: "notify", Sink: s})
+	}
+	if !p.cfg.Decisions.Off {
+		sinks = append(sinks, p.decided(out, checkpoints, memory.DefaultAllocator))
 	}
 	return out, closeAll, nil
 }
