@@ -36,17 +36,11 @@ func Read(path string, columns []string, row func(values []any) error) error {
 		if !ok {
 			continue
 		}
-		l := readLeaf{to: i, column: leaf.ColumnIndex, ticks: 1}
-		if lt := leaf.Node.Type().LogicalType(); lt != nil {
-			switch text := lt.String(); {
-			case strings.HasPrefix(text, "DECIMAL"):
-				return fmt.Errorf("%s: column %s: is a decimal: want a number, a time or a text", path, name)
-			case strings.HasPrefix(text, "TIMESTAMP") && strings.Contains(text, "MILLIS"):
-				l.ticks = 1000
-			case strings.HasPrefix(text, "TIMESTAMP") && strings.Contains(text, "NANOS"):
-				l.ticks = -1000
-			}
+		ticks, err := unitOf(leaf.Node, name)
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
 		}
+		l := readLeaf{to: i, column: leaf.ColumnIndex, ticks: ticks}
 		leaves = append(leaves, l)
 	}
 	r := pq.NewReader(file)
@@ -75,8 +69,24 @@ func Read(path string, columns []string, row func(values []any) error) error {
 	}
 }
 
-// readLeaf is a column that is read, and how many microseconds its unit has: -1000 for a thousandth
-// of one.
+// unitOf returns how many microseconds the unit of a column has, -1000 for a thousandth of one.
+func unitOf(node pq.Node, name string) (int64, error) {
+	lt := node.Type().LogicalType()
+	if lt == nil {
+		return 1, nil
+	}
+	switch text := lt.String(); {
+	case strings.HasPrefix(text, "DECIMAL"):
+		return 0, fmt.Errorf("column %s: is a decimal: want a number, a time or a text", name)
+	case strings.HasPrefix(text, "TIMESTAMP") && strings.Contains(text, "MILLIS"):
+		return 1000, nil
+	case strings.HasPrefix(text, "TIMESTAMP") && strings.Contains(text, "NANOS"):
+		return -1000, nil
+	}
+	return 1, nil
+}
+
+// readLeaf is a column that is read, with its unit.
 type readLeaf struct {
 	to, column int
 	ticks      int64
