@@ -107,6 +107,7 @@ func (f *stateFlags) start(ctx context.Context, args []string, most int) (*state
 type stateView struct {
 	dir         string
 	job         *Config // nil: no job file was named
+	store       pipeline.Store
 	checkpoints *pipeline.Checkpoints
 }
 
@@ -125,6 +126,7 @@ func (f *stateFlags) open(ctx context.Context) (*stateView, error) {
 	if err != nil {
 		return nil, fmt.Errorf("checkpoints: %w", err)
 	}
+	v.store = store
 	v.checkpoints = pipeline.NewCheckpoints(store, 1, boundedAllocator{memory.DefaultAllocator})
 	return v, nil
 }

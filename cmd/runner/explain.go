@@ -17,6 +17,8 @@ func cmdExplain(ctx context.Context, args []string, out streams) error {
 		switch args[0] {
 		case "watermark":
 			return cmdExplainWatermark(ctx, args[1:], out)
+		case "offset":
+			return cmdExplainOffset(ctx, args[1:], out)
 		case "-h", "-help", "--help":
 			return cmdExplainWatermark(ctx, args[:1], out)
 		}

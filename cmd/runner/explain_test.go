@@ -1,0 +1,304 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	kafkago "github.com/segmentio/kafka-go"
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/tidemark/tidemark/pipeline"
+)
+
+// whyRig is a broker with a topic, and a directory for a job.
+type whyRig struct {
+	t      *testing.T
+	broker *kfake.Cluster
+	dir    string
+	at     time.Time // second 0 of the readings
+	seq    int
+}
+
+func newWhyRig(t *testing.T, partitions int32) *whyRig {
+	t.Helper()
+	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(partitions, "t"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(broker.Close)
+	return &whyRig{t, broker, t.TempDir(), time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), 0}
+}
+
+// heard is a record: what it says, and when the broker had it.
+type heard struct {
+	value string
+	at    time.Time
+}
+
+// reading is a reading of an asset so many seconds behind the start, which the broker has a second later.
+func (r *whyRig) reading(asset string, second float64, rssi int) heard {
+	at := r.at.Add(time.Duration(second * float64(time.Second)))
+	r.seq++
+	return heard{fmt.Sprintf(`{"asset_id":%q,"gateway_id":"GW-1","ts_event":%d,"rssi_dbm":%d,"seq":%d}`, asset, at.UnixMilli(), rssi, r.seq), at.Add(time.Second)}
+}
+
+// send appends records to a partition.
+func (r *whyRig) send(partition int, records ...heard) {
+	r.t.Helper()
+	conn, err := kafkago.DialLeader(r.t.Context(), "tcp", r.broker.ListenAddrs()[0], "t", partition)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer conn.Close()
+	var messages []kafkago.Message
+	for _, h := range records {
+		messages = append(messages, kafkago.Message{Value: []byte(h.value), Time: h.at})
+	}
+	if _, err := conn.WriteMessages(messages...); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// job writes a job file; of what is missing in text the defaults hold.
+func (r *whyRig) job(name, text string) string {
+	r.t.Helper()
+	file := filepath.Join(r.dir, name+".yaml")
+	head := fmt.Sprintf("job: %s\nfeed: ble\ncheckpoint: {dir: %q, interval: 20ms}\nhttp: {listen: \"\"}\nsinks: [{parquet: {dir: %q, table: %[1]s}}]\n",
+		name, filepath.Join(r.dir, "state-"+name), filepath.Join(r.dir, "out"))
+	text = strings.ReplaceAll(text, "SOURCE", fmt.Sprintf("brokers: [%q], topic: t, fetch_wait: 20ms", r.broker.ListenAddrs()[0]))
+	if !strings.Contains(text, "normalize") {
+		text += "normalize: {to: none}\n"
+	}
+	if err := os.WriteFile(file, []byte(head+text), 0o644); err != nil {
+		r.t.Fatal(err)
+	}
+	return file
+}
+
+// do runs the program in this process and wants it to succeed.
+func (r *whyRig) do(args ...string) string {
+	r.t.Helper()
+	var stdout, stderr bytes.Buffer
+	if code := Main(r.t.Context(), args, streams{&stdout, &stderr}); code != 0 {
+		r.t.Fatalf("%v: exit code %d: %s", args, code, stderr.String())
+	}
+	return stdout.String()
+}
+
+// live runs a job until every partition has been read to the given offsets, and stops it.
+func (r *whyRig) live(file string, offsets ...int64) {
+	r.t.Helper()
+	ctx, stop := context.WithTimeout(r.t.Context(), 20*time.Second)
+	defer stop()
+	done := make(chan string, 1)
+	go func() {
+		var stdout, stderr bytes.Buffer
+		if code := Main(ctx, []string{"run", "-f", file, "-log", "error"}, streams{&stdout, &stderr}); code != 0 {
+			done <- stderr.String()
+		}
+		close(done)
+	}()
+	cfg, err := loadConfig(file)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for !r.reached(cfg, offsets) {
+		select {
+		case said := <-done:
+			r.t.Fatalf("the job ended: %s", said)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	stop()
+	if said := <-done; said != "" {
+		r.t.Fatal(said)
+	}
+}
+
+// reached tells whether the newest checkpoint has the offsets.
+func (r *whyRig) reached(cfg Config, offsets []int64) bool {
+	store, err := readStore(r.t.Context(), cfg.Checkpoint.Dir, nil)
+	if err != nil {
+		return false // not made yet
+	}
+	v := stateView{dir: cfg.Checkpoint.Dir, checkpoints: pipeline.NewCheckpoints(store, 1, memory.DefaultAllocator)}
+	l, err := v.newest(r.t.Context())
+	if err != nil || len(l.Checkpoint.Splits) < len(offsets) {
+		return false
+	}
+	for i, o := range offsets {
+		if l.Checkpoint.Splits[i].Position.Offset < o {
+			return false
+		}
+	}
+	return true
+}
+
+// why explains a record, for programs and for people.
+func (r *whyRig) why(file string, partition int, offset int64) (became, reason string, exact bool, all string) {
+	r.t.Helper()
+	place := fmt.Sprintf("t/%d@%d", partition, offset)
+	text := r.do("explain", "offset", "-f", file, "-o", "json", place)
+	var w struct {
+		Became string `json:"became"`
+		Reason string `json:"reason"`
+		Exact  bool   `json:"mark_is_exact"`
+	}
+	if err := json.Unmarshal([]byte(text), &w); err != nil {
+		r.t.Fatalf("%v in %s", err, text)
+	}
+	return w.Became, w.Reason, w.Exact, r.do("explain", "offset", "-f", file, place)
+}
+
+// wants compares what became of the records of partition 0.
+func (r *whyRig) wants(file string, cases []whyCase) {
+	r.t.Helper()
+	for _, c := range cases {
+		became, reason, exact, all := r.why(file, 0, c.offset)
+		if became != c.became || reason != c.reason || !exact {
+			r.t.Errorf("offset %d: %s, reason %q, want %s, %q\n%s", c.offset, became, reason, c.became, c.reason, all)
+		}
+		for _, want := range c.says {
+			if !strings.Contains(all, want) {
+				r.t.Errorf("offset %d: nothing says %q:\n%s", c.offset, want, all)
+			}
+		}
+	}
+}
+
+type whyCase struct {
+	offset int64
+	became string
+	reason string
+	says   []string
+}
+
+// TestExplainOffset has a record of every fate, in jobs that differ in their windows, and wants
+// each to be explained: what became of it, by which rule, with its numbers, and where it is.
+func TestExplainOffset(t *testing.T) {
+	r := newWhyRig(t, 1)
+	ahead := r.reading("RC-2", 2*3600, -60)
+	ahead.at = r.at.Add(2 * time.Second)
+	first := r.reading("RC-1", 0, -60)
+	seconds := heard{fmt.Sprintf(`{"asset_id":"RC-9","ts_event":%d,"rssi_dbm":-60}`, r.at.Unix()+14), r.at.Add(15 * time.Second)}
+	r.send(0,
+		first,                       // 0
+		heard{`{"asset_id":`, r.at}, // 1
+		ahead,                       // 2
+		r.reading("RC-1", 1, -99),   // 3
+		first,                       // 4
+		r.reading("RC-1", 13, -60),  // 5: the mark is 11.999999
+		r.reading("RC-3", 8, -60),   // 6
+		seconds,                     // 7
+		r.reading("RC-1", 20, -60),  // 8: the mark is 18.999999
+		r.reading("RC-3", 9, -60),   // 9
+		r.reading("RC-3", 15, -60),  // 10
+	)
+	const common = "source: {kafka: {SOURCE, bounded: true}}\nevent_time: {max_disorder: 1s, quiet_after: never}\n"
+	for name, c := range map[string]struct {
+		job  string
+		want []whyCase
+	}{
+		"tumbling": {"window: {tumbling: 10s, lateness: 5s}\nfilter: rssi_dbm > -90\ndedupe: {columns: [asset_id, seq], within: 1s}\n", []whyCase{
+			{0, becameOnTime, "", []string{"RC-1", "in time", "2026-03-01T12:00:10Z", "found in"}},
+			{1, becameDead, "malformed_json", []string{"parquet:", "tumbling_dead", "found in"}},
+			{2, becameDead, "future", []string{"14:00:00Z, more than 2m0s (max_ahead) beyond the broker's 2026-03-01T12:00:02Z"}},
+			{3, becameFiltered, "", []string{"rssi_dbm > -90", "rssi_dbm is -99"}},
+			{4, becameDuplicate, "", []string{"t/0@0 is the same reading", "asset_id, seq"}},
+			{6, becameRevision, "", []string{"2026-03-01T12:00:11.999999Z", "as a revision", "found in"}},
+			{7, becameOnTime, "", []string{"is it in seconds where milliseconds are expected", "2026-03-01T12:00:14Z"}},
+			{9, becameLate, "late", []string{"2026-03-01T12:00:09.999999Z + lateness 5s = 2026-03-01T12:00:14.999999Z is at or behind", "9.999999s behind the mark", "tumbling_late", "found in"}},
+			{10, becameOnTime, "", []string{"2026-03-01T12:00:18.999999Z"}},
+		}},
+		"hopping": {"window: {hopping: {size: 20s, slide: 10s}, lateness: 0s}\n", []whyCase{
+			{9, becamePartly, "", []string{"1 of its 2 windows", "missed", "in time", "found in"}},
+			{10, becameOnTime, "", []string{"in time"}},
+		}},
+		"events": {"window: {hopping: {size: 20s, slide: 10s}, lateness: 0s}\nnormalize: {to: ocsf}\n", []whyCase{
+			{9, becamePartly, "", []string{"agg:events:RC-3:1772366400000", "found in"}},
+		}},
+		"shed": {"window: {tumbling: 10s, lateness: 0s}\nstate: {max_key_windows: 1, over_limit: shed}\nparallelism: {shards: 1}\n", []whyCase{
+			{5, becameLate, "shed", []string{"as many as it may", "shed_late", "found in"}},
+		}},
+		"session": {"window: {session: {gap: 5s}, lateness: 0s}\n", []whyCase{
+			{0, becameTaken, "", []string{"late when no open session takes it"}},
+			{9, becameLate, "late", []string{"session_late", "found in"}},
+		}},
+		"ingest": {"window: {tumbling: 10s, trigger: on_ingest, emit_delay: 2s, max_age: 1s}\n", []whyCase{
+			{6, becameAddition, "", []string{"ingest_late_delta", "max_age 1s", "found in"}},
+			{10, becameOnTime, "", nil},
+		}},
+		"rows": {"rows: true\n", []whyCase{{9, becameRow, "", []string{"found in"}}, {1, becameDead, "malformed_json", nil}}},
+		"keys": {"window: {tumbling: 10s, lateness: 0s}\nevent_time: {scope: key, max_offline: 1h, max_disorder: 1s, quiet_after: never}\n", []whyCase{
+			{9, becameOnTime, "", []string{"the clock of its key"}},
+		}},
+		"assets": {"assets: {}\n", []whyCase{
+			{9, becameLate, "late", []string{"more than event_time.max_disorder (1s) allows", "assets_late"}},
+			{8, becameGiven, "", []string{"given to assets under key RC-1"}},
+		}},
+		"off": {"window: {tumbling: 10s, lateness: 5s}\ndecisions: {off: true}\ndedupe: {columns: [asset_id, seq], within: 1s}\n", []whyCase{
+			{4, becameDuplicate, "", []string{"t/0@0 is the same reading", "keeps no decisions"}},
+			{9, becameLate, "", []string{"off_late", "found in"}},
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			at := *r
+			at.t = t
+			text := common + c.job
+			if strings.Contains(c.job, "event_time") {
+				text = strings.Split(common, "\n")[0] + "\n" + c.job
+			}
+			file := at.job(name, text)
+			at.do("run", "-f", file)
+			at.wants(file, c.want)
+		})
+	}
+}
+
+// TestExplainHistory has a job that was stopped and started: the mark before a record is that of
+// the job, from the nearest point where it is known; where that is too far back it is a bound and
+// is called so. What retention has removed, the decisions tell.
+func TestExplainHistory(t *testing.T) {
+	r := newWhyRig(t, 1)
+	file := r.job("history", "source: {kafka: {SOURCE}}\nevent_time: {max_disorder: 1s, quiet_after: never}\nwindow: {tumbling: 10s, lateness: 0s}\n")
+	r.send(0, r.reading("RC-1", 0, -60), r.reading("RC-1", 100, -60))
+	r.live(file, 2)
+	r.send(0, r.reading("RC-2", 50, -60), r.reading("RC-2", 99, -60), r.reading("RC-2", 90, -60))
+	r.live(file, 5)
+	r.send(0, r.reading("RC-3", 10, -60))
+
+	wants := func(offset int64, became string, says ...string) {
+		t.Helper()
+		got, _, _, all := r.why(file, 0, offset)
+		if got != became {
+			t.Errorf("offset %d: %s, want %s\n%s", offset, got, became, all)
+		}
+		for _, want := range says {
+			if !strings.Contains(all, want) {
+				t.Errorf("offset %d: nothing says %q:\n%s", offset, want, all)
+			}
+		}
+	}
+	wants(0, becameOnTime)
+	wants(1, becameOnTime, "the window that ends at 2026-03-01T12:01:50Z is still open")
+	wants(2, becameLate, "2026-03-01T12:01:38.999999Z (exact: 0 records", "history_late")
+	wants(4, becameOnTime, "(exact: 2 records")
+	wants(5, becameUnread, "the job has not read it")
+	wants(9, becameNothing, "ends at offset 6")
+	if all := r.do("explain", "offset", "-f", file, "--scan", "1", "t/0@4"); !strings.Contains(all, "at least: what is known") {
+		t.Errorf("a mark that cannot be known is no bound:\n%s", all)
+	}
+	if err := r.broker.DeleteRecords("t", 0, 5); err != nil {
+		t.Fatal(err)
+	}
+	wants(2, becameLate, "retention has removed the record", "RC-2", "2026-03-01T12:00:50Z to 2026-03-01T12:01:00Z")
+	wants(3, becameUnknown, "removed by retention")
+}
