@@ -27,7 +27,7 @@ var errChecks = errors.New("not all is well: see the lines with FAIL")
 
 // cmdCheck checks a job against the world it will run in.
 func cmdCheck(ctx context.Context, args []string, out streams) error {
-	fs := newFlags("check", "tidemark check -f job.yaml", "checks brokers, topic, ClickHouse, its tables, and disks; changes nothing")
+	fs := newFlags("check", "tidemark check -f job.yaml", "checks brokers, topic, its newest records, ClickHouse, its tables, and disks; changes nothing")
 	file := fs.String("f", "", "job `file`")
 	if err := fs.parse(args); err != nil {
 		return err
@@ -61,7 +61,11 @@ func planOfFile(file string, f *flags) (*plan, error) {
 
 // check returns what was found, in the order of the journey of a row.
 func (p *plan) check(ctx context.Context) []clickhouse.Finding {
-	out := []clickhouse.Finding{checkSource(ctx, p.cfg.Source.Kafka), checkStore("checkpoint.dir", p.cfg.Checkpoint.Dir, p.cfg.Checkpoint.S3)}
+	out := []clickhouse.Finding{checkSource(ctx, p.cfg.Source.Kafka)}
+	if out[0].Verdict == clickhouse.OK {
+		out = append(out, p.checkRecords(ctx)...)
+	}
+	out = append(out, checkStore("checkpoint.dir", p.cfg.Checkpoint.Dir, p.cfg.Checkpoint.S3))
 	for _, sc := range p.cfg.Sinks {
 		switch {
 		case sc.Parquet != nil:

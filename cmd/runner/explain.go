@@ -8,7 +8,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
 	"github.com/tidemark/tidemark/pipeline"
+	"github.com/tidemark/tidemark/sinks/decisions"
 )
 
 // cmdExplain is the group of commands that say why.
@@ -40,6 +43,11 @@ type markWhy struct {
 	Until  []string    `json:"released_by"`
 	Splits []splitMark `json:"splits"`
 	Moves  []moveLine  `json:"moves_by_silence"`
+	// Refused are the rows that did not go the ordinary way, Stalled the checkpoint that waits for
+	// a sink; of the newest checkpoint only.
+	Refused []*refusedRows `json:"refused,omitempty"`
+	Stalled *publishing    `json:"stalled,omitempty"`
+	Notes   []string       `json:"notes,omitempty"`
 }
 
 // splitMark is a split, those that hold the mark back most first.
@@ -55,12 +63,22 @@ type splitMark struct {
 }
 
 func cmdExplainWatermark(ctx context.Context, args []string, out streams) error {
-	f := newStateFlags("explain watermark", "tidemark explain watermark -f job.yaml", "says which partition holds the mark of a job back, since when, and what would release it, as of the newest checkpoint")
+	f := newStateFlags("explain watermark", "tidemark explain watermark -f job.yaml", "says which partition holds the mark of a job back, since when, and what would release it, as of the newest checkpoint; which rows did not go the ordinary way; and whether a checkpoint waits for a sink")
+	at := f.String("at", "", "as of the last checkpoint published by `TIME`, such as 2026-03-01T12:00:00Z, in place of now")
 	v, _, err := f.start(ctx, args, 0)
 	if err != nil {
 		return err
 	}
-	why, err := v.markWhy(ctx)
+	var why *markWhy
+	if *at == "" {
+		why, err = v.markWhy(ctx, time.Now())
+	} else {
+		var t time.Time
+		if t, err = time.Parse(time.RFC3339Nano, *at); err != nil {
+			return &usageError{fmt.Sprintf("explain watermark: --at %q: want a time such as 2026-03-01T12:00:00Z", *at)}
+		}
+		why, err = v.markThen(ctx, t)
+	}
 	if err != nil {
 		return err
 	}
@@ -70,7 +88,8 @@ func cmdExplainWatermark(ctx context.Context, args []string, out streams) error 
 	return why.print(out.stdout)
 }
 
-func (v *stateView) markWhy(ctx context.Context) (*markWhy, error) {
+// markWhy is of the newest checkpoint.
+func (v *stateView) markWhy(ctx context.Context, now time.Time) (*markWhy, error) {
 	l, err := v.newest(ctx)
 	if err != nil {
 		return nil, err
@@ -80,11 +99,7 @@ func (v *stateView) markWhy(ctx context.Context) (*markWhy, error) {
 		return nil, err
 	}
 	cp := l.Checkpoint
-	settings, err := configOf(cp)
-	if err != nil {
-		return nil, err
-	}
-	w := &markWhy{Job: cp.Job, Epoch: cp.Epoch, Written: l.Written.UTC(), Mark: tick(cp.Merged.Event), Stands: l.Written.UTC(), Until: []string{}, Splits: []splitMark{}, Moves: movesOf(cp)}
+	w := &markWhy{Stands: l.Written.UTC()}
 	for _, older := range all { // newest first
 		if older.Epoch > cp.Epoch {
 			continue
@@ -94,9 +109,78 @@ func (v *stateView) markWhy(ctx context.Context) (*markWhy, error) {
 		}
 		w.Stands = older.Written.UTC()
 	}
+	points, damaged, err := decisions.Points(ctx, v.store, boundedAllocator{memory.DefaultAllocator})
+	if err != nil {
+		return nil, err
+	}
+	w.stood(points, len(points), cp)
+	if err := w.of(cp, l.Written); err != nil {
+		return nil, err
+	}
+	w.Stalled = v.stalled(l, points, now)
+	refused, others, err := v.refused(ctx, cp)
+	w.Refused = refused
+	for _, d := range append(damaged, others...) {
+		w.Notes = append(w.Notes, d.Error())
+	}
+	return w, err
+}
+
+// markThen is of the last checkpoint that had been published by a time.
+func (v *stateView) markThen(ctx context.Context, at time.Time) (*markWhy, error) {
+	l, err := v.newest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	points, _, err := decisions.Points(ctx, v.store, boundedAllocator{memory.DefaultAllocator})
+	if err != nil {
+		return nil, err
+	}
+	n := len(points)
+	for n > 0 && points[n-1].At > at.UnixMicro() {
+		n--
+	}
+	switch {
+	case len(points) == 0:
+		return nil, fmt.Errorf("the job has no history of its marks: it is written while the job runs, unless decisions.off is set")
+	case n == 0:
+		return nil, fmt.Errorf("the history of the marks begins at %s: decisions.keep and decisions.max_bytes bound it", tick(points[0].At))
+	}
+	p := points[n-1]
+	cp := *l.Checkpoint
+	cp.Epoch, cp.Lineage, cp.Splits, cp.Merged, cp.Newest = p.Epoch, p.Lineage, p.Splits, p.Merged, pipeline.MinTicks
+	cp.Moves = slices.DeleteFunc(slices.Clone(cp.Moves), func(m pipeline.Move) bool { return m.To > p.Merged.Event })
+	for _, s := range p.Splits {
+		if s.Mark.Event != pipeline.MaxTicks {
+			cp.Newest = max(cp.Newest, s.Mark.Event)
+		}
+	}
+	written := time.UnixMicro(p.At).UTC()
+	w := &markWhy{Stands: written}
+	w.stood(points, n, &cp)
+	return w, w.of(&cp, written)
+}
+
+// stood finds since when the mark stands, among the first n points.
+func (w *markWhy) stood(points []decisions.Point, n int, cp *pipeline.Checkpoint) {
+	for n > 0 && points[n-1].Merged.Event == cp.Merged.Event && points[n-1].Lineage == cp.Lineage {
+		n--
+		if at := time.UnixMicro(points[n].At).UTC(); at.Before(w.Stands) {
+			w.Stands = at
+		}
+	}
+}
+
+// of says what a checkpoint shows.
+func (w *markWhy) of(cp *pipeline.Checkpoint, written time.Time) error {
+	settings, err := configOf(cp)
+	if err != nil {
+		return err
+	}
+	w.Job, w.Epoch, w.Written, w.Mark, w.Until, w.Splits, w.Moves = cp.Job, cp.Epoch, written.UTC(), tick(cp.Merged.Event), []string{}, []splitMark{}, movesOf(cp)
 	w.splits(cp)
 	w.reason(cp, settings)
-	return w, nil
+	return nil
 }
 
 // splits sorts the splits by what they do to the mark.
@@ -213,6 +297,15 @@ func (w *markWhy) print(out io.Writer) error {
 			proof = "it was empty, or idle by the wall clock"
 		}
 		fmt.Fprintf(out, "silence of %s moved the mark from %s to %s: %s\n", visible(m.Split), m.From, m.To, proof)
+	}
+	if w.Stalled != nil {
+		w.Stalled.print(out)
+	}
+	for _, r := range w.Refused {
+		r.print(out)
+	}
+	for _, n := range w.Notes {
+		fmt.Fprintf(out, "note: %s\n", visible(n))
 	}
 	return nil
 }

@@ -57,6 +57,19 @@ type offsetWhy struct {
 	Read    *readBy     `json:"read,omitempty"`
 	Landed  []landing   `json:"landed,omitempty"`
 	Notes   []string    `json:"notes,omitempty"`
+	// Record is how the record begins.
+	Record string `json:"record,omitempty"`
+}
+
+// shownBytes is how much of a record is shown.
+const shownBytes = 200
+
+// beginning is how a value begins.
+func beginning(raw []byte) string {
+	if len(raw) <= shownBytes {
+		return strings.ToValidUTF8(string(raw), "?")
+	}
+	return strings.ToValidUTF8(string(raw[:shownBytes]), "?") + fmt.Sprintf("... (%d bytes)", len(raw))
 }
 
 // windowWhy is a window that a row belongs to.
@@ -287,7 +300,7 @@ func (w *offsetWhy) gone(d *decisions.Decision, extent kafka.Extent, after *stan
 
 // judge says what became of a record that is there.
 func (e *evidence) judge(ctx context.Context, w *offsetWhy, r *traced, d *decisions.Decision, after *stand, newest map[string]int64) error {
-	w.Broker, w.Mark, w.Exact = new(tick(r.ingest)), new(tick(r.mark)), r.exact
+	w.Broker, w.Mark, w.Exact, w.Record = new(tick(r.ingest)), new(tick(r.mark)), r.exact, beginning(r.raw)
 	w.MarkHow = fmt.Sprintf("exact: %d records before it were read again", r.read)
 	if !r.exact {
 		w.MarkHow = fmt.Sprintf("at least: what is known of the marks begins too far back, the %d records before it were read again", r.read)
@@ -299,7 +312,9 @@ func (e *evidence) judge(ctx context.Context, w *offsetWhy, r *traced, d *decisi
 		return e.dead(ctx, w, r, after)
 	}
 	w.Key = strings.Join(keyText(r.rec, r.row, e.keyShown()), ",")
-	e.unit(w, r)
+	if note := e.replaced(r); note != "" {
+		w.Notes = append(w.Notes, note)
+	}
 	row, filtered, err := e.alone(r)
 	if err != nil {
 		return err
@@ -362,7 +377,7 @@ func (e *evidence) dead(ctx context.Context, w *offsetWhy, r *traced, after *sta
 	why := strings.TrimPrefix(r.err, r.reason+": ")
 	w.Reason = r.reason
 	w.say(becameDead, "no row could be made of it: %s", why)
-	if hint := unitHint(r.time, r.ingest); hint != "" && (r.reason == operators.ReasonMissingTime || r.reason == operators.ReasonTimeRange || r.reason == operators.ReasonFuture) {
+	if hint := r.deadHint(); hint != "" {
 		w.Notes = append(w.Notes, hint)
 	}
 	if after == nil {
@@ -373,21 +388,24 @@ func (e *evidence) dead(ctx context.Context, w *offsetWhy, r *traced, after *sta
 	return e.land(ctx, w, r, pipeline.Dead)
 }
 
-// unit says so when the payload's time was replaced, and looks as if its unit were another one.
-func (e *evidence) unit(w *offsetWhy, r *traced) {
+// replaced says so when the payload's time was replaced, and when it looks as if its unit were
+// another one.
+func (e *evidence) replaced(r *traced) string {
 	at := r.rec.Schema().FieldIndices(operators.ColReplaced)
 	if len(at) != 1 || valueText(r.rec.Column(at[0]), r.row) != "true" {
-		return
+		return ""
 	}
-	note := fmt.Sprintf("the time in the payload was missing, at or before event_time.missing_bound, or too far ahead: the broker's %s took its place", tick(r.ingest))
-	if t, ok := e.given(r.raw); ok {
-		note = fmt.Sprintf("the payload's %s is %s, which event_time.missing_bound (%s) or max_ahead (%v) refuses: the broker's %s took its place",
-			e.plan.feed.time, tick(t), tick(e.plan.cfg.EventTime.MissingBound.UnixMicro()), e.plan.cfg.EventTime.MaxAhead, tick(r.ingest))
-		if hint := unitHint(t, r.ingest); hint != "" {
-			note += "; " + hint
-		}
+	t, ok := e.given(r.raw)
+	if !ok {
+		return fmt.Sprintf("the payload has no %s: the broker's %s took its place (event_time.missing)", e.plan.feed.time, tick(r.ingest))
 	}
-	w.Notes = append(w.Notes, note)
+	cfg := e.plan.cfg.EventTime
+	note := fmt.Sprintf("the payload's %s is %s, which event_time.missing_bound (%s) or max_ahead (%v) refuses: the broker's %s took its place",
+		e.plan.feed.time, tick(t), tick(cfg.MissingBound.UnixMicro()), cfg.MaxAhead, tick(r.ingest))
+	if hint := unitHint(t, r.ingest); hint != "" {
+		note += "; " + hint
+	}
+	return note
 }
 
 // given returns the event time of a payload as it is.
@@ -627,6 +645,9 @@ func (w *offsetWhy) print(out io.Writer) {
 	tab := newTable(out)
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(tab, "%s\t%s\n", name, visible(fmt.Sprintf(format, args...)))
+	}
+	if w.Record != "" {
+		line("record", "%s", w.Record)
 	}
 	if w.Time != nil {
 		line("time", "%s", *w.Time)

@@ -13,7 +13,9 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	kafkago "github.com/segmentio/kafka-go"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemark/tidemark/pipeline"
 )
@@ -25,6 +27,7 @@ type whyRig struct {
 	dir    string
 	at     time.Time // second 0 of the readings
 	seq    int
+	stuck  bool // a sink takes nothing, so that a job cannot end well
 }
 
 func newWhyRig(t *testing.T, partitions int32) *whyRig {
@@ -34,7 +37,7 @@ func newWhyRig(t *testing.T, partitions int32) *whyRig {
 		t.Fatal(err)
 	}
 	t.Cleanup(broker.Close)
-	return &whyRig{t, broker, t.TempDir(), time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), 0}
+	return &whyRig{t, broker, t.TempDir(), time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), 0, false}
 }
 
 // heard is a record: what it says, and when the broker had it.
@@ -71,9 +74,11 @@ func (r *whyRig) send(partition int, records ...heard) {
 func (r *whyRig) job(name, text string) string {
 	r.t.Helper()
 	file := filepath.Join(r.dir, name+".yaml")
-	head := fmt.Sprintf("job: %s\nfeed: ble\ncheckpoint: {dir: %q, interval: 20ms}\nhttp: {listen: \"\"}\nsinks: [{parquet: {dir: %q, table: %[1]s}}]\n",
-		name, filepath.Join(r.dir, "state-"+name), filepath.Join(r.dir, "out"))
+	head := fmt.Sprintf("job: %s\nfeed: ble\ncheckpoint: {dir: %q, interval: 20ms}\nhttp: {listen: \"\"}\n", name, filepath.Join(r.dir, "state-"+name))
 	text = strings.ReplaceAll(text, "SOURCE", fmt.Sprintf("brokers: [%q], topic: t, fetch_wait: 20ms", r.broker.ListenAddrs()[0]))
+	if !strings.Contains(text, "sinks") {
+		text += fmt.Sprintf("sinks: [{parquet: {dir: %q, table: %s}}]\n", filepath.Join(r.dir, "out"), name)
+	}
 	if !strings.Contains(text, "normalize") {
 		text += "normalize: {to: none}\n"
 	}
@@ -118,8 +123,29 @@ func (r *whyRig) live(file string, offsets ...int64) {
 		}
 	}
 	stop()
-	if said := <-done; said != "" {
+	if said := <-done; said != "" && !r.stuck {
 		r.t.Fatal(said)
+	}
+}
+
+// stall makes a topic take nothing.
+func (r *whyRig) stall(topic string) {
+	r.stuck = true
+	r.broker.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.NotLeaderForPartition, Count: -1})
+}
+
+// age makes the checkpoints of a job a minute older.
+func (r *whyRig) age(name string) {
+	r.t.Helper()
+	manifests, err := filepath.Glob(filepath.Join(r.dir, "state-"+name, "checkpoints", "*", "manifest.json"))
+	if err != nil || len(manifests) == 0 {
+		r.t.Fatalf("%d manifests, %v", len(manifests), err)
+	}
+	ago := time.Now().Add(-time.Minute)
+	for _, m := range manifests {
+		if err := os.Chtimes(m, ago, ago); err != nil {
+			r.t.Fatal(err)
+		}
 	}
 }
 
@@ -301,4 +327,101 @@ func TestExplainHistory(t *testing.T) {
 	}
 	wants(2, becameLate, "retention has removed the record", "RC-2", "2026-03-01T12:00:50Z to 2026-03-01T12:01:00Z")
 	wants(3, becameUnknown, "removed by retention")
+}
+
+// TestSixFaults plants what goes wrong in the field, one fault in a job of its own, and wants one
+// command to name it.
+func TestSixFaults(t *testing.T) {
+	const windows = "event_time: {max_disorder: 1s}\nwindow: {tumbling: 10s, lateness: 0s}\n"
+	steady := func(r *whyRig, asset string, from, to int) (out []heard) {
+		for second := from; second < to; second++ {
+			out = append(out, r.reading(asset, float64(second), -60))
+		}
+		return out
+	}
+	for name, c := range map[string]struct {
+		plant   func(r *whyRig)
+		job     string
+		offsets []int64
+		command []string // -f is added
+		says    []string
+	}{
+		"a device two hours ahead": {
+			plant: func(r *whyRig) {
+				ahead := r.reading("RC-FAST", 2*3600+5, -60)
+				ahead.at = r.at.Add(6 * time.Second)
+				r.send(0, append(append(steady(r, "RC-1", 0, 5), ahead), steady(r, "RC-1", 5, 60)...)...)
+			},
+			offsets: []int64{61},
+			command: []string{"explain", "watermark"},
+			says:    []string{"mark 2026-03-01T12:00:57.999999Z, held by t/0", "dead, future: 1 row of t/0, offsets 5 to 5, event times 2026-03-01T14:00:05Z to 2026-03-01T14:00:05Z, up to 1h59m59s ahead of the broker", "t/0@5"},
+		},
+		"an idle partition": {
+			plant: func(r *whyRig) {
+				r.send(0, steady(r, "RC-1", 0, 50)...)
+				r.send(1, steady(r, "RC-2", 0, 3)...)
+			},
+			offsets: []int64{50, 3},
+			command: []string{"explain", "watermark"},
+			says:    []string{"held by t/1", "the newest row of partition t/1", "released by silence: t/1 is read to its end and another partition of the topic brings a record with a broker timestamp after 2026-03-01T12:01:03Z"},
+		},
+		"a burst three hours late": {
+			plant: func(r *whyRig) {
+				r.send(0, steady(r, "RC-1", 0, 30)...)
+				burst := steady(r, "RC-OFF", -3*3600, -3*3600+20)
+				for i := range burst {
+					burst[i].at = r.at.Add(31 * time.Second)
+				}
+				r.send(0, burst...)
+			},
+			offsets: []int64{50},
+			command: []string{"explain", "watermark"},
+			says:    []string{"late: 20 rows of t/0, offsets 30 to 49, event times 2026-03-01T09:00:00Z to 2026-03-01T09:00:19Z, up to 3h0m27.999999s behind the mark, 1 key such as RC-OFF"},
+		},
+		"a poison record": {
+			plant: func(r *whyRig) {
+				r.send(0, append(steady(r, "RC-1", 0, 5), heard{"\x00\x00\x00\x00\x07avro", r.at})...)
+			},
+			offsets: []int64{6},
+			command: []string{"explain", "offset", "t/0@5"},
+			says:    []string{"DEAD, reason not_object", "no row could be made of it: the payload begins with byte 0x00", `avro"`, "_dead: _split 0, _offset 5: found in"},
+		},
+		"seconds sent as milliseconds": {
+			plant: func(r *whyRig) {
+				r.send(0, append(steady(r, "RC-1", 0, 5), heard{fmt.Sprintf(`{"asset_id":"RC-9","ts_event":%d}`, r.at.Unix()+6), r.at.Add(6 * time.Second)})...)
+			},
+			offsets: []int64{6},
+			command: []string{"check"},
+			says:    []string{"warn  kafka: of the newest 6 records 1 have a time that does not count: t/0@5: the payload's ts_event is 1970-01-21T12:19:26.406Z", "is it in seconds where milliseconds are expected"},
+		},
+		"a stalled sink": {
+			plant: func(r *whyRig) {
+				r.send(0, steady(r, "RC-1", 0, 30)...)
+				r.stall("results")
+			},
+			job:     "sinks: [{kafka: {topic: results}}]\nstop_timeout: 50ms\n",
+			offsets: []int64{30},
+			command: []string{"explain", "watermark"},
+			says:    []string{"SINK STALLED: checkpoint ", "is not published", "It waits for kafka:results"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			partitions := int32(len(c.offsets))
+			r := newWhyRig(t, partitions)
+			file := r.job("fault", "source: {kafka: {SOURCE}}\n"+windows+c.job)
+			c.plant(r)
+			r.live(file, c.offsets...)
+			r.age("fault")
+			said := r.do(append(c.command, "-f", file)...)
+			if strings.Contains(said, "STALLED") != r.stuck {
+				t.Error("a sink is stalled, or is not")
+			}
+			for _, want := range c.says {
+				if !strings.Contains(said, want) {
+					t.Errorf("nothing says %q:\n%s", want, said)
+				}
+			}
+		})
+	}
 }
