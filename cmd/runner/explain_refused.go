@@ -132,15 +132,15 @@ type publishing struct {
 	Sinks  []string   `json:"sinks"` // that have something to publish, in their order
 }
 
-// slack is for how long a checkpoint may be without a point in the history: it is written once a
+// historySlack is for how long a checkpoint may be without a point in the history: it is written once a
 // second.
-const slack = 2 * time.Second
+const historySlack = 2 * time.Second
 
 // stalled tells whether the newest checkpoint was written and has not been published since. A
 // checkpoint that says nothing new leaves no point, and waits for nobody.
 func (v *stateView) stalled(l pipeline.Listed, points []decisions.Point, now time.Time) *publishing {
 	cp := l.Checkpoint
-	if settings, err := configOf(cp); err != nil || settings["decisions.off"] != "false" || len(cp.Receipts) == 0 || now.Sub(l.Written) < slack {
+	if settings, err := configOf(cp); err != nil || settings["decisions.off"] != "false" || len(cp.Receipts) == 0 || now.Sub(l.Written) < historySlack {
 		return nil // nobody knows
 	}
 	p := &publishing{Epoch: cp.Epoch, Written: l.Written.UTC()}
