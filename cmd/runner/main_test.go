@@ -73,7 +73,7 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// TestExamples: the job files that we ship are valid.
+// TestExamples: the job files that we ship are valid, and their tests pass.
 func TestExamples(t *testing.T) {
 	t.Setenv("TIDEMARK_KAFKA_PASSWORD", "canary-in-the-example")
 	t.Chdir("../..") // files that jobs name are found from there
@@ -82,7 +82,11 @@ func TestExamples(t *testing.T) {
 		t.Fatalf("examples: %d, %v", len(files), err)
 	}
 	for _, f := range files {
-		code, stdout, stderr := run(t, "validate", "-f", f)
+		args := []string{"validate", "-f", f}
+		if strings.HasSuffix(f, "-test.yaml") {
+			args = []string{"test", f}
+		}
+		code, stdout, stderr := run(t, args...)
 		if code != 0 {
 			t.Errorf("%s: %d %s", f, code, stderr)
 		}
