@@ -51,6 +51,7 @@ func commands() []command {
 		{"map", "try a mapping file on events: map test", cmdMap},
 		{"pdu", "judge readings of PDUs in a file: pdu analyze, pdu room", cmdPDU},
 		{"replay", "make the results of a range of event time again, beside those of the job", cmdReplay},
+		{"shadow", "run another version of a job beside it and compare what both say", cmdShadow},
 		{"state", "read what a job knows of a key: state get", cmdState},
 		{"tap", "show what comes out of a step of a job, as it comes", cmdTap},
 		{"test", "run a job on the events of a test file and compare what comes out", cmdTest},

@@ -171,6 +171,9 @@ func (o replayOptions) plan(ctx context.Context, f jobFile) (plan replayPlan, fr
 		if ended && o.again {
 			break
 		}
+		if !p.bounded() {
+			return plan, false, fmt.Errorf("%s is a shadow: give the replay another --name", p.Name)
+		}
 		if o.from != "" && !p.From.Equal(from) || o.to != "" && !p.To.Equal(to) {
 			return plan, false, fmt.Errorf("replay %s is of %s to %s: give this one another --name", p.Name, p.From.Format(time.RFC3339), p.To.Format(time.RFC3339))
 		}
@@ -388,7 +391,7 @@ func cmdReplayLs(ctx context.Context, args []string, out streams) error {
 	}
 	type line struct {
 		replayPlan
-		State string `json:"state"` // new, running or stopped, ended
+		State string `json:"state"` // new, begun, ended, shadow
 		Done  int64  `json:"records_read"`
 	}
 	lines := []line{} // not null in JSON
@@ -400,8 +403,11 @@ func cmdReplayLs(ctx context.Context, args []string, out streams) error {
 		l := line{p, "new", 0}
 		if cp != nil {
 			l.State = "begun"
-			if cp.Ended() {
+			switch {
+			case cp.Ended():
 				l.State = "ended"
+			case !p.bounded():
+				l.State = "shadow"
 			}
 			for _, s := range cp.Splits {
 				l.Done += s.Counts[pipeline.Read]
@@ -419,7 +425,11 @@ func cmdReplayLs(ctx context.Context, args []string, out streams) error {
 	t := tabwriter.NewWriter(out.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NAME\tLINEAGE\tFROM\tTO\tSTATE\tRECORDS\tMADE")
 	for _, l := range lines {
-		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%d\t%s\n", l.Name, l.Lineage, l.From.Format(time.RFC3339), l.To.Format(time.RFC3339), l.State, l.Done, l.Made.Format(time.RFC3339))
+		to := "-"
+		if l.bounded() {
+			to = l.To.Format(time.RFC3339)
+		}
+		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%d\t%s\n", l.Name, l.Lineage, l.From.Format(time.RFC3339), to, l.State, l.Done, l.Made.Format(time.RFC3339))
 	}
 	return t.Flush()
 }

@@ -174,14 +174,20 @@ func (p replayPlan) checkpointDir(cfg Config) string { return below(replayDir(cf
 
 // last returns the newest checkpoint of a replay, nil when it has none.
 func (p replayPlan) last(ctx context.Context, cfg Config) (*pipeline.Checkpoint, error) {
-	store, err := readStore(ctx, p.checkpointDir(cfg), cfg.Checkpoint.S3)
+	cfg.Checkpoint.Dir = p.checkpointDir(cfg)
+	return newestOf(ctx, cfg)
+}
+
+// newestOf returns the newest checkpoint of a job, nil when it has none.
+func newestOf(ctx context.Context, cfg Config) (*pipeline.Checkpoint, error) {
+	store, err := readStore(ctx, cfg.Checkpoint.Dir, cfg.Checkpoint.S3)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("replay %s: %w", p.Name, err)
+		return nil, fmt.Errorf("checkpoints in %s: %w", cfg.Checkpoint.Dir, err)
 	}
-	cp, _, err := pipeline.NewCheckpoints(store, 1, memory.DefaultAllocator).Load(ctx)
+	cp, _, err := pipeline.NewCheckpoints(store, 1, boundedAllocator{memory.DefaultAllocator}).Load(ctx)
 	return cp, err
 }
 
