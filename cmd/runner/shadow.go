@@ -85,6 +85,13 @@ func newShadow(ctx context.Context, f *diffFlags, of, name string) (*shadow, err
 			return nil, err
 		}
 	}
+	// Ids of events have the id of the window in them, which follows from the name of the job.
+	if id := s.sets[0].plan.cfg.Window.ID; loaded.cfg.Window.ID != id {
+		loaded.cfg.Window.ID = id
+		if s.sets[1].plan, err = planOf(loaded.cfg); err != nil {
+			return nil, err
+		}
+	}
 	a, b := s.sets[0].plan.cfg.Source.Kafka, loaded.cfg.Source.Kafka
 	if a.Topic != b.Topic {
 		return nil, f.wrong("job %s reads topic %s, and %s reads %s: they cannot say the same", s.sets[0].plan.cfg.Job, a.Topic, loaded.cfg.Job, b.Topic)

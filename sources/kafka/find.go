@@ -35,7 +35,10 @@ func Find(ctx context.Context, cfg Config, from, to time.Time) (map[int32]Found,
 		if err == nil {
 			return found, nil
 		}
-		if permanent(err) || !pause(ctx, backoff(try)) {
+		if permanent(err) {
+			return nil, fmt.Errorf("kafka topic %s: %w", cfg.Topic, err)
+		}
+		if !pause(ctx, backoff(try)) {
 			return nil, fmt.Errorf("kafka topic %s: %w", cfg.Topic, cfg.Explain(err))
 		}
 		tr.CloseIdleConnections() // and with them the view of the cluster
