@@ -44,6 +44,8 @@ func commands() []command {
 		{"check", "check a job against its brokers, ClickHouse and disks", cmdCheck},
 		{"checkpoint", "read checkpoints: checkpoint ls, inspect, verify, diff", cmdCheckpoint},
 		{"diff", "compare two sets of results: live, of a replay, of any writer", cmdDiff},
+		{"dead", "rows that a job has refused: dead ls, show, requeue", cmdDead},
+		{"late", "by how much rows were late, and what more lateness would have kept", cmdLate},
 		{"audit", "compare a job's ClickHouse tables with what it has recorded", cmdAudit},
 		{"produce", "send generated telemetry, a CSV or a JSONL file to a topic", cmdProduce},
 		{"ocsf", "validate events against OCSF, its extensions included", cmdOCSF},

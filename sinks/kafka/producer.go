@@ -58,10 +58,13 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
+// Header is one of a record.
+type Header = kafkago.Header
+
 // Record is one record to write. A nil Key or Value is null.
 type Record struct {
 	Key, Value []byte
-	Headers    []kafkago.Header
+	Headers    []Header
 	Time       time.Time // zero takes the current time
 	// Partition is where the record goes; -1 takes the murmur2 hash of the key, as Java
 	// producers do, and turns without a key.
