@@ -187,10 +187,10 @@ func (a *lateAnswer) print(w io.Writer) error {
 	}
 	fmt.Fprintf(w, "job %s, checkpoint %d: %d of %d rows were late; %s %s kept %.2f %%\n", a.Job, a.Epoch, a.Late, a.Rows, a.Setting, a.Now, percent)
 	if a.Found == 0 {
-		_, err := fmt.Fprintln(w, "the table has none of them that is meant")
+		_, err := fmt.Fprintln(w, "the table of late rows has none of them")
 		return err
 	}
-	fmt.Fprintf(w, "the table has %d that are meant, which missed %d windows", a.Found, a.Missed)
+	fmt.Fprintf(w, "%d rows of the table of late rows, which missed %d windows", a.Found, a.Missed)
 	for _, reason := range []string{"late", "quiet_split"} {
 		if n := a.Reasons[reason]; n > 0 {
 			fmt.Fprintf(w, "; %d %s", n, reason)
