@@ -231,8 +231,27 @@ func (s *keySearch) piece(ref pipeline.PieceRef, p pipeline.Piece) error {
 		s.domainKeys(ref.Op, p.Rec)
 	case operators.StateHeld:
 		s.held(ref.Op, p.Rec)
+	case operators.StateGateways:
+		s.gateway(ref.Op, p.Rec)
 	}
 	return nil
+}
+
+// gateway takes what is known of the clock of a gateway that has the key's name, by partition.
+func (s *keySearch) gateway(op int, rec arrow.RecordBatch) {
+	names := rec.Column(1).(*array.String)
+	for i := range int(rec.NumRows()) {
+		if names.Value(i) != s.key {
+			continue
+		}
+		st := keyState{Op: op, Kind: operators.StateGateways}
+		for at, c := range rec.Columns() {
+			if _, bytes := c.(*array.Binary); !bytes && !c.IsNull(i) {
+				st.Facts.add(strings.Clone(rec.ColumnName(at)), strings.ToValidUTF8(valueText(c, i), "?"))
+			}
+		}
+		s.found = append(s.found, st)
+	}
 }
 
 func intAt(rec arrow.RecordBatch, col, i int) int64 { return rec.Column(col).(*array.Int64).Value(i) }
@@ -479,7 +498,7 @@ func (a *keyAnswer) print(w io.Writer) {
 	}
 	fmt.Fprintf(w, "%s %s in checkpoint %d of job %s, lineage %d, mark %s\n", visible(what), visible(a.Key), a.Epoch, visible(a.Job), a.Lineage, a.Mark)
 	for _, st := range a.Found {
-		fmt.Fprintf(w, "\noperator %d, %s", st.Op, st.Kind)
+		fmt.Fprintf(w, "\noperator %s, %s", pipeline.OpName(st.Op), st.Kind)
 		if st.Start != nil {
 			fmt.Fprintf(w, ": %s to %s", *st.Start, *st.End)
 		}
