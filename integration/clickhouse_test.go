@@ -117,9 +117,14 @@ func (d *direct) epoch(t *testing.T, s *clickhouse.Sink, n, mark int64, rows ...
 // seal writes and seals one epoch.
 func (d *direct) seal(t *testing.T, s *clickhouse.Sink, n, mark int64, rows ...countRow) pipeline.Receipt {
 	t.Helper()
+	return d.sealOf(t, s, pipeline.Epoch{Job: d.cfg.Job, Lineage: 1, N: n}, mark, rows...)
+}
+
+func (d *direct) sealOf(t *testing.T, s *clickhouse.Sink, e pipeline.Epoch, mark int64, rows ...countRow) pipeline.Receipt {
+	t.Helper()
 	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
 	defer mem.AssertSize(t, 0)
-	st, err := s.Begin(t.Context(), pipeline.Epoch{Job: d.cfg.Job, Lineage: 1, N: n})
+	st, err := s.Begin(t.Context(), e)
 	must(t, err)
 	rec := countBatch(mem, rows)
 	defer rec.Release()

@@ -203,14 +203,20 @@ func auditOf(cfg Config, cols []column, last int) auditTable {
 	if last > 0 {
 		limit = fmt.Sprintf(" ORDER BY lineage DESC, epoch DESC LIMIT %d", last)
 	}
+	// What is newer than the last record is on its way: the last of all, or of each lineage where
+	// several are written at the same time.
+	newest := fmt.Sprintf("(_tm_lineage, _tm_epoch) <= (SELECT max((lineage, epoch)) FROM %s WHERE %s)", commits, own)
+	if cfg.ByLineage {
+		newest = fmt.Sprintf("_tm_epoch <= (SELECT CAST((groupArray(lineage), groupArray(last)), 'Map(UInt16, UInt64)') FROM (SELECT lineage, max(epoch) AS last FROM %s WHERE %s GROUP BY lineage))[_tm_lineage]", commits, own)
+	}
 	t := auditTable{
 		table:  quoted(cfg.Database, cfg.Table),
 		epochs: fmt.Sprintf("SELECT lineage, epoch, block_rows, keys FROM %s FINAL WHERE %s%s", commits, where, limit),
-		// What is older than the first record of the range, newer than the last of all, or
+		// What is older than the first record of the range, newer than the last one, or
 		// expired by its record, is not compared.
 		bounds: fmt.Sprintf(`(_tm_lineage, _tm_epoch) >= (SELECT min((lineage, epoch)) FROM epochs)
-          AND (_tm_lineage, _tm_epoch) <= (SELECT max((lineage, epoch)) FROM %[1]s WHERE %[2]s)
-          AND (_tm_lineage, _tm_epoch) NOT IN (SELECT lineage, epoch FROM %[1]s WHERE %[2]s AND blocks > 0 AND (lineage, epoch) NOT IN (SELECT lineage, epoch FROM epochs))`, commits, own),
+          AND %[3]s
+          AND (_tm_lineage, _tm_epoch) NOT IN (SELECT lineage, epoch FROM %[1]s WHERE %[2]s AND blocks > 0 AND (lineage, epoch) NOT IN (SELECT lineage, epoch FROM epochs))`, commits, own, newest),
 	}
 	if !cfg.Append {
 		t.hash, _ = keyHash(cfg, cols)
@@ -236,6 +242,9 @@ func keyHash(cfg Config, cols []column) (expr string, ok bool) {
 		}
 		parts = append(parts, part)
 	}
+	if cfg.ByLineage {
+		parts = append(parts, "toString("+colLineage+")")
+	}
 	return `xxHash64(concat(` + strings.Join(parts, `, '\0', `) + `, '\0'))`, true
 }
 
@@ -244,7 +253,7 @@ var hashed = []arrow.Type{arrow.STRING, arrow.BINARY, arrow.INT8, arrow.INT16, a
 
 // keysOf returns a hash of the sort key of every row of a sealed block; nil when the table
 // needs none or its keys are of another type.
-func (s *Sink) keysOf(rec arrow.RecordBatch) []uint64 {
+func (s *Sink) keysOf(rec arrow.RecordBatch, lineage uint16) []uint64 {
 	if !s.hashes {
 		return nil
 	}
@@ -258,6 +267,9 @@ func (s *Sink) keysOf(rec arrow.RecordBatch) []uint64 {
 		buf = buf[:0]
 		for _, c := range cols {
 			buf = append(appendKey(buf, c, row), 0)
+		}
+		if s.cfg.ByLineage {
+			buf = append(strconv.AppendUint(buf, uint64(lineage), 10), 0)
 		}
 		out[row] = xxhash.Sum64(buf)
 	}

@@ -68,6 +68,11 @@ type Config struct {
 	// TTLDays removes rows so many days after TimeColumn; 0 keeps them.
 	TTLDays int `yaml:"ttl_days"`
 
+	// ByLineage makes a table in which the rows of several lineages stand side by side: the
+	// lineage ends the sort key and begins the partition, so that rows of one replace none of
+	// another, and one is dropped by its partitions. It has no view.
+	ByLineage bool `yaml:"-"`
+
 	// CompleteAfter is by how much the mark is past TimeColumn at most when a row comes out,
 	// in ticks; negative: nobody knows. CompleteStep and CompleteOffset say on which grid
 	// the values of TimeColumn lie; a step of 0 is none.

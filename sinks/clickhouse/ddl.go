@@ -48,15 +48,18 @@ func DDL(cfg Config, schema *arrow.Schema) ([]string, error) {
 		return nil, err
 	}
 	out := []string{tableDDL(cfg, cols)}
-	switch {
-	case cfg.Append:
-	case cfg.LateDelta:
+	if cfg.LateDelta && !cfg.Append {
 		if err := checkAdditions(cfg, cols); err != nil {
 			return nil, err
 		}
 		delta := cfg
 		delta.Table, delta.Append = cfg.Table+DeltaSuffix, true
-		out = append(out, tableDDL(delta, cols), sumView(cfg, cols))
+		out = append(out, tableDDL(delta, cols))
+	}
+	switch {
+	case cfg.Append, cfg.ByLineage:
+	case cfg.LateDelta:
+		out = append(out, sumView(cfg, cols))
 	default:
 		out = append(out, fmt.Sprintf("CREATE VIEW IF NOT EXISTS %s%s AS SELECT * FROM %s FINAL",
 			quoted(cfg.Database, cfg.Table+currentSuffix), cfg.onCluster(), quoted(cfg.Database, cfg.Table)))
@@ -144,7 +147,11 @@ func tableDDL(cfg Config, cols []column) string {
 		keys[i] = quoted(k)
 		nullable = nullable || columnNamed(cols, k).nullable
 	}
-	fmt.Fprintf(&b, "ENGINE = %s\nPARTITION BY %s(%s)\nORDER BY (%s)\n", engine, part, time, strings.Join(keys, ", "))
+	part += "(" + time + ")"
+	if cfg.ByLineage {
+		part, keys = "("+colLineage+", "+part+")", append(keys, colLineage)
+	}
+	fmt.Fprintf(&b, "ENGINE = %s\nPARTITION BY %s\nORDER BY (%s)\n", engine, part, strings.Join(keys, ", "))
 	if cfg.TTLDays > 0 {
 		if at.nullable { // a TTL cannot be null; rows without a time stay
 			fmt.Fprintf(&b, "TTL ifNull(toDate(%s), toDate(0)) + INTERVAL %d DAY DELETE WHERE %s IS NOT NULL\n", time, cfg.TTLDays, quoted(at.name))

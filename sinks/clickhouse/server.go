@@ -247,6 +247,9 @@ func (t tableInfo) checkEngine(cfg Config, cols []column) []error {
 		errs = append(errs, fmt.Errorf("table %s: the version of its ReplacingMergeTree must be %s and its deletions %s: make it anew with the statements of tidemark ddl", name, colVersion, colDeleted))
 	}
 	want := strings.Join(cfg.OrderBy, ", ")
+	if cfg.ByLineage {
+		want += ", " + colLineage
+	}
 	if got := strings.Trim(strings.ReplaceAll(t.sorted, "`", ""), "()"); got != want { // a single dotted name is in brackets
 		errs = append(errs, fmt.Errorf("table %s is sorted by (%s), want (%s): rows replace each other by the sort key; make it anew, or set order_by", name, got, want))
 	}

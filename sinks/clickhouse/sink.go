@@ -297,7 +297,7 @@ func (s *Sink) sendAll(ctx context.Context, r receipt, fresh bool) (keys [][]uin
 		}
 	}
 	err = s.readBlocks(ctx, r, func(n int, rec arrow.RecordBatch) error {
-		if k := s.keysOf(rec); k != nil {
+		if k := s.keysOf(rec, r.Lineage); k != nil {
 			keys = append(keys, k)
 		}
 		present, err := s.judge(r, n, there)

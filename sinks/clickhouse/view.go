@@ -50,18 +50,30 @@ func checkAdditions(cfg Config, cols []column) error {
 	return nil
 }
 
-// sumView makes <table>_current of results and additions. A null in a sort key is a value
-// like any other.
-func sumView(cfg Config, cols []column) string {
+// columnNames are those of all columns of a table, quoted.
+func columnNames(cols []column) []string {
 	names := make([]string, 0, len(cols)+5)
 	for _, c := range cols {
 		names = append(names, quoted(c.name))
 	}
-	names = append(names, colVersion, colDeleted, colLineage, colEpoch, colBlock)
+	return append(names, colVersion, colDeleted, colLineage, colEpoch, colBlock)
+}
+
+// sumView makes <table>_current of results and additions.
+func sumView(cfg Config, cols []column) string {
+	return fmt.Sprintf("CREATE VIEW IF NOT EXISTS %s%s AS\n%s", quoted(cfg.Database, cfg.Table+currentSuffix), cfg.onCluster(), sums(cfg, cols))
+}
+
+// sums selects results with their additions. A null in a sort key is a value like any other.
+func sums(cfg Config, cols []column) string {
+	names := columnNames(cols)
 	list := strings.Join(names, ", ")
 	keys := make([]string, len(cfg.OrderBy))
 	for i, k := range cfg.OrderBy {
 		keys[i] = quoted(k)
+	}
+	if cfg.ByLineage {
+		keys = append(keys, colLineage)
 	}
 	key := "(" + strings.Join(keys, ", ") + ")"
 	table, delta := quoted(cfg.Database, cfg.Table), quoted(cfg.Database, cfg.Table+DeltaSuffix)
@@ -75,8 +87,7 @@ func sumView(cfg Config, cols []column) string {
 		grouped = append(grouped, combined(cfg.Additions, n)+" AS "+n)
 	}
 	by := "b." + strings.Join(keys, ", b.")
-	return fmt.Sprintf(`CREATE VIEW IF NOT EXISTS %s%s AS
-SELECT %s
+	return fmt.Sprintf(`SELECT %s
 FROM %s FINAL
 WHERE %s NOT IN (SELECT %s FROM %s)
 SETTINGS transform_null_in = 1
@@ -93,7 +104,7 @@ FROM
     FROM %s
 ) AS b
 GROUP BY %s
-SETTINGS transform_null_in = 1`, quoted(cfg.Database, cfg.Table+currentSuffix), cfg.onCluster(), list, table, key, strings.Join(keys, ", "), delta,
+SETTINGS transform_null_in = 1`, list, table, key, strings.Join(keys, ", "), delta,
 		strings.Join(grouped, ",\n    "), list, table, key, strings.Join(keys, ", "), delta, list, delta, by)
 }
 
