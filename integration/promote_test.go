@@ -202,3 +202,60 @@ func TestSwitchAdditions(t *testing.T) {
 	d.want(t, sql, "[('a',1,10),('-',2,21),('c',2,5)]\n")
 	d.want(t, fmt.Sprintf("SELECT count() FROM $db.%s", clickhouse.RangesTable), "3\n")
 }
+
+// TestPromoteJob: a replay of the real data equals what the job has made, in every sink and from
+// one to the other; when somebody has damaged the job's table, diff says what is missing, and
+// promote brings it back into <table>_current until it is demoted.
+func TestPromoteJob(t *testing.T) {
+	r, file := newRig(t), dataFile(t, "indoor-ble/detections.csv")
+	const topic = "ble-promote"
+	r.tidemark(t, r.produceBLE(file, topic)...)
+	j := r.newJob(t, topic, topic, "asset_id", bleFields+`event_time: {max_disorder: 2s, quiet_after: never}
+window: {tumbling: 1m, key: [asset_id], aggregates: [{fn: count, as: count}, {fn: mean, column: rssi_dbm, as: rssi_avg_dbm}]}
+normalize: {to: ocsf}`)
+	r.tidemark(t, "run", "-f", j.bounded)
+	tables := j.places()[1]
+	days := r.lines(t, tables, j.db, "SELECT toDate(fromUnixTimestamp64Milli(min(time)), 'UTC'), toDate(fromUnixTimestamp64Milli(max(time)), 'UTC') + 1, count() FROM %s")
+	bounds := strings.Split(days[0], "\t")
+	r.tidemark(t, "replay", "-f", j.bounded, "--from", bounds[0], "--to", bounds[1], "--name", "again")
+	equal := fmt.Sprintf(" %s rows  hash ", bounds[2])
+	for name, args := range map[string][]string{
+		"files":            {"-f", j.bounded, "--sink", "1", "live", "replay:again"},
+		"tables":           {"-f", j.bounded, "--sink", "2", "live", "replay:again"},
+		"files and tables": {"-f", j.bounded, "live", "clickhouse:" + j.db + "." + j.db},
+	} {
+		if out := r.differs(t, true, args...); strings.Count(out, equal) != 2 {
+			t.Errorf("%s, want %stwice:\n%s", name, equal, out)
+		}
+	}
+	for _, args := range [][]string{{"audit", "-f", j.bounded}, {"audit", "-f", j.bounded, "--replays"}} {
+		r.tidemark(t, args...)
+	}
+
+	whole := r.lines(t, tables, j.db+"_current", "SELECT count(), sum(count), sum(cityHash64(metadata.uid, count)) FROM %s")
+	_, err := r.clickhouse.Query(t.Context(), "ALTER TABLE "+j.db+"."+j.db+" DELETE WHERE cityHash64(metadata.uid) % 10 = 0 SETTINGS mutations_sync = 2")
+	must(t, err)
+	damaged := r.lines(t, tables, j.db+"_current", "SELECT count(), sum(count), sum(cityHash64(metadata.uid, count)) FROM %s")
+	var have, lost int
+	fmt.Sscan(bounds[2], &have)  //nolint:errcheck // compared below
+	fmt.Sscan(damaged[0], &lost) //nolint:errcheck // compared below
+	if lost = have - lost; lost < 10 {
+		t.Fatalf("%d of %d rows were damaged: the test tests little", lost, have)
+	}
+	if out := r.differs(t, false, "-f", j.bounded, "--sink", "2", "live", "replay:again", "--limit", "1"); !strings.Contains(out, fmt.Sprintf("late 0, value 0, missing 0, extra %d\n", lost)) {
+		t.Errorf("%d rows are lost:\n%s", lost, out)
+	}
+	out := r.tidemark(t, "promote", "-f", j.bounded, "again", "--yes")
+	if want := fmt.Sprintf("clickhouse:%[1]s.%[1]s  ", j.db); !strings.Contains(out, want) {
+		t.Errorf("promote says\n%s", out)
+	}
+	sameLines(t, "promoted", r.lines(t, tables, j.db+"_current", "SELECT count(), sum(count), sum(cityHash64(metadata.uid, count)) FROM %s"), whole)
+	for _, f := range strings.Fields(r.tidemark(t, "files", "-f", j.bounded)) {
+		if !strings.Contains(f, "_replays/32768/dt=") {
+			t.Errorf("a file of the job counts: %s", f)
+		}
+	}
+	r.tidemark(t, "demote", "-f", j.bounded, "again", "--yes")
+	sameLines(t, "demoted", r.lines(t, tables, j.db+"_current", "SELECT count(), sum(count), sum(cityHash64(metadata.uid, count)) FROM %s"), damaged)
+	r.tidemark(t, "audit", "-f", j.bounded, "--replays")
+}

@@ -16,10 +16,14 @@ func cmdAudit(ctx context.Context, args []string, out streams) error {
 	fs := newFlags("audit", "tidemark audit -f job.yaml", "compares a job's ClickHouse tables with tm_commits, block by block; the job may run meanwhile")
 	file := fs.String("f", "", "job `file`")
 	last := fs.Int("epochs", 10_000, "compare the last `N` epochs that have rows; 0: all")
+	replays := fs.Bool("replays", false, "compare the tables of the job's replays")
 	if err := fs.parse(args); err != nil {
 		return err
 	}
 	p, err := planOfFile(*file, fs)
+	if err == nil && *replays {
+		p, err = planOf(replayPlan{}.staged(p.cfg))
+	}
 	if err != nil {
 		return err
 	}

@@ -19,16 +19,23 @@ func cmdDDL(args []string, stdout io.Writer) error {
 	file := fs.String("f", "", "job `file`")
 	cluster := fs.String("cluster", "", "make everything ON CLUSTER `NAME`")
 	replicated := fs.Bool("replicated", false, "make replicated tables, with the macros {shard} and {replica}")
+	replays := fs.Bool("replays", false, "print those of the tables of replays, and what promote needs")
 	if err := fs.parse(args); err != nil {
 		return err
 	}
-	p, err := planOfFile(*file, fs)
+	live, err := planOfFile(*file, fs)
 	if err != nil {
 		return err
 	}
+	p := live
+	if *replays {
+		if p, err = planOf(replayPlan{}.staged(live.cfg)); err != nil {
+			return err
+		}
+	}
 	printed := map[string]bool{}
 	advise := false
-	for _, sc := range p.cfg.Sinks {
+	for i, sc := range p.cfg.Sinks {
 		if sc.ClickHouse == nil {
 			continue
 		}
@@ -37,6 +44,12 @@ func cmdDDL(args []string, stdout io.Writer) error {
 			table.Cluster, table.Replicated = cmp.Or(*cluster, table.Cluster), *replicated || table.Replicated
 			advise = advise || table.Replicated
 			statements, err := clickhouse.DDL(table, schema)
+			if err == nil && *replays && !table.Append {
+				of, _ := live.clickhouse(live.cfg.Sinks[i].ClickHouse.Config, port)
+				of.Cluster, of.Replicated = table.Cluster, table.Replicated
+				switching, serr := clickhouse.SwitchDDL(of, schema)
+				statements, err = append(statements, switching...), serr
+			}
 			if err != nil {
 				return err
 			}

@@ -82,3 +82,26 @@ func TestDDLCluster(t *testing.T) {
 		t.Errorf("not for replicas:\n%s", out)
 	}
 }
+
+// TestDDLReplays: the tables of replays, by lineage and without a view, and the view of the job
+// that reads them; late additions have no view of their own.
+func TestDDLReplays(t *testing.T) {
+	out := ddlOf(t, hybridJob, "--replays")
+	for want, n := range map[string]int{
+		"CREATE TABLE IF NOT EXISTS `default`.`h_replays`\n":            1,
+		"CREATE TABLE IF NOT EXISTS `default`.`h_replays_late_delta`\n": 1,
+		"CREATE TABLE IF NOT EXISTS `default`.`h_replays_late`\n":       1,
+		"CREATE TABLE IF NOT EXISTS `default`.`tm_ranges`\n":            1,
+		"CREATE OR REPLACE VIEW `default`.`h_current` AS":               1,
+		"PARTITION BY (_tm_lineage, ":                                   4,
+		"_replays_current":                                              0,
+		"FROM `default`.`h_replays` FINAL":                              2,
+	} {
+		if got := strings.Count(out, want); got != n {
+			t.Errorf("%d times %s, want %d:\n%s", got, want, n, out)
+		}
+	}
+	if strings.Contains(ddlOf(t, hybridJob), "_replays") {
+		t.Error("the statements of the job speak of replays")
+	}
+}
