@@ -141,6 +141,8 @@ func TestSwitch(t *testing.T) {
 	}
 	d.want(t, sql, after+"\n")
 
+	// A query looks the decisions up once, before it reads anything, and both tables by their keys.
+	d.want(t, "SELECT countIf(position(explain, '32768)]).4') > 0), countIf(position(explain, '(key in [') > 0) FROM (EXPLAIN indexes = 1 SELECT * FROM $db.counts_current WHERE key = 'a')", "2\t2\n")
 	// The newest decision counts, whatever the order in which they came.
 	must(t, s.Decide(t.Context(), hours(0, 24, 0, 50)))
 	d.want(t, sql, after+"\n")
@@ -150,6 +152,8 @@ func TestSwitch(t *testing.T) {
 	if err != nil || len(decided) != 16 || decided[0] != (clickhouse.Range{From: july + 2*hour, To: july + 3*hour, Lineage: 32769, Since: time.Unix(102, 0).UTC()}) {
 		t.Errorf("decided %d times, %v, %v", len(decided), decided[:1], err)
 	}
+	d.query(t, "DROP VIEW $db.counts_current")
+	must(t, d.open(t).Ready(t.Context()))
 	d.query(t, "OPTIMIZE TABLE $db.counts_replays FINAL")
 	d.want(t, sql, strings.Replace(after, "21", "22", 1)+"\n")
 	d.want(t, "SELECT partition FROM system.parts WHERE database = '$db' AND table = 'counts_replays' AND active ORDER BY partition", "(32768,202607)\n(32769,202607)\n")

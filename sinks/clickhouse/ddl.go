@@ -37,6 +37,11 @@ var commitColumns = []ch.ColumnNameAndType{
 // DDL returns the statements that make what a table of results or of appended rows needs,
 // in order. Each does nothing when its object is there.
 func DDL(cfg Config, schema *arrow.Schema) ([]string, error) {
+	return statements(cfg, schema, currentView)
+}
+
+// statements is DDL with another view <table>_current.
+func statements(cfg Config, schema *arrow.Schema, current func(Config, []column) []string) ([]string, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -56,13 +61,8 @@ func DDL(cfg Config, schema *arrow.Schema) ([]string, error) {
 		delta.Table, delta.Append = cfg.Table+DeltaSuffix, true
 		out = append(out, tableDDL(delta, cols))
 	}
-	switch {
-	case cfg.Append, cfg.ByLineage:
-	case cfg.LateDelta:
-		out = append(out, sumView(cfg, cols))
-	default:
-		out = append(out, fmt.Sprintf("CREATE VIEW IF NOT EXISTS %s%s AS SELECT * FROM %s FINAL",
-			quoted(cfg.Database, cfg.Table+currentSuffix), cfg.onCluster(), quoted(cfg.Database, cfg.Table)))
+	if !cfg.Append && !cfg.ByLineage {
+		out = append(out, current(cfg, cols)...)
 	}
 	return append(out, commitsDDL(cfg), completeDDL(cfg)), nil
 }

@@ -75,7 +75,8 @@ PARTITION BY toYYYYMM(fromUnixTimestamp64Milli("time", 'UTC'))
 ORDER BY ("device.uid", "time")
 TTL toDate(fromUnixTimestamp64Milli("time", 'UTC')) + INTERVAL 400 DAY
 SETTINGS non_replicated_deduplication_window = 10000, allow_nullable_key = 1`,
-		`CREATE VIEW IF NOT EXISTS "default"."readings_current" AS SELECT * FROM "default"."readings" FINAL`,
+		`CREATE VIEW IF NOT EXISTS "default"."readings_current" AS
+SELECT * FROM "default"."readings" FINAL`,
 		`CREATE TABLE IF NOT EXISTS "default"."tm_commits"
 (
     job String,

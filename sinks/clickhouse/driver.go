@@ -561,6 +561,17 @@ func (c *conn) audit(ctx context.Context, last int) (a Audit, states []blockStat
 	return a, states, rows.Err()
 }
 
+func (c *conn) decided(ctx context.Context) (bool, error) {
+	var n uint64
+	err := c.ch.QueryRow(ctx, "SELECT count() FROM system.tables WHERE database = ? AND name = ?", c.cfg.Database, RangesTable).Scan(&n)
+	if err != nil || n == 0 {
+		return false, err
+	}
+	err = c.ch.QueryRow(ctx, fmt.Sprintf("SELECT count() FROM %s WHERE table_name = ? AND job = ?", quoted(c.cfg.Database, RangesTable)),
+		c.cfg.Database+"."+c.cfg.Table, c.cfg.Job).Scan(&n)
+	return n > 0, err
+}
+
 func (c *conn) otherJob(ctx context.Context, job, table string) (other string, err error) {
 	row := c.ch.QueryRow(ctx, fmt.Sprintf("SELECT job FROM %s WHERE table_name = ? AND job != ? LIMIT 1", quoted(c.cfg.Database, commitsTable)), table, job)
 	if err := row.Scan(&other); err != nil && !errors.Is(err, sql.ErrNoRows) {

@@ -24,6 +24,8 @@ type model struct {
 	rows    []modelRow
 	commits []commit
 	made    bool // the table exists
+	ran     []string
+	ranges  bool // tm_ranges has decisions
 	info    tableInfo
 	inserts int
 	server  serverInfo
@@ -47,10 +49,16 @@ func exception(code int32) error {
 	return &ch.Exception{Code: code, Message: fmt.Sprint("code ", code)}
 }
 
-func (m *model) exec(_ context.Context, _ string) error {
+func (m *model) exec(_ context.Context, sql string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.faults.Do(func() error { m.made = true; return nil })
+	return m.faults.Do(func() error { m.made = true; m.ran = append(m.ran, sql); return nil })
+}
+
+func (m *model) decided(context.Context) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ranges, nil
 }
 
 func (m *model) table(_ context.Context, name string) (tableInfo, bool, error) {

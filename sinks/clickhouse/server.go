@@ -33,6 +33,8 @@ type server interface {
 	otherJob(ctx context.Context, job, table string) (string, error)
 	// audit returns what was compared of the last epochs, and every block that differs.
 	audit(ctx context.Context, last int) (Audit, []blockState, error)
+	// decided tells whether tm_ranges has decisions about the table.
+	decided(ctx context.Context) (bool, error)
 	// about describes the server and the materialized views that read a table.
 	about(ctx context.Context, name string) (serverInfo, error)
 	// pace is the largest number of blocks of the epochs of late, 0 for none.

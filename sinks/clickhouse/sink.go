@@ -417,7 +417,7 @@ func (s *Sink) Ready(ctx context.Context) error {
 		return ctx.Err()
 	}
 	if s.cfg.Create == "auto" {
-		ddl, err := DDL(s.cfg, s.schema)
+		ddl, err := s.ddl(ctx)
 		if err != nil {
 			return err
 		}
@@ -434,6 +434,23 @@ func (s *Sink) Ready(ctx context.Context) error {
 	s.ready = true
 	s.mu.Unlock()
 	return nil
+}
+
+// ddl returns what makes tables and views, by whether anything was decided about lineages.
+func (s *Sink) ddl(ctx context.Context) ([]string, error) {
+	if s.cfg.Append || s.cfg.ByLineage {
+		return DDL(s.cfg, s.schema)
+	}
+	decided := false
+	err := s.try(ctx, "look for decisions in "+RangesTable, func(ctx context.Context) (err error) {
+		decided, err = s.server.decided(ctx)
+		return err
+	})
+	if err != nil || !decided {
+		ddl, derr := DDL(s.cfg, s.schema)
+		return ddl, errors.Join(err, derr)
+	}
+	return statements(s.cfg, s.schema, switchedView)
 }
 
 // Check tells whether the table is there and can keep the promise of the configuration.

@@ -2,7 +2,6 @@ package clickhouse
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -19,7 +18,8 @@ import (
 // The view <table>_current is as it was made until the first decision. Then it is replaced by
 // one that reads both tables and tm_ranges. That one says the same for as long as tm_ranges has
 // no row of the table, so it makes no difference when a reader finds which; and a decision is
-// one INSERT, which is there as a whole or not. The view asks tm_ranges in one place: whatever
+// one INSERT, which is there as a whole or not. A job that starts when there are decisions makes
+// the view of that form, should somebody have dropped it. The view asks tm_ranges in one place: whatever
 // a query reads of the two tables, it reads by one answer.
 
 // RangesTable is the table of decisions.
@@ -48,17 +48,12 @@ type Range struct {
 // SwitchDDL returns the statements that make what decisions about a table of results need, in
 // order. The tables of results and of replays must be there. Each may be repeated.
 func SwitchDDL(cfg Config, schema *arrow.Schema) ([]string, error) {
-	if err := cfg.Validate(); err != nil {
-		return nil, err
-	}
-	cols, _, err := columnsOf(cfg, schema)
-	if err != nil {
-		return nil, err
-	}
-	if err := errors.Join(checkKeys(cfg, schema, cols), checkAdditions(cfg, cols)); err != nil {
-		return nil, err
-	}
-	return []string{rangesDDL(cfg), switchedView(cfg, cols)}, nil
+	var out []string
+	_, err := statements(cfg, schema, func(cfg Config, cols []column) []string {
+		out = switchedView(cfg, cols)
+		return nil
+	})
+	return out, err
 }
 
 func rangesDDL(cfg Config) string {
@@ -74,12 +69,12 @@ func rangesDDL(cfg Config) string {
 	return b.String()
 }
 
-// switchedView makes <table>_current of the rows that count.
-func switchedView(cfg Config, cols []column) string {
+// switchedView makes <table>_current of the rows that count, and what it reads.
+func switchedView(cfg Config, cols []column) []string {
 	replay := cfg
 	replay.Table, replay.ByLineage = cfg.Table+ReplaySuffix, true
 	list := strings.Join(columnNames(cols), ", ")
-	return fmt.Sprintf(`CREATE OR REPLACE VIEW %s%s AS
+	return []string{rangesDDL(cfg), fmt.Sprintf(`CREATE OR REPLACE VIEW %s%s AS
 SELECT %s
 FROM
 (
@@ -91,15 +86,7 @@ FROM
 )
 WHERE _tm_set = arrayFirst(r -> r.2 <= %s AND r.3 > %s, (%s)).4`,
 		quoted(cfg.Database, cfg.Table+currentSuffix), cfg.onCluster(), list,
-		list, valid(cfg, cols), list, valid(replay, cols), cfg.instant(cols), cfg.instant(cols), decisions(cfg))
-}
-
-// valid selects the rows of a table that count if the table does, with their additions.
-func valid(cfg Config, cols []column) string {
-	if cfg.LateDelta {
-		return sums(cfg, cols)
-	}
-	return fmt.Sprintf("SELECT * FROM %s FINAL", quoted(cfg.Database, cfg.Table))
+		list, valid(cfg, cols), list, valid(replay, cols), cfg.instant(cols), cfg.instant(cols), decisions(cfg))}
 }
 
 // decisions selects the decisions about a table as one array, the newest first.

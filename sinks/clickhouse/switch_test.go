@@ -120,3 +120,19 @@ func TestSince(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+// TestReadySwitched: a job that starts when there are decisions makes the view that knows them,
+// and never the other one.
+func TestReadySwitched(t *testing.T) {
+	for _, decided := range []bool{false, true} {
+		r := newRig(t, nil)
+		r.model.ranges = decided
+		if err := r.sink.Ready(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ran := strings.Join(r.model.ran, ";\n")
+		if plain, switched := strings.Count(ran, "CREATE VIEW IF NOT EXISTS `default`.`assets_current`"), strings.Count(ran, "CREATE OR REPLACE VIEW `default`.`assets_current`"); plain+switched != 1 || switched == 1 != decided {
+			t.Errorf("decided %v: %s", decided, ran)
+		}
+	}
+}

@@ -59,9 +59,17 @@ func columnNames(cols []column) []string {
 	return append(names, colVersion, colDeleted, colLineage, colEpoch, colBlock)
 }
 
-// sumView makes <table>_current of results and additions.
-func sumView(cfg Config, cols []column) string {
-	return fmt.Sprintf("CREATE VIEW IF NOT EXISTS %s%s AS\n%s", quoted(cfg.Database, cfg.Table+currentSuffix), cfg.onCluster(), sums(cfg, cols))
+// currentView makes <table>_current as it is as long as nothing was decided about lineages.
+func currentView(cfg Config, cols []column) []string {
+	return []string{fmt.Sprintf("CREATE VIEW IF NOT EXISTS %s%s AS\n%s", quoted(cfg.Database, cfg.Table+currentSuffix), cfg.onCluster(), valid(cfg, cols))}
+}
+
+// valid selects the rows of a table that count if the table does, with their additions.
+func valid(cfg Config, cols []column) string {
+	if cfg.LateDelta {
+		return sums(cfg, cols)
+	}
+	return "SELECT * FROM " + quoted(cfg.Database, cfg.Table) + " FINAL"
 }
 
 // sums selects results with their additions. A null in a sort key is a value like any other.
