@@ -45,6 +45,9 @@ func decide(ctx context.Context, command, what string, args []string, out stream
 		return err
 	}
 	defer d.close()
+	if err := d.undoes(ctx); err != nil {
+		return err
+	}
 	if err := d.show(ctx, out.stdout); err != nil {
 		return err
 	}
@@ -72,6 +75,8 @@ type decision struct {
 type switchPlace interface {
 	// check refuses a decision that cannot be made.
 	check(d *decision) error
+	// promoted tells whether it was ever decided that the rows of a lineage count.
+	promoted(ctx context.Context, lineage uint16) (bool, error)
 	counted(ctx context.Context, d *decision) ([]switchCount, error)
 	// prepare does what makes no difference to readers, make does what does.
 	prepare(ctx context.Context) error
@@ -134,6 +139,19 @@ func (d *decision) close() {
 	for _, p := range d.places {
 		p.close()
 	}
+}
+
+// undoes refuses to take back what was never done.
+func (d *decision) undoes(ctx context.Context) error {
+	if d.lineage > 0 {
+		return nil
+	}
+	for _, p := range d.places {
+		if promoted, err := p.promoted(ctx, d.replay.Lineage); err != nil || promoted {
+			return err
+		}
+	}
+	return fmt.Errorf("replay %s does not count anywhere: it was not promoted, or everything of it was decided anew since", d.replay.Name)
 }
 
 // publish publishes what the last checkpoint of the replay holds, which must be the end of it.
@@ -230,10 +248,7 @@ func switchOf(live, staged *plan, sink int) (switchPlace, error) {
 }
 
 // tableSwitch is a database of ClickHouse.
-type tableSwitch struct {
-	*clickhouse.Switch
-	decided []clickhouse.Range
-}
+type tableSwitch struct{ *clickhouse.Switch }
 
 func newTableSwitch(live *plan, cfg clickhouse.Config) (switchPlace, error) {
 	var tables []clickhouse.SwitchTable
@@ -246,16 +261,21 @@ func newTableSwitch(live *plan, cfg clickhouse.Config) (switchPlace, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &tableSwitch{Switch: s}, nil
+	return tableSwitch{s}, nil
 }
 
-func (s *tableSwitch) check(*decision) error { return nil }
+func (s tableSwitch) check(*decision) error { return nil }
 
-func (s *tableSwitch) close() { s.Close() } //nolint:errcheck // nothing is under way
+func (s tableSwitch) promoted(ctx context.Context, lineage uint16) (bool, error) {
+	decided, err := s.Decided(ctx)
+	return slices.ContainsFunc(decided, func(r clickhouse.Range) bool { return r.Lineage == lineage }), err
+}
 
-func (s *tableSwitch) prepare(ctx context.Context) error { return s.Prepare(ctx) }
+func (s tableSwitch) close() { s.Close() } //nolint:errcheck // nothing is under way
 
-func (s *tableSwitch) counted(ctx context.Context, d *decision) ([]switchCount, error) {
+func (s tableSwitch) prepare(ctx context.Context) error { return s.Prepare(ctx) }
+
+func (s tableSwitch) counted(ctx context.Context, d *decision) ([]switchCount, error) {
 	counts, err := s.Count(ctx, clickhouse.Range{From: d.from, To: d.to, Lineage: d.lineage})
 	var out []switchCount
 	for _, c := range counts {
@@ -264,7 +284,7 @@ func (s *tableSwitch) counted(ctx context.Context, d *decision) ([]switchCount, 
 	return out, err
 }
 
-func (s *tableSwitch) make(ctx context.Context, d *decision) error {
+func (s tableSwitch) make(ctx context.Context, d *decision) error {
 	decided, err := s.Decided(ctx)
 	if err != nil {
 		return err
@@ -315,6 +335,16 @@ func (s *fileSwitch) check(d *decision) error {
 		}
 	}
 	return nil
+}
+
+func (s *fileSwitch) promoted(ctx context.Context, lineage uint16) (bool, error) {
+	for _, t := range s.tables {
+		decided, err := parquet.Decided(ctx, s.store, t.live)
+		if err != nil || slices.ContainsFunc(decided, func(r parquet.Range) bool { return r.Lineage == lineage }) {
+			return err == nil, err
+		}
+	}
+	return false, nil
 }
 
 func (s *fileSwitch) counted(ctx context.Context, d *decision) ([]switchCount, error) {
