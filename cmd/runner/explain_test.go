@@ -213,6 +213,7 @@ func TestExplainOffset(t *testing.T) {
 	r := newWhyRig(t, 1)
 	ahead := r.reading("RC-2", 2*3600, -60)
 	ahead.at = r.at.Add(2 * time.Second)
+	ahead.value = strings.ReplaceAll(ahead.value, "GW-1", "GW-2")
 	first := r.reading("RC-1", 0, -60)
 	seconds := heard{fmt.Sprintf(`{"asset_id":"RC-9","ts_event":%d,"rssi_dbm":-60}`, r.at.Unix()+14), r.at.Add(15 * time.Second)}
 	r.send(0,

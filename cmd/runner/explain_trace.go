@@ -185,6 +185,10 @@ func (e *evidence) trace(ctx context.Context, s pipeline.Split, from *stand, ext
 	if t.dec, err = e.plan.decoder(memory.DefaultAllocator); err != nil {
 		return err
 	}
+	if t.clock, err = e.plan.clock(memory.DefaultAllocator); err != nil {
+		return err
+	}
+	t.exact = t.exact && (t.clock == nil || start == 0) // the history does not have what clocks were known
 	err = e.log.Read(ctx, s.Partition, start, to, t.wire)
 	if errors.Is(err, errEnough) {
 		return nil
@@ -195,6 +199,7 @@ func (e *evidence) trace(ctx context.Context, s pipeline.Split, from *stand, ext
 // tracer gives the records of a split their marks.
 type tracer struct {
 	dec    *operators.Decode
+	clock  pipeline.Clock // of gateways; nil for none
 	marks  *pipeline.Marks
 	visit  func(*traced) error
 	split  pipeline.Split
@@ -204,14 +209,15 @@ type tracer struct {
 	keep   bool // rows that are further ahead than still of their broker timestamp are kept, and move no mark
 	read   int64
 
-	rows, dead *pipeline.Batch
+	rows *pipeline.Batch
+	dead []pipeline.Batch // of the decoder, of the clock
 }
 
 // Emit keeps what the decoder sends.
 func (t *tracer) Emit(p pipeline.Port, b pipeline.Batch) error {
 	b.Retain()
 	if p == pipeline.Dead {
-		t.dead = &b
+		t.dead = append(t.dead, b)
 	} else {
 		t.rows = &b
 	}
@@ -222,18 +228,11 @@ func (t *tracer) Emit(p pipeline.Port, b pipeline.Batch) error {
 func (t *tracer) Count(pipeline.Fate, int32, int64) {}
 
 func (t *tracer) wire(w *pipeline.Wire) (more bool, err error) {
-	defer func() {
-		for _, b := range []*pipeline.Batch{t.rows, t.dead} {
-			if b != nil {
-				b.Release()
-			}
-		}
-		t.rows, t.dead = nil, nil
-	}()
-	if err := t.dec.Decode(w, t); err != nil {
+	defer t.release()
+	if err := t.decode(w); err != nil {
 		return false, err
 	}
-	row, dead := 0, 0
+	row, dead := 0, make([]int, len(t.dead))
 	for i, offset := range w.Offset {
 		r := traced{split: t.split, offset: offset, ingest: w.Ingest[i], raw: w.Value(i), exact: t.exact, passed: t.passed, time: pipeline.MinTicks, read: t.read}
 		at := t.marks.At(0)
@@ -246,10 +245,7 @@ func (t *tracer) wire(w *pipeline.Wire) (more bool, err error) {
 			r.time = times[0]
 			_, at.Event, _ = t.marks.Stamp(0, times, func(int) bool { return t.keep && r.time > pipeline.AddTicks(r.ingest, t.still) })
 			row++
-		case t.dead != nil && dead < int(t.dead.Rec.NumRows()) && offsetAt(t.dead.Rec, dead) == offset:
-			r.refused(t.dead.Rec, dead)
-			dead++
-		default:
+		case !t.refused(&r, dead):
 			return false, fmt.Errorf("offset %d is neither a row nor dead: %w", offset, pipeline.ErrConservation)
 		}
 		if t.passed != pipeline.MinTicks && r.mark >= t.passed {
@@ -262,6 +258,39 @@ func (t *tracer) wire(w *pipeline.Wire) (more bool, err error) {
 		}
 	}
 	return true, nil
+}
+
+// decode makes rows of a wire as the job does.
+func (t *tracer) decode(w *pipeline.Wire) error {
+	if err := t.dec.Decode(w, t); err != nil || t.clock == nil || t.rows == nil {
+		return err
+	}
+	decoded := *t.rows
+	defer decoded.Release()
+	t.rows = nil
+	return t.clock.Adjust(w, decoded, t)
+}
+
+func (t *tracer) release() {
+	if t.rows != nil {
+		t.rows.Release()
+	}
+	for _, b := range t.dead {
+		b.Release()
+	}
+	t.rows, t.dead = nil, nil
+}
+
+// refused finds a record among the dead, of which the first next are behind it.
+func (t *tracer) refused(r *traced, next []int) bool {
+	for k, b := range t.dead {
+		if next[k] < int(b.Rec.NumRows()) && offsetAt(b.Rec, next[k]) == r.offset {
+			r.refused(b.Rec, next[k])
+			next[k]++
+			return true
+		}
+	}
+	return false
 }
 
 func offsetAt(rec arrow.RecordBatch, i int) int64 {
