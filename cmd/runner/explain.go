@@ -22,6 +22,8 @@ func cmdExplain(ctx context.Context, args []string, out streams) error {
 			return cmdExplainWatermark(ctx, args[1:], out)
 		case "offset":
 			return cmdExplainOffset(ctx, args[1:], out)
+		case "key":
+			return cmdExplainKey(ctx, args[1:], out)
 		case "-h", "-help", "--help":
 			return cmdExplainWatermark(ctx, args[:1], out)
 		}

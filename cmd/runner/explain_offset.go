@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -59,7 +60,25 @@ type offsetWhy struct {
 	Notes   []string    `json:"notes,omitempty"`
 	// Record is how the record begins.
 	Record string `json:"record,omitempty"`
+
+	// port has the record, when looked is set; Out the results that it is part of.
+	port   pipeline.Port
+	looked bool
 }
+
+// place notes where a record, or its results, are to be found.
+func (e *evidence) place(ctx context.Context, w *offsetWhy, r *traced) error {
+	switch {
+	case !w.looked:
+		return nil
+	case w.port == pipeline.Out:
+		return e.results(ctx, w, r)
+	}
+	return e.land(ctx, w, r, w.port)
+}
+
+// lies says by which port what became of the record has left.
+func (w *offsetWhy) lies(port pipeline.Port) { w.port, w.looked = port, true }
 
 // shownBytes is how much of a record is shown.
 const shownBytes = 200
@@ -201,7 +220,7 @@ func (e *evidence) explain(ctx context.Context, s pipeline.Split, offset int64) 
 	err = e.trace(ctx, s, before, extent, offset+1, func(r *traced) error {
 		if r.offset == offset {
 			found = r
-			return e.judge(ctx, w, r, d, after, newest)
+			return errors.Join(e.judge(ctx, w, r, d, after, newest), e.place(ctx, w, r))
 		}
 		e.clock(r, newest)
 		return nil
@@ -309,7 +328,8 @@ func (e *evidence) judge(ctx context.Context, w *offsetWhy, r *traced, d *decisi
 		w.Time = new(tick(r.time))
 	}
 	if r.reason != "" {
-		return e.dead(ctx, w, r, after)
+		w.dead(r, after)
+		return nil
 	}
 	w.Key = strings.Join(keyText(r.rec, r.row, e.keyShown()), ",")
 	if note := e.replaced(r); note != "" {
@@ -343,7 +363,8 @@ func (e *evidence) judge(ctx context.Context, w *offsetWhy, r *traced, d *decisi
 	case d != nil && d.Fate == pipeline.FateDead:
 		w.Reason = d.Reason
 		w.say(becameDead, "no event could be made of it, reason %s", d.Reason)
-		return e.land(ctx, w, r, pipeline.Dead)
+		w.lies(pipeline.Dead)
+		return nil
 	case e.plan.cfg.Dedupe != nil && (after == nil || e.plan.cfg.Decisions.Off):
 		if err := e.duplicate(ctx, w, r); err != nil || w.Became == becameDuplicate {
 			w.Windows = nil
@@ -358,10 +379,11 @@ func (e *evidence) judge(ctx context.Context, w *offsetWhy, r *traced, d *decisi
 		w.Became = becameUnread
 		return nil
 	}
+	w.lies(pipeline.Out)
 	if w.Became == becameLate {
-		return e.land(ctx, w, r, pipeline.Late)
+		w.lies(pipeline.Late)
 	}
-	return e.results(ctx, w, r)
+	return nil
 }
 
 // keyShown are the columns by which people know a row.
@@ -373,7 +395,7 @@ func (e *evidence) keyShown() []string {
 }
 
 // dead says why a record is none that could be read.
-func (e *evidence) dead(ctx context.Context, w *offsetWhy, r *traced, after *stand) error {
+func (w *offsetWhy) dead(r *traced, after *stand) {
 	why := strings.TrimPrefix(r.err, r.reason+": ")
 	w.Reason = r.reason
 	w.say(becameDead, "no row could be made of it: %s", why)
@@ -381,11 +403,10 @@ func (e *evidence) dead(ctx context.Context, w *offsetWhy, r *traced, after *sta
 		w.Notes = append(w.Notes, hint)
 	}
 	if after == nil {
-		w.Answer = "the job has not read it yet; it will be dead: " + why
-		w.Became = becameUnread
-		return nil
+		w.say(becameUnread, "the job has not read it yet; it will be dead: %s", why)
+		return
 	}
-	return e.land(ctx, w, r, pipeline.Dead)
+	w.lies(pipeline.Dead)
 }
 
 // replaced says so when the payload's time was replaced, and when it looks as if its unit were

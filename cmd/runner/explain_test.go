@@ -330,6 +330,45 @@ func TestExplainHistory(t *testing.T) {
 	wants(3, becameUnknown, "removed by retention")
 }
 
+// TestExplainKey asks why readings of an asset are missing: because they are late, of whatever
+// arrival, or dead, because the job has not read them, or because there are none; and of one that is not.
+func TestExplainKey(t *testing.T) {
+	r := newWhyRig(t, 2)
+	file := r.job("key", "source: {kafka: {SOURCE}}\nevent_time: {max_disorder: 1s}\nwindow: {tumbling: 10s, lateness: 0s}\n")
+	burst := r.reading("RC-1", 35, -60) // kept back for an hour
+	burst.at = r.at.Add(time.Hour)
+	dead := r.reading("RC-DEAD", 3, -60)
+	dead.value = strings.TrimSuffix(dead.value, "}")
+	r.send(0, r.reading("RC-1", 5, -60), dead, r.reading("RC-2", 60, -60), r.reading("RC-1", 15, -60), r.reading("RC-2", 3599, -60), burst)
+	r.send(1, r.reading("RC-9", 3600, -60), r.reading("RC-1", 3605, -60))
+	r.live(file, 6, 2)
+	r.send(1, r.reading("RC-NEW", 3606, -60))
+	for _, c := range []struct {
+		key    string
+		second int
+		says   []string
+	}{
+		{"RC-1", 5, []string{"t/0@0", "on time", "found in", "the reading nearest to that time, t/0@0, was taken (on time); 2 others near it were not"}},
+		{"RC-1", 15, []string{"the reading nearest to that time, t/0@3, is missing since it is late: it came 43.999999s behind the mark of its partition"}},
+		{"RC-1", 35, []string{"t/0@5, is missing since it is late: it came 59m22.999999s behind"}},
+		{"RC-1", 3605, []string{"nothing is missing: 1 reading of RC-1 near that time, all taken", "the window that ends at 2026-03-01T13:00:10Z is still open", "in state: operator 0, windows, 2026-03-01T13:00:00Z to 2026-03-01T13:00:10Z", "rows 1"}},
+		{"RC-DEAD", 3, []string{"t/0@1, is missing since it is dead: no row could be made of it"}},
+		{"RC-NEW", 3606, []string{"t/1@2, is missing since it is not read yet"}},
+		{"RC-7", 5, []string{"no record of RC-7 came with a broker time from 2026-03-01T11:", "it was not sent, or has another key"}},
+		{"RC-2", 200, []string{"no reading of RC-2 near that time", "the nearest of them is of 2026-03-01T12:01:00Z, t/0@2"}},
+	} {
+		said := r.do("explain", "key", "-f", file, c.key, "--at", r.at.Add(time.Duration(c.second)*time.Second).Format(time.RFC3339))
+		for _, want := range c.says {
+			if !strings.Contains(said, want) {
+				t.Errorf("%s at %d s: nothing says %q:\n%s", c.key, c.second, want, said)
+			}
+		}
+	}
+	if text := r.do("explain", "key", "-f", file, "RC-1", "--at", "2026-03-01T12:00:05Z", "-o", "json"); !json.Valid([]byte(text)) {
+		t.Errorf("no JSON: %s", text)
+	}
+}
+
 // TestSixFaults plants what goes wrong in the field, one fault in a job of its own, and wants one
 // command to name it.
 func TestSixFaults(t *testing.T) {
