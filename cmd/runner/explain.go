@@ -14,7 +14,7 @@ import (
 	"github.com/tidemark/tidemark/sinks/decisions"
 )
 
-// cmdExplain is the group of commands that say why.
+// cmdExplain is the group of commands that say why, and says by itself what a job will do.
 func cmdExplain(ctx context.Context, args []string, out streams) error {
 	if len(args) > 0 {
 		switch args[0] {
@@ -24,11 +24,9 @@ func cmdExplain(ctx context.Context, args []string, out streams) error {
 			return cmdExplainOffset(ctx, args[1:], out)
 		case "key":
 			return cmdExplainKey(ctx, args[1:], out)
-		case "-h", "-help", "--help":
-			return cmdExplainWatermark(ctx, args[:1], out)
 		}
 	}
-	return &usageError{"explain: want watermark; `tidemark explain watermark --help` shows the flags"}
+	return cmdExplainPlan(ctx, args, out)
 }
 
 // markWhy is what is known of the mark of a job, by its newest checkpoint.

@@ -465,3 +465,77 @@ func TestSixFaults(t *testing.T) {
 		})
 	}
 }
+
+// TestExplainPlan: what a job will do is said before it runs, and what a change takes once it has.
+func TestExplainPlan(t *testing.T) {
+	r := newWhyRig(t, 1)
+	const text = "source: {kafka: {SOURCE}}\nevent_time: {max_disorder: 7s}\nwindow: {hopping: {size: 10s, slide: 5s}, lateness: 3s}\n"
+	file := r.job("plan", text)
+	wants := func(said string, says ...string) {
+		t.Helper()
+		for _, want := range says {
+			if !strings.Contains(said, want) {
+				t.Errorf("nothing says %q:\n%s", want, said)
+			}
+		}
+	}
+	wants(r.do("explain", "-f", file, "--keys", "1000"), "topic t of ", "windows of 10s every 5s by asset_id: count", "up to 7s behind the newest row", "at most 3s before the mark (lateness)",
+		"exactly once: each epoch's files appear once", "not promised", "with 1000 keys", "4 windows open at a time",
+		"asset_id (id of a device, which may be carried by a person): as it is in results", "lat (position): as it is in late rows and in dead payloads only", "checkpoint     none")
+	if !json.Valid([]byte(r.do("explain", "-f", file, "-o", "json"))) {
+		t.Error("no JSON")
+	}
+	r.send(0, r.reading("RC-1", 0, -60))
+	r.live(file, 1)
+	if said := r.do("explain", "-f", file); strings.Contains(said, "changed") || !strings.Contains(said, "the job goes on from it") {
+		t.Errorf("said %s", said)
+	}
+	r.job("plan", strings.ReplaceAll(text, "lateness: 3s", "lateness: 4s")+"filter: rssi_dbm > -90\n")
+	wants(r.do("explain", "-f", file), "which the job cannot go on from", "window.lateness: was 3s, is 4s: needs a new lineage", `filter: was "", is rssi_dbm > -90: needs a new lineage`)
+}
+
+// TestExplainUsage: mistakes on the command line are said, help is there, and a command reads what
+// is there or says that it is not.
+func TestExplainUsage(t *testing.T) {
+	r := newWhyRig(t, 1)
+	file := r.job("usage", "source: {kafka: {SOURCE}}\nwindow: {tumbling: 10s}\n")
+	for _, c := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"", exitUsage, "want watermark, offset or key, or -f"},
+		{"wind", exitUsage, `unexpected "wind"`},
+		{"--keys -1 -f FILE", exitUsage, "must not be negative"},
+		{"-f FILE -o xml", exitUsage, "want table or json"},
+		{"offset -f FILE", exitFailed, "open store"},
+		{"offset --dir x t/0@0", exitUsage, "-f names no job file"},
+		{"offset -f FILE --scan 0 t/0@0", exitUsage, "at least 1"},
+		{"key -f FILE RC-1 --at 2026-03-01T12:00:00Z", exitFailed, "open store"},
+		{"watermark -f FILE --at noon", exitUsage, "want a time such as"},
+	} {
+		args := append([]string{"explain"}, strings.Fields(strings.ReplaceAll(c.args, "FILE", file))...)
+		if c.want == "want a time such as" { // of a job that has run
+			r.live(file, 0)
+		}
+		code, stdout, stderr := run(t, args...)
+		if code != c.code || !strings.Contains(stdout+stderr, c.want) {
+			t.Errorf("%v: code %d, printed %q, want %d and %q", args, code, stdout+stderr, c.code, c.want)
+		}
+	}
+	for _, c := range []struct{ args, want string }{
+		{"offset -f FILE", "want one record"}, {"offset -f FILE t@1", "want topic/partition@offset"}, {"offset -f FILE t/x@1", "two numbers"},
+		{"offset -f FILE u/0@1", "the job reads topic t"}, {"key -f FILE RC-1", "want a time"}, {"key -f FILE --at 2026-03-01T12:00:00Z", "want a key"},
+	} {
+		args := append([]string{"explain"}, strings.Fields(strings.ReplaceAll(c.args, "FILE", file))...)
+		if code, stdout, stderr := run(t, args...); code != exitUsage || !strings.Contains(stderr, c.want) {
+			t.Errorf("%v: code %d, printed %q, want %q", args, code, stdout+stderr, c.want)
+		}
+	}
+	for _, name := range []string{"watermark", "offset", "key"} {
+		out, err := program(t.Context(), t.TempDir(), "explain", name, "--help").Output()
+		if err != nil || !strings.Contains(string(out), "Example:\n  tidemark explain "+name) {
+			t.Errorf("explain %s --help: %v, %q", name, err, out)
+		}
+	}
+}

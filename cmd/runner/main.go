@@ -61,7 +61,7 @@ func commands() []command {
 		{"tap", "show what comes out of a step of a job, as it comes", cmdTap},
 		{"test", "run a job on the events of a test file and compare what comes out", cmdTest},
 		{"traffic", "find drops in series of traffic: traffic detect", cmdTraffic},
-		{"explain", "say why the mark of a job stands where it does: explain watermark", cmdExplain},
+		{"explain", "say what a job will do, and why it did what it did: explain watermark, offset, key", cmdExplain},
 		{"version", "print the version", plain(cmdVersion)},
 	}
 }
