@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemark/tidemark/pipeline"
+	"github.com/tidemark/tidemark/sinks/decisions"
 )
 
 // whyRig is a broker with a topic, and a directory for a job.
@@ -147,6 +148,21 @@ func (r *whyRig) age(name string) {
 			r.t.Fatal(err)
 		}
 	}
+}
+
+// merged is the mark of the newest checkpoint.
+func (r *whyRig) merged(file string) int64 {
+	r.t.Helper()
+	var w struct {
+		Mark *time.Time `json:"mark"`
+	}
+	if err := json.Unmarshal([]byte(r.do("explain", "watermark", "-f", file, "-o", "json")), &w); err != nil {
+		r.t.Fatal(err)
+	}
+	if w.Mark == nil {
+		return pipeline.MinTicks
+	}
+	return w.Mark.UnixMicro()
 }
 
 // reached tells whether the newest checkpoint has the offsets.
@@ -328,6 +344,62 @@ func TestExplainHistory(t *testing.T) {
 	}
 	wants(2, becameLate, "retention has removed the record", "RC-2", "2026-03-01T12:00:50Z to 2026-03-01T12:01:00Z")
 	wants(3, becameUnknown, "removed by retention")
+}
+
+// TestExplainSilence: a row that comes back behind a mark which the silence of its partition had
+// let go is late for that reason, whatever the mark of its own partition.
+func TestExplainSilence(t *testing.T) {
+	r := newWhyRig(t, 2)
+	file := r.job("silence", "source: {kafka: {SOURCE}}\nevent_time: {max_disorder: 1s, quiet_after: 10s}\nwindow: {tumbling: 10s, lateness: 0s}\n")
+	r.send(1, r.reading("RC-1", 0, -60))
+	r.send(0, r.reading("RC-2", 200, -60))
+	r.live(file, 1, 1)
+	for r.merged(file) < r.at.UnixMicro() { // a stop may come before the end of the partition is found
+		r.live(file, 1, 1)
+	}
+	r.send(1, r.reading("RC-1", 5, -60))
+	r.live(file, 1, 2)
+	became, reason, _, all := r.why(file, 1, 1)
+	if became != becameLate || reason != "quiet_split" || !strings.Contains(all, "its partition had been quiet, and the others went on without it to mark 2026-03-01T12:03:18.999999Z") {
+		t.Errorf("%s, reason %s:\n%s", became, reason, all)
+	}
+	if said := r.do("explain", "watermark", "-f", file, "--at", "2100-01-01T00:00:00Z"); !strings.Contains(said, "held by t/0") && !strings.Contains(said, "trails") {
+		t.Errorf("said %s", said)
+	}
+}
+
+// TestAround finds the points before and behind an offset, also where a job was rewound or began
+// anew: what was read again counts as read then, and as before until it is.
+func TestAround(t *testing.T) {
+	s := pipeline.Split{Topic: "t"}
+	point := func(lineage uint16, epoch, offset int64, anew bool) decisions.Point {
+		return decisions.Point{Lineage: lineage, Epoch: epoch, Anew: anew, Splits: []pipeline.SplitState{{Split: s, Position: pipeline.Position{Offset: offset}}}}
+	}
+	for name, c := range map[string]struct {
+		points []decisions.Point
+		want   map[int64][2]int64 // by offset, the epochs before and behind; 0: none
+	}{
+		"straight": {[]decisions.Point{point(1, 1, 10, false), point(1, 2, 20, false), point(1, 3, 20, false), point(1, 4, 30, false)},
+			map[int64][2]int64{0: {0, 1}, 9: {0, 1}, 10: {1, 2}, 19: {1, 2}, 20: {3, 4}, 30: {4, 0}, 99: {4, 0}}},
+		"rewound": {[]decisions.Point{point(1, 1, 10, false), point(1, 2, 20, false), point(1, 3, 30, false), point(2, 3, 25, false), point(2, 4, 40, false)},
+			map[int64][2]int64{5: {0, 1}, 15: {1, 2}, 22: {2, 3}, 27: {3, 4}, 35: {3, 4}}},
+		"anew": {[]decisions.Point{point(1, 1, 10, false), point(1, 2, 20, false), point(2, 4, 15, true), point(2, 5, 18, false)},
+			map[int64][2]int64{5: {0, 4}, 16: {4, 5}, 19: {1, 2}}},
+	} {
+		e := evidence{points: c.points}
+		for offset, want := range c.want {
+			before, after := e.around(s, offset)
+			var got [2]int64
+			for i, at := range []*stand{before, after} {
+				if at != nil {
+					got[i] = at.point.Epoch
+				}
+			}
+			if got != want {
+				t.Errorf("%s, offset %d: %v, want %v", name, offset, got, want)
+			}
+		}
+	}
 }
 
 // TestExplainKey asks why readings of an asset are missing: because they are late, of whatever

@@ -15,12 +15,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	pq "github.com/parquet-go/parquet-go"
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/tidemark/tidemark/operators"
 	"github.com/tidemark/tidemark/pipeline"
 	"github.com/tidemark/tidemark/pipeline/pipelinetest"
+	"github.com/tidemark/tidemark/sinks/decisions"
 )
 
 // killJob wants brokers and whether the source is bounded.
@@ -132,6 +134,9 @@ func TestKilled(t *testing.T) {
 	if n := countRows(t, filepath.Join(dir, "out", "kill_late")); n != want.late {
 		t.Errorf("%d late rows, want %d", n, want.late)
 	}
+	if n := lateDecided(t, filepath.Join(dir, "state")); n != want.late {
+		t.Errorf("the log of decisions has %d late rows, want %d", n, want.late)
+	}
 	if got := killPrint(t, filepath.Join(dir, "out")); got != want.print {
 		t.Errorf("windows and late rows are of rows %+v, the topic has %+v", got, want.print)
 	}
@@ -142,6 +147,25 @@ func TestKilled(t *testing.T) {
 	if at(95) > recoveryLimit.Seconds() {
 		t.Errorf("from a start to the first new row: %v, want at most %v in 95 of 100 starts", recovery, recoveryLimit)
 	}
+}
+
+// lateDecided counts the rows that the log of decisions calls late. What was done twice is there
+// twice perhaps, in one lineage.
+func lateDecided(t *testing.T, state string) int {
+	store, err := pipeline.ReadLocalStore(state, pipeline.DefaultFS())
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := map[place]bool{}
+	damaged, err := decisions.Decisions(t.Context(), store, memory.DefaultAllocator, func(d decisions.Decision) {
+		if d.Fate == pipeline.FateLate {
+			late[place{d.Lineage, d.Split, d.Offset}] = true
+		}
+	})
+	if err != nil || len(damaged) > 0 {
+		t.Fatalf("damaged %v, %v", damaged, err)
+	}
+	return len(late)
 }
 
 // publishedFiles returns the visible files of the job.
