@@ -93,6 +93,7 @@ type place struct {
 	offset  int64
 }
 
+// explainKey fills in all but the names of what was asked for.
 func (e *evidence) explainKey(ctx context.Context, w *keyWhy) error {
 	cfg := e.plan.cfg.EventTime
 	w.From = tick(pipeline.SubTicks(w.at, w.around+pipeline.Ticks(cfg.MaxAhead)))

@@ -250,6 +250,7 @@ func (p *plan) personal() []personal {
 	return out
 }
 
+// treated says where a field goes.
 func (p *plan) treated(field string) string {
 	c := p.cfg
 	where := "as it is in late rows and in dead payloads only"
