@@ -19,9 +19,9 @@ import (
 // judge says what became of a record that is there.
 func (e *evidence) judge(ctx context.Context, w *offsetWhy, r *traced, d *decisions.Decision, after *stand, newest map[string]int64) error {
 	w.Broker, w.Mark, w.Exact, w.Record = new(tick(r.ingest)), new(tick(r.mark)), r.exact, beginning(r.raw)
-	w.MarkHow = fmt.Sprintf("exact: %d records before it were read again", r.read)
+	w.MarkHow = fmt.Sprintf("exact: %s before it read again", plural(r.read, "record"))
 	if !r.exact {
-		w.MarkHow = fmt.Sprintf("at least: what is known of the marks begins too far back, the %d records before it were read again", r.read)
+		w.MarkHow = fmt.Sprintf("at least: what is known of the marks begins too far back, %s before it read again", plural(r.read, "record"))
 	}
 	if r.time != pipeline.MinTicks {
 		w.Time = new(tick(r.time))
@@ -350,7 +350,7 @@ func (w *offsetWhy) took(e *evidence, r *traced) {
 	case count["added"] > 0:
 		w.say(becameAddition, "broker time had closed its window: it left as an addition (late_delta)")
 	case count["as a revision"] > 0:
-		w.say(becameRevision, "it came behind the mark and within the lateness of %v: %d of its %d windows took it as a revision", cfg.Window.Lateness, count["as a revision"], n)
+		w.say(becameRevision, "it came behind the mark and within the lateness of %v: %s took it as a revision", cfg.Window.Lateness, plural(int64(count["as a revision"]), "window"))
 	default:
 		w.say(becameOnTime, "it was on time: its windows took it before they were complete")
 	}

@@ -332,8 +332,8 @@ func TestExplainHistory(t *testing.T) {
 	}
 	wants(0, becameOnTime)
 	wants(1, becameOnTime, "the window that ends at 2026-03-01T12:01:50Z is still open")
-	wants(2, becameLate, "2026-03-01T12:01:38.999999Z (exact: 0 records", "history_late")
-	wants(4, becameOnTime, "(exact: 2 records")
+	wants(2, becameLate, "2026-03-01T12:01:38.999999Z (exact: 0 records before it read again)", "history_late")
+	wants(4, becameOnTime, "(exact: 2 records before it read again)")
 	wants(5, becameUnread, "the job has not read it")
 	wants(9, becameNothing, "ends at offset 6")
 	if all := r.do("explain", "offset", "-f", file, "--scan", "1", "t/0@4"); !strings.Contains(all, "at least: what is known") {
