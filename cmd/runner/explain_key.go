@@ -86,8 +86,8 @@ func (w *keyWhy) inRange(t int64) bool {
 	return t >= pipeline.SubTicks(w.at, w.around) && t <= pipeline.AddTicks(w.at, w.around)
 }
 
-// place names a record in the log of decisions.
-type place struct {
+// recordAt names a record in the log of decisions.
+type recordAt struct {
 	lineage uint16
 	split   int32
 	offset  int64
@@ -145,15 +145,15 @@ func (w *offsetWhy) when() tick {
 
 // decisionsNear returns the decisions on the records that will be read, and those on records of
 // the key near the instant that came at another time.
-func (e *evidence) decisionsNear(ctx context.Context, w *keyWhy, from, to map[int32]int64) (map[place]*decisions.Decision, []*decisions.Decision, error) {
+func (e *evidence) decisionsNear(ctx context.Context, w *keyWhy, from, to map[int32]int64) (map[recordAt]*decisions.Decision, []*decisions.Decision, error) {
 	splits := e.newest.Checkpoint.Splits
-	near, elsewhere := map[place]*decisions.Decision{}, map[place]*decisions.Decision{}
+	near, elsewhere := map[recordAt]*decisions.Decision{}, map[recordAt]*decisions.Decision{}
 	damaged, err := decisions.Decisions(ctx, e.view.store, boundedAllocator{memory.DefaultAllocator}, func(d decisions.Decision) {
 		if int(d.Split) >= len(splits) {
 			return
 		}
 		p := splits[d.Split].Split.Partition
-		at := place{d.Lineage, d.Split, d.Offset}
+		at := recordAt{d.Lineage, d.Split, d.Offset}
 		switch {
 		case d.Offset >= from[p] && d.Offset < to[p]:
 			near[at] = &d
@@ -173,7 +173,7 @@ func (e *evidence) decisionsNear(ctx context.Context, w *keyWhy, from, to map[in
 }
 
 // keyIn explains the records of the key in a part of a partition.
-func (e *evidence) keyIn(ctx context.Context, w *keyWhy, partition int32, from, to int64, extent kafka.Extent, decided map[place]*decisions.Decision) error {
+func (e *evidence) keyIn(ctx context.Context, w *keyWhy, partition int32, from, to int64, extent kafka.Extent, decided map[recordAt]*decisions.Decision) error {
 	s := pipeline.Split{Topic: e.plan.cfg.Source.Kafka.Topic, Partition: partition}
 	if from >= to {
 		return nil
@@ -198,7 +198,7 @@ func (e *evidence) keyIn(ctx context.Context, w *keyWhy, partition int32, from, 
 		x.readBy(before, after)
 		var d *decisions.Decision
 		if after != nil {
-			d = decided[place{after.point.Lineage, after.index, r.offset}]
+			d = decided[recordAt{after.point.Lineage, after.index, r.offset}]
 		}
 		if err := e.judge(ctx, x, r, d, after, newest); err != nil {
 			return err

@@ -574,6 +574,15 @@ func (p *plan) parquet(cfg parquet.Config, port pipeline.Port) (parquet.Config, 
 // clickhouse returns the table of a port and its columns. Late rows and dead records have
 // no revisions: their tables only grow, so that upsert means nothing to them.
 func (p *plan) clickhouse(cfg clickhouse.Config, port pipeline.Port) (clickhouse.Config, *arrow.Schema) {
+	replays := cfg
+	replays.Table += replaySuffix
+	replays, _ = p.table(replays, port)
+	cfg, schema := p.table(cfg, port)
+	cfg.Replays = replays.Table
+	return cfg, schema
+}
+
+func (p *plan) table(cfg clickhouse.Config, port pipeline.Port) (clickhouse.Config, *arrow.Schema) {
 	cfg.ByLineage = p.cfg.replay != nil
 	if class, ok := p.events.class(port); ok {
 		cfg.Table += "_" + class.name

@@ -156,10 +156,10 @@ func lateDecided(t *testing.T, state string) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	late := map[place]bool{}
+	late := map[recordAt]bool{}
 	damaged, err := decisions.Decisions(t.Context(), store, memory.DefaultAllocator, func(d decisions.Decision) {
 		if d.Fate == pipeline.FateLate {
-			late[place{d.Lineage, d.Split, d.Offset}] = true
+			late[recordAt{d.Lineage, d.Split, d.Offset}] = true
 		}
 	})
 	if err != nil || len(damaged) > 0 {

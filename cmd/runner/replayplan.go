@@ -15,6 +15,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/tidemark/tidemark/pipeline"
+	"github.com/tidemark/tidemark/sinks/clickhouse"
 )
 
 // This file is the register of a job's replays. It lies beside the job's checkpoints, in a
@@ -24,7 +25,7 @@ import (
 
 // replaySuffix ends the names of what replays write: the directory of their checkpoints, and
 // tables, folders and topics of their results.
-const replaySuffix = "_replays"
+const replaySuffix = clickhouse.ReplaySuffix
 
 // replayPlan says what a replay reads and where its results go. It is made once.
 type replayPlan struct {

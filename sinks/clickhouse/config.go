@@ -1,6 +1,7 @@
 package clickhouse
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -72,6 +73,9 @@ type Config struct {
 	// lineage ends the sort key and begins the partition, so that rows of one replace none of
 	// another, and one is dropped by its partitions. It has no view.
 	ByLineage bool `yaml:"-"`
+	// Replays is the table of that kind with the rows of the replays of this one; <table>_replays
+	// unless said otherwise.
+	Replays string `yaml:"-"`
 
 	// CompleteAfter is by how much the mark is past TimeColumn at most when a row comes out,
 	// in ticks; negative: nobody knows. CompleteStep and CompleteOffset say on which grid
@@ -211,6 +215,8 @@ func (c Config) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+func (c Config) replays() string { return cmp.Or(c.Replays, c.Table+ReplaySuffix) }
 
 // Strongest is the strongest delivery that the protocol of URL allows a table that only
 // grows.

@@ -72,7 +72,7 @@ func rangesDDL(cfg Config) string {
 // switchedView makes <table>_current of the rows that count, and what it reads.
 func switchedView(cfg Config, cols []column) []string {
 	replay := cfg
-	replay.Table, replay.ByLineage = cfg.Table+ReplaySuffix, true
+	replay.Table, replay.ByLineage = cfg.replays(), true
 	list := strings.Join(columnNames(cols), ", ")
 	return []string{rangesDDL(cfg), fmt.Sprintf(`CREATE OR REPLACE VIEW %s%s AS
 SELECT %s
@@ -243,7 +243,7 @@ func (s *Switch) Count(ctx context.Context, r Range) ([]Counted, error) {
 		in := fmt.Sprintf("%[1]s >= %[2]s AND %[1]s < %[3]s", cfg.instant(cols), instant(r.From), instant(r.To))
 		next, of := cfg, "1"
 		if r.Lineage > 0 {
-			next.Table, next.ByLineage = cfg.Table+ReplaySuffix, true
+			next.Table, next.ByLineage = cfg.replays(), true
 			of = fmt.Sprintf("%s = %d", colLineage, r.Lineage)
 		}
 		c := Counted{Table: cfg.Database + "." + cfg.Table}
