@@ -192,7 +192,7 @@ func (d dryRun) run(ctx context.Context, cfg Config, log *slog.Logger, w io.Writ
 	rows := map[pipeline.Port]int64{}
 	some := map[pipeline.Port][]string{}
 	reasons := map[string]int64{}
-	counts, err := trial{plan: p, log: log, open: open, rows: func(port pipeline.Port, rec arrow.RecordBatch) error {
+	counts, err := trial{plan: p, log: log, open: open, merge: true, rows: func(port pipeline.Port, rec arrow.RecordBatch) error {
 		rows[port] += rec.NumRows()
 		for i := 0; i < int(rec.NumRows()) && len(some[port]) < samples; i++ {
 			some[port] = append(some[port], string(appendRow(nil, rec, i)))

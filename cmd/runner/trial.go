@@ -26,6 +26,8 @@ type trial struct {
 	rows func(port pipeline.Port, rec arrow.RecordBatch) error
 	// until is the name of the step behind which the chain ends, the last one of that name; "" for all.
 	until string
+	// merge reads a source that ends in the order of event time.
+	merge bool
 }
 
 // run runs the trial until its source ends or ctx is done, and returns the fates of its rows.
@@ -61,6 +63,7 @@ func (t trial) run(ctx context.Context) (pipeline.Counts, error) {
 		NewChain:     func(seed uint64) ([]pipeline.Operator, error) { return t.chain(seed, mem) },
 		Outputs:      outputs,
 		Front:        front,
+		Merge:        t.merge,
 		Shards:       cfg.Parallelism.Shards,
 		Decoders:     cfg.Parallelism.Decoders,
 		Checkpoints:  pipeline.NewCheckpoints(store, 1, mem),
