@@ -165,13 +165,13 @@ type refusedRow struct {
 	Requeued bool `json:"requeued"`
 }
 
-// place is where a row was in the log.
-type place struct {
+// logPlace is where a row was in the log.
+type logPlace struct {
 	split  string
 	offset int64
 }
 
-func (r *refusedRow) place() place { return place{r.Split, r.Offset} }
+func (r *refusedRow) place() logPlace { return logPlace{r.Split, r.Offset} }
 
 // maxRefused is how many rows a command holds; of all it knows where they were.
 const maxRefused = 2_000_000
@@ -213,7 +213,7 @@ func (f *refusedFlags) scan(ctx context.Context, each func(*refusedRow) error) e
 		return errors.Join(err, rows.Close())
 	}
 	f.open = sent.open
-	seen, values := map[place]bool{}, map[string]any{}
+	seen, values := map[logPlace]bool{}, map[string]any{}
 	err = rows.Scan(ctx, f.want.from, f.want.to, func(name string, v any) { values[name] = v }, func() error {
 		r, err := newRefusedRow(values, cp.Splits)
 		clear(values)

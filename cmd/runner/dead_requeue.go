@@ -52,7 +52,7 @@ type offsetRun struct {
 // requeues is what was sent again.
 type requeues struct {
 	store pipeline.Store // nil: nothing, ever
-	rows  map[place]bool
+	rows  map[logPlace]bool
 	last  int   // number of the newest claim
 	open  []int // claims that nobody has seen through
 }
@@ -63,7 +63,7 @@ func requeueDir(cfg Config) string { return cfg.Checkpoint.Dir + requeueSuffix }
 func readRequeues(ctx context.Context, cfg Config) (*requeues, error) {
 	store, err := readStore(ctx, requeueDir(cfg), cfg.Checkpoint.S3)
 	if errors.Is(err, fs.ErrNotExist) {
-		return &requeues{rows: map[place]bool{}}, nil
+		return &requeues{rows: map[logPlace]bool{}}, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("requeues: %w", err)
@@ -72,7 +72,7 @@ func readRequeues(ctx context.Context, cfg Config) (*requeues, error) {
 }
 
 func loadRequeues(ctx context.Context, store pipeline.Store) (*requeues, error) {
-	q := &requeues{store: store, rows: map[place]bool{}}
+	q := &requeues{store: store, rows: map[logPlace]bool{}}
 	sent, err := store.List(ctx, sentDir+"/")
 	if err != nil {
 		return nil, fmt.Errorf("requeues: %w", err)
@@ -96,7 +96,7 @@ func loadRequeues(ctx context.Context, store pipeline.Store) (*requeues, error) 
 		}
 		for _, r := range c.Rows {
 			for at := r.First; at <= r.Last; at++ {
-				q.rows[place{r.Split, at}] = true
+				q.rows[logPlace{r.Split, at}] = true
 			}
 		}
 		if q.last = max(q.last, c.Number); !done[path.Base(o.Name)] {

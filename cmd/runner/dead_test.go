@@ -106,7 +106,7 @@ func TestRequeueClaims(t *testing.T) {
 		t.Errorf("claim %d, %v", n, err)
 	}
 	q, err := readRequeues(ctx, cfg)
-	if err != nil || len(q.rows) != 5 || !q.rows[place{"t/0", 4}] || q.rows[place{"t/0", 6}] || len(q.open) != 2 {
+	if err != nil || len(q.rows) != 5 || !q.rows[logPlace{"t/0", 4}] || q.rows[logPlace{"t/0", 6}] || len(q.open) != 2 {
 		t.Errorf("%+v, %v", q, err)
 	}
 	if err := late.store.PutIfAbsent(ctx, claimName(claimsDir, 3), []byte("{")); err != nil {
