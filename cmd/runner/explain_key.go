@@ -43,7 +43,7 @@ const maxKeyRecords = 100
 
 // cmdExplainKey says what became of the records of a key.
 func cmdExplainKey(ctx context.Context, args []string, out streams) error {
-	f := newExplainFlags("explain key", "tidemark explain key -f job.yaml RC-1 --at 2026-03-01T12:00:00Z", "says what became of the readings of KEY near an instant of event time, and why one is missing: from the topic around that time, the job's decisions, state and Parquet tables. Columns of a key of several stand with a comma between them")
+	f := newExplainFlags("explain key", "tidemark explain key -f job.yaml RC-1 --at 2026-03-01T12:00:00Z", "says what became of the readings of KEY near an instant of event time, and why one is missing: from the topic around that time, the job's decisions, state and tables. Columns of a key of several stand with a comma between them")
 	at := f.String("at", "", "event `TIME`, such as 2026-03-01T12:00:00Z")
 	around := f.Duration("around", 0, "by how much times may differ from it: the length of a window, 1m at least, unless said otherwise")
 	e, key, err := f.evidence(ctx, args)

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -11,6 +14,7 @@ import (
 
 	"github.com/tidemark/tidemark/operators"
 	"github.com/tidemark/tidemark/pipeline"
+	"github.com/tidemark/tidemark/sinks/clickhouse"
 	"github.com/tidemark/tidemark/sinks/parquet"
 )
 
@@ -18,9 +22,9 @@ import (
 type landing struct {
 	Table string `json:"table"`
 	Row   string `json:"row"`
-	// Files have the row; nil where nobody has looked.
+	// Files have the row.
 	Files []string `json:"files,omitempty"`
-	// Query finds it where nobody has looked.
+	// Query finds it in ClickHouse.
 	Query string `json:"query,omitempty"`
 	State string `json:"state"`
 }
@@ -41,6 +45,7 @@ type sought struct {
 	port  pipeline.Port
 	row   string // in words
 	where []parquet.Match
+	times []string // columns of where that are times
 	// at is the time in the column that files are laid out by; MinTicks for not known.
 	at func(column string) int64
 }
@@ -70,7 +75,8 @@ func (e *evidence) look(ctx context.Context, w *offsetWhy, row sought) error {
 		switch {
 		case sc.ClickHouse != nil:
 			cfg, _ := e.plan.clickhouse(sc.ClickHouse.Config, row.port)
-			l.Table, l.State, l.Query = "clickhouse:"+cfg.Database+"."+cfg.Table, "not looked up here", queryOf(cfg.Database+"."+cfg.Table, row.where)
+			l.Table, l.Query = "clickhouse:"+cfg.Database+"."+cfg.Table, row.query(cfg)
+			l.State = row.in(ctx, cfg)
 		case sc.Kafka != nil:
 			cfg, _ := e.plan.kafka(sc.Kafka.SinkConfig, row.port)
 			l.Table, l.State = "kafka:"+cfg.Topic, "not looked up here"
@@ -97,17 +103,68 @@ func (e *evidence) look(ctx context.Context, w *offsetWhy, row sought) error {
 	return nil
 }
 
-// queryOf finds a row in ClickHouse.
-func queryOf(table string, where []parquet.Match) string {
+// query finds a row in ClickHouse.
+func (row sought) query(cfg clickhouse.Config) string {
 	var terms []string
-	for _, m := range where {
+	for _, m := range row.where {
 		value := fmt.Sprint(m.Value)
-		if text, ok := m.Value.(string); ok {
+		switch text, ok := m.Value.(string); {
+		case ok:
 			value = "'" + strings.ReplaceAll(strings.ReplaceAll(text, `\`, `\\`), "'", `\'`) + "'"
+		case slices.Contains(row.times, m.Column):
+			value = "fromUnixTimestamp64Micro(" + value + ")"
 		}
 		terms = append(terms, fmt.Sprintf("`%s` = %s", m.Column, value))
 	}
-	return "SELECT * FROM " + table + " FINAL WHERE " + strings.Join(terms, " AND ")
+	return fmt.Sprintf("SELECT * FROM `%s`.`%s` WHERE %s", cfg.Database, cfg.Table, strings.Join(terms, " AND "))
+}
+
+// in says what ClickHouse has of a row. That a server does not answer is no error: the query says
+// how to look.
+func (row sought) in(ctx context.Context, cfg clickhouse.Config) string {
+	at := row.at(cfg.TimeColumn)
+	if at == pipeline.MinTicks {
+		return "not looked up, its time is not known"
+	}
+	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
+	defer cancel()
+	rows, err := clickhouse.OpenRows(ctx, clickhouse.RowsConfig{Config: cfg, TimeColumn: cfg.TimeColumn})
+	if err != nil {
+		return fmt.Sprintf("not looked up (%v)", err)
+	}
+	versions, hits := int64(0), map[string]bool{}
+	err = rows.Scan(ctx, at, pipeline.AddTicks(at, 1), func(name string, value any) { hits[name] = row.holds(name, value) }, func() error {
+		if !slices.ContainsFunc(row.where, func(m parquet.Match) bool {
+			is, there := hits[m.Column]
+			return m.Value != nil && !is || m.Value == nil && there
+		}) {
+			versions++
+		}
+		clear(hits)
+		return nil
+	})
+	switch err := errors.Join(err, rows.Close()); {
+	case err != nil:
+		return fmt.Sprintf("not looked up (%v)", err)
+	case versions == 0:
+		return "not there (yet)"
+	}
+	return "found, " + plural(versions, "version")
+}
+
+// holds tells whether a value of a column is the one that is looked for.
+func (row sought) holds(column string, value any) bool {
+	at := slices.IndexFunc(row.where, func(m parquet.Match) bool { return m.Column == column })
+	if at < 0 {
+		return false
+	}
+	switch v := value.(type) {
+	case time.Time:
+		value = v.UnixMicro()
+	case uint64:
+		value = int64(v)
+	}
+	return value == row.where[at].Value
 }
 
 // results finds the results that a row is part of. What they are called the operators themselves
@@ -242,7 +299,7 @@ func (e *evidence) identity(m made, i int) (sought, bool) {
 		}
 		shown := fmt.Sprint(v)
 		if t, ok := ticksAt(m.rec, name, i); ok && strings.HasPrefix(name, "window_") {
-			shown = tick(t).String()
+			shown, w.times = tick(t).String(), append(w.times, name)
 		}
 		w.where, words = append(w.where, parquet.Match{Column: name, Value: v}), append(words, name+" "+shown)
 	}

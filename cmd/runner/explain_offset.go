@@ -109,7 +109,7 @@ type readBy struct {
 
 // cmdExplainOffset says what became of one record.
 func cmdExplainOffset(ctx context.Context, args []string, out streams) error {
-	f := newExplainFlags("explain offset", "tidemark explain offset -f job.yaml readings/3@1841", "says what became of the record at TOPIC/PARTITION@OFFSET, by which rule, and where it landed: from the topic, the job's decisions, marks and newest checkpoint, and its Parquet tables")
+	f := newExplainFlags("explain offset", "tidemark explain offset -f job.yaml readings/3@1841", "says what became of the record at TOPIC/PARTITION@OFFSET, by which rule, and where it landed: from the topic, the job's decisions, marks and newest checkpoint, and its tables")
 	e, rest, err := f.evidence(ctx, args)
 	if err != nil {
 		return err
