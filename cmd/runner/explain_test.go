@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -314,9 +315,18 @@ func TestExplainHistory(t *testing.T) {
 	file := r.job("history", "source: {kafka: {SOURCE}}\nevent_time: {max_disorder: 1s, quiet_after: never}\nwindow: {tumbling: 10s, lateness: 0s}\n")
 	r.send(0, r.reading("RC-1", 0, -60), r.reading("RC-1", 100, -60))
 	r.live(file, 2)
+	between := time.Now().UTC().Format(time.RFC3339Nano)
 	r.send(0, r.reading("RC-2", 50, -60), r.reading("RC-2", 99, -60), r.reading("RC-2", 90, -60))
 	r.live(file, 5)
 	r.send(0, r.reading("RC-3", 10, -60))
+	for at, want := range map[string]string{between: "holds +2 ", "2100-01-01T00:00:00Z": "holds +5 "} {
+		if said := r.do("explain", "watermark", "-f", file, "--at", at); !regexp.MustCompile(want).MatchString(said) || !strings.Contains(said, "mark 2026-03-01T12:01:38.999999Z, held by t/0") {
+			t.Errorf("at %s: nothing says %q:\n%s", at, want, said)
+		}
+	}
+	if code, _, stderr := run(t, "explain", "watermark", "-f", file, "--at", "2026-03-01T12:00:00Z"); code != exitFailed || !strings.Contains(stderr, "the history of the marks begins at 20") {
+		t.Errorf("before the history: code %d, %s", code, stderr)
+	}
 
 	wants := func(offset int64, became string, says ...string) {
 		t.Helper()
