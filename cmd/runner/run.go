@@ -31,7 +31,7 @@ func cmdRun(ctx context.Context, args []string, out streams) error {
 	takeOver := fs.Bool("take-over", false, "take the job over from the process that has it, which then stops without publishing")
 	dry := fs.Bool("dry-run", false, "read what the topic has since --from and say what would come of it; nothing is written, committed or kept")
 	from := fs.String("from", "-10m", "of --dry-run: `time` where reading begins, by broker timestamp")
-	limit := fs.Int("limit", 0, "of --dry-run: end after about so many records, 0 for all")
+	limit := fs.Int("limit", 0, "of --dry-run: end after about so many records, as many of each partition; 0 for all")
 	profile := fs.String("cpuprofile", "", "write a CPU profile to `file`")
 	if err := fs.parse(args); err != nil {
 		return err

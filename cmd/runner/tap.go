@@ -128,7 +128,7 @@ func (c Config) trialPlan() (*plan, error) {
 }
 
 // reading opens the job's topic at a time, or at its end, without a group. A bounded reading ends
-// where the topic ends now, and one with a limit after so many records.
+// where the topic ends now, and one with a limit after about so many records, as many of each partition.
 func (p *plan) reading(from string, bounded bool, limit int) (pipeline.OpenSource, error) {
 	cfg := p.cfg.Source.Kafka
 	cfg.Group, cfg.Bounded, cfg.Start, cfg.StartTime = "", bounded, kafka.Latest, time.Time{}
@@ -148,27 +148,43 @@ func (p *plan) reading(from string, bounded bool, limit int) (pipeline.OpenSourc
 		if err != nil {
 			return nil, err
 		}
-		return &firstRecords{Source: src, left: limit}, nil
+		return &firstRecords{Source: src, limit: limit, given: map[pipeline.Split]int{}}, nil
 	}, nil
 }
 
-// firstRecords is a source that ends once it has given so many records, to the next batch of
-// them.
+// firstRecords is a bounded source of which every split ends once it has given its part of a number
+// of records, to the next batch of them.
 type firstRecords struct {
 	pipeline.Source
-	left int
+	limit int
+	given map[pipeline.Split]int // -1: has ended
 }
 
 // Next implements pipeline.Source.
 func (s *firstRecords) Next(ctx context.Context) (pipeline.Event, error) {
-	if s.left <= 0 {
-		return pipeline.Event{}, io.EOF
+	for {
+		if len(s.given) > 0 && !slices.ContainsFunc(slices.Collect(maps.Values(s.given)), func(n int) bool { return n >= 0 }) {
+			return pipeline.Event{}, io.EOF
+		}
+		ev, err := s.Source.Next(ctx)
+		if err != nil {
+			return ev, err
+		}
+		switch n := s.given[ev.Split]; {
+		case ev.Kind == pipeline.NewSplit:
+			s.given[ev.Split] = 0
+		case n < 0:
+			continue
+		case ev.Kind == pipeline.EndOfSplit:
+			s.given[ev.Split] = -1
+		case ev.Kind == pipeline.Rows && n >= max(1, s.limit/len(s.given)):
+			s.given[ev.Split] = -1
+			return pipeline.Event{Kind: pipeline.EndOfSplit, Split: ev.Split}, nil
+		case ev.Kind == pipeline.Rows:
+			s.given[ev.Split] += ev.Wire.Len()
+		}
+		return ev, nil
 	}
-	ev, err := s.Source.Next(ctx)
-	if err == nil && ev.Kind == pipeline.Rows {
-		s.left -= ev.Wire.Len()
-	}
-	return ev, err
 }
 
 // dryRun reads what the topic has since a time, as the job would, and says what would come of it.
