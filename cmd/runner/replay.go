@@ -361,6 +361,15 @@ func (p *replayPlan) describe(w io.Writer) {
 		fmt.Fprintf(t, "  %d\t%d\t%d\t%d\n", s.Partition, s.Start, s.Expect, s.End)
 	}
 	_ = t.Flush() // to a writer whose errors nobody asks for
+	var short []string
+	for _, s := range p.Splits {
+		if s.Expect == s.End && s.Start < s.End {
+			short = append(short, fmt.Sprint(s.Partition))
+		}
+	}
+	if len(short) > 0 {
+		fmt.Fprintf(w, "The log of partition %s ends before that: rows may still come that change results at the end of the range.\n", strings.Join(short, ", "))
+	}
 }
 
 // cmdReplayLs lists the replays of a job.
