@@ -2,6 +2,8 @@ package integration
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -9,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidemark/tidemark/integration/peers"
 	"github.com/tidemark/tidemark/pipeline"
 	"github.com/tidemark/tidemark/sinks/clickhouse"
 )
@@ -232,12 +235,30 @@ normalize: {to: ocsf}`)
 			t.Errorf("%s, want %stwice:\n%s", name, equal, out)
 		}
 	}
+	// Files of other writers, which name and type lists and maps in ways of their own.
+	files := filepath.Join(j.dir, "out", j.db, "**", "*.parquet")
+	duck, err := peers.NewDuckDB()
+	must(t, err)
+	for _, writer := range []string{"duckdb", "engine"} {
+		dir := filepath.Join(j.dir, writer)
+		must(t, os.Mkdir(dir, 0o755))
+		to := filepath.Join(dir, "all.parquet")
+		if writer == "duckdb" {
+			_, err = duck.Query(t.Context(), fmt.Sprintf("COPY (SELECT * FROM read_parquet('%s', hive_partitioning = false)) TO '%s' (FORMAT parquet)", files, to))
+		} else {
+			_, err = r.clickhouse.Query(t.Context(), fmt.Sprintf("INSERT INTO FUNCTION file('%s', Parquet) SELECT * FROM file('%s', Parquet) SETTINGS use_hive_partitioning = 0", to, files))
+		}
+		must(t, err)
+		if out := r.differs(t, true, "-f", j.bounded, "live", "parquet:"+dir); strings.Count(out, equal) != 2 {
+			t.Errorf("%s, want %stwice:\n%s", writer, equal, out)
+		}
+	}
 	for _, args := range [][]string{{"audit", "-f", j.bounded}, {"audit", "-f", j.bounded, "--replays"}} {
 		r.tidemark(t, args...)
 	}
 
 	whole := r.lines(t, tables, j.db+"_current", "SELECT count(), sum(count), sum(cityHash64(metadata.uid, count)) FROM %s")
-	_, err := r.clickhouse.Query(t.Context(), "ALTER TABLE "+j.db+"."+j.db+" DELETE WHERE cityHash64(metadata.uid) % 10 = 0 SETTINGS mutations_sync = 2")
+	_, err = r.clickhouse.Query(t.Context(), "ALTER TABLE "+j.db+"."+j.db+" DELETE WHERE cityHash64(metadata.uid) % 10 = 0 SETTINGS mutations_sync = 2")
 	must(t, err)
 	damaged := r.lines(t, tables, j.db+"_current", "SELECT count(), sum(count), sum(cityHash64(metadata.uid, count)) FROM %s")
 	var have, lost int

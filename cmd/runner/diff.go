@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -267,7 +268,7 @@ func (d *diffRun) explain(ctx context.Context, found []rowDifference, names *lea
 	}
 	for i := range found {
 		if w := of[i]; w != nil {
-			d.blame(&found[i], w)
+			d.blame(&found[i], w, names)
 		}
 	}
 	return nil
@@ -288,15 +289,47 @@ func (d *diffRun) countLate(ctx context.Context, side int, from, to int64, windo
 }
 
 // blame makes a difference one of late rows when they are what explains it.
-func (d *diffRun) blame(r *rowDifference, w *resultWindow) {
+func (d *diffRun) blame(r *rowDifference, w *resultWindow, names *leafNames) {
 	poorer := 1
-	if r.Kind == diffExtra || r.Kind == diffValue && w.late[0] > w.late[1] {
+	switch r.Kind {
+	case diffExtra:
 		poorer = 0
+	case diffValue:
+		var known bool
+		if poorer, known = r.poorer(names); !known && w.late[0] > w.late[1] {
+			poorer = 0
+		}
 	}
-	if w.late[poorer] > w.late[1-poorer] {
+	if poorer >= 0 && w.late[poorer] > w.late[1-poorer] {
 		r.Late = &lateReason{Side: d.sides[poorer].name, Rows: w.late[poorer], In: r.Kind}
 		r.Kind = diffLate
 	}
+}
+
+// countColumn is how many rows a window has, as feeds name it unless a job says otherwise.
+const countColumn = "count"
+
+// poorer is the side whose window has fewer rows, -1 when both have as many: then late rows
+// explain nothing. It is not known when results have no count.
+func (r *rowDifference) poorer(names *leafNames) (side int, known bool) {
+	for _, c := range r.Columns {
+		if c.Column != countColumn || c.A == nil || c.B == nil {
+			continue
+		}
+		a, errA := strconv.ParseFloat(*c.A, 64)
+		b, errB := strconv.ParseFloat(*c.B, 64)
+		if errA != nil || errB != nil {
+			return 1, false
+		}
+		if a < b {
+			return 0, true
+		}
+		return 1, true
+	}
+	if slices.ContainsFunc(names.unpack(r.row.values), func(v namedValue) bool { return v.name == countColumn }) {
+		return -1, true
+	}
+	return 1, false
 }
 
 // diffReport is what is printed.

@@ -325,7 +325,8 @@ func TestDiffAgainstNaive(t *testing.T) {
 }
 
 // TestDiffLate: less in a set is explained by more late rows of that key and window in it, and
-// by nothing else: not by those of another key or window, nor by as many on both sides.
+// by nothing else: not by those of another key or window, nor by as many on both sides, nor
+// when the side that has them has more, or as many rows in the window.
 func TestDiffLate(t *testing.T) {
 	at := func(minute int64) time.Time { return time.UnixMicro(minute * 60e6).UTC() }
 	result := func(key string, minute, count int64) map[string]any {
@@ -334,9 +335,10 @@ func TestDiffLate(t *testing.T) {
 	row := func(key string, minute int64) map[string]any {
 		return map[string]any{"site": key[:1], "dev|ice": key[2:], "at": at(minute).Add(30 * time.Second), "time": at(minute).Add(30 * time.Second)}
 	}
-	a := memorySet{result("a|1", 0, 5), result("a|1", 1, 5), result("a|1", 2, 5), result("a|1", 3, 5), result("b|1", 0, 1)}
-	b := memorySet{result("a|1", 0, 4), result("a|1", 2, 6), result("a|1", 3, 6), result("b|1", 0, 2), result("c|1", 9, 1)}
-	lateA := memorySet{row("a|1", 3), row("a|2", 2), row("a|1", 4), row("b|1", 0), row("c|1", 9)}
+	a := memorySet{result("a|1", 0, 5), result("a|1", 1, 5), result("a|1", 2, 5), result("a|1", 3, 5), result("a|1", 5, 9), result("a|1", 6, 9), result("b|1", 0, 1)}
+	b := memorySet{result("a|1", 0, 4), result("a|1", 2, 6), result("a|1", 3, 6), result("a|1", 5, 8), result("a|1", 6, 9), result("b|1", 0, 2), result("c|1", 9, 1)}
+	a[5]["mean"], b[4]["mean"] = 1.0, 2.0
+	lateA := memorySet{row("a|1", 3), row("a|2", 2), row("a|1", 4), row("a|1", 5), row("a|1", 6), row("b|1", 0), row("c|1", 9)}
 	lateB := memorySet{row("a|1", 0), row("a|1", 0), row("a|1", 1), row("b|1", 0), row("b|1", 1)}
 	rule := &diffRule{key: []string{"metadata.uid"}, time: "at"}
 	for _, size := range []int64{0, 60e6} {
@@ -356,6 +358,8 @@ func TestDiffLate(t *testing.T) {
 			"late agg:op:a|1:60000 in A only (1 late rows of the window in b)",
 			"value agg:op:a|1:120000 count: 5 | 6",
 			"late agg:op:a|1:180000 count: 5 | 6 (1 late rows of the window in a)",
+			"value agg:op:a|1:300000 count: 9 | 8",
+			"value agg:op:a|1:360000 mean: 1 | 2",
 			"late agg:op:c|1:540000 in B only (1 late rows of the window in a)",
 		}
 		if !slices.Equal(got, want) {
