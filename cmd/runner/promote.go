@@ -360,8 +360,8 @@ func (s *fileSwitch) counted(ctx context.Context, d *decision) ([]switchCount, e
 			if err != nil {
 				return nil, err
 			}
-			for _, f := range files {
-				*[]*int64{&c.now, &c.then}[i] += f.Rows
+			if *[]*int64{&c.now, &c.then}[i], err = parquet.CountRows(ctx, s.store, files); err != nil {
+				return nil, err
 			}
 		}
 		out = append(out, c)

@@ -84,8 +84,7 @@ func (f *Folder) open(ctx context.Context, ff folderFile, use func(*pq.File, *fo
 			err = fmt.Errorf("parquet decoder: %v", p)
 		}
 	}()
-	file, err := pq.OpenFile(storeReader{ctx, f.store, ff.name, ff.size}, ff.size,
-		pq.SkipPageIndex(true), pq.SkipBloomFilters(true), pq.ReadBufferSize(folderBuffer))
+	file, err := openStored(ctx, f.store, ff.name, ff.size)
 	if err != nil {
 		return err
 	}
@@ -94,6 +93,11 @@ func (f *Folder) open(ctx context.Context, ff folderFile, use func(*pq.File, *fo
 		return err
 	}
 	return use(file, leaf)
+}
+
+// openStored opens a file of a store. The library may panic when the file is damaged.
+func openStored(ctx context.Context, store pipeline.Store, name string, size int64) (*pq.File, error) {
+	return pq.OpenFile(storeReader{ctx, store, name, size}, size, pq.SkipPageIndex(true), pq.SkipBloomFilters(true), pq.ReadBufferSize(folderBuffer))
 }
 
 // storeReader reads an object at any offset. It lives as long as the call whose context it

@@ -159,7 +159,7 @@ func (s *Sink) loadLedger(ctx context.Context) (ledger, error) {
 	if h.Entry == "" {
 		return s.foldLog(ctx)
 	}
-	e, sum, err := readEntry(ctx, s.store, h.Entry)
+	e, sum, err := s.readEntry(ctx, h.Entry)
 	if err != nil {
 		return ledger{}, err
 	}
@@ -185,7 +185,7 @@ func (s *Sink) foldLog(ctx context.Context) (ledger, error) {
 		if !s.cfg.ownEntry(o.Name) {
 			continue
 		}
-		e, sum, err := readEntry(ctx, s.store, o.Name)
+		e, sum, err := s.readEntry(ctx, o.Name)
 		if err != nil {
 			return ledger{}, err
 		}
@@ -208,8 +208,8 @@ func (s *Sink) foldLog(ctx context.Context) (ledger, error) {
 	return l, nil
 }
 
-func readEntry(ctx context.Context, store pipeline.Store, name string) (entry, string, error) {
-	body, err := store.GetRange(ctx, name, 0, -1)
+func (s *Sink) readEntry(ctx context.Context, name string) (entry, string, error) {
+	body, err := s.store.GetRange(ctx, name, 0, -1)
 	if err != nil {
 		return entry{}, "", fmt.Errorf("manifest entry: %w", err)
 	}

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +20,10 @@ import (
 // has all decisions; the one with the largest number counts. It is made by PutIfAbsent, so that
 // a decision is one object that is there or not, and of two that are made at once the second
 // knows the first. Plain globs do not ask it: they see the folder that they name.
+//
+// Which files there are is told by the folders: a file has its final name when its epoch is
+// published and not before. The manifest log says the same, an object for every epoch there
+// ever was.
 
 const rangesDir = "_tidemark/ranges"
 
@@ -137,13 +143,12 @@ func (c Config) Whole(from, to int64) (wideFrom, wideTo int64) {
 // CountingFile is a file that counts.
 type CountingFile struct {
 	Name    string `json:"name"` // in the store
-	Rows    int64  `json:"rows"`
 	Size    int64  `json:"bytes"`
 	Lineage uint16 `json:"replay,omitempty"` // 0: of the job
 }
 
-// CountingFiles returns the files that count of the partitions that begin or end in [from, to),
-// by the decisions and by the manifest logs. Files without a time count when the range is open.
+// CountingFiles returns the files that count of the partitions that begin or end in [from, to).
+// Files without a time count when the range is open.
 func CountingFiles(ctx context.Context, store pipeline.Store, cfg Config, ranges []Range, from, to int64) ([]CountingFile, error) {
 	tables := []Range{{}}
 	for _, r := range ranges {
@@ -152,61 +157,91 @@ func CountingFiles(ctx context.Context, store pipeline.Store, cfg Config, ranges
 		}
 	}
 	open := from == pipeline.MinTicks && to == pipeline.MaxTicks
+	if !open && (cfg.Layout == LayoutLake || cfg.PartitionBy == pipeline.PartitionNone) {
+		return nil, fmt.Errorf("table %s: its files are in no folders dt=..., so a range has none: leave the range out", cfg.Table)
+	}
 	var out []CountingFile
 	for _, t := range tables {
 		of := cfg
 		if t.Lineage > 0 {
 			of = cfg.Beside(t.Table)
 		}
-		err := of.eachFile(ctx, store, func(f file) error {
-			start, end, ok := partitionSpan(of.partitionOf(f.Final))
+		files, err := of.published(ctx, store, from, to)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range files {
+			start, end, ok := partitionSpan(of.partitionOf(f.Name))
 			if !ok {
 				if t.Lineage == 0 && open {
-					out = append(out, CountingFile{f.Final, f.Rows, f.Size, 0})
+					out = append(out, CountingFile{f.Name, f.Size, 0})
 				}
-				return nil
+				continue
 			}
 			counts, err := lineageOf(ranges, start, end)
 			if err != nil {
-				return fmt.Errorf("%s: %w", f.Final, err)
+				return nil, fmt.Errorf("%s: %w", f.Name, err)
 			}
 			if counts == t.Lineage && start < to && end > from {
-				out = append(out, CountingFile{f.Final, f.Rows, f.Size, t.Lineage})
+				out = append(out, CountingFile{f.Name, f.Size, t.Lineage})
 			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
 		}
 	}
 	slices.SortFunc(out, func(a, b CountingFile) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
 }
 
-// eachFile calls each with the files of the manifest log of the job.
-func (c Config) eachFile(ctx context.Context, store pipeline.Store, each func(file) error) error {
-	objects, err := store.List(ctx, c.logPrefix())
-	if errors.Is(err, pipeline.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("manifest log of %s: %w", c.Table, err)
-	}
-	for _, o := range objects {
-		if !c.ownEntry(o.Name) {
-			continue
+// daysListed is up to how many days are listed one by one.
+const daysListed = 400
+
+// published returns the files of the job, those of the days of [from, to) at least.
+func (c Config) published(ctx context.Context, store pipeline.Store, from, to int64) ([]pipeline.Object, error) {
+	prefixes := []string{c.root() + "/"}
+	day := pipeline.PartitionDay
+	if first, last := day.Of(from), day.Of(pipeline.SubTicks(to, 1)); first > pipeline.EarlyPartition && last < pipeline.FarPartition && first <= last && last-first < daysListed {
+		prefixes = nil
+		for d := first; d <= last; d++ {
+			prefixes = append(prefixes, fmt.Sprintf("%s/dt=%s/", c.root(), day.Start(d).Format("2006-01-02")))
 		}
-		e, _, err := readEntry(ctx, store, o.Name)
-		if err != nil {
-			return err
+	}
+	var out []pipeline.Object
+	for _, prefix := range prefixes {
+		objects, err := store.List(ctx, prefix)
+		if err != nil && !errors.Is(err, pipeline.ErrNotExist) {
+			return nil, fmt.Errorf("files of %s: %w", c.Table, err)
 		}
-		for _, f := range e.Added {
-			if err := each(f); err != nil {
-				return err
+		for _, o := range objects {
+			if c.ownFile(o.Name) {
+				out = append(out, o)
 			}
 		}
 	}
-	return nil
+	return out, nil
+}
+
+var numbersOfFile = regexp.MustCompile(`^\d+-\d+-\d+\.parquet$`)
+
+// ownFile tells whether a name is one that finalName gives; others may write the table too.
+func (c Config) ownFile(name string) bool {
+	rest, ok := strings.CutPrefix(path.Base(name), "part-"+segment(c.Job)+"-")
+	return ok && numbersOfFile.MatchString(rest)
+}
+
+// CountRows returns how many rows files have, by their footers.
+func CountRows(ctx context.Context, store pipeline.Store, files []CountingFile) (rows int64, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("parquet decoder: %v", p)
+		}
+	}()
+	for _, f := range files {
+		file, err := openStored(ctx, store, f.Name, f.Size)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", f.Name, err)
+		}
+		rows += file.NumRows()
+	}
+	return rows, nil
 }
 
 // partitionSpan is when the rows of a partition are of; false for those of no time.

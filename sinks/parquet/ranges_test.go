@@ -91,6 +91,23 @@ func TestRanges(t *testing.T) {
 	if got, err := counting(ctx, store, cfg, baseUS, baseUS+hourUS+1); got != "0:05 32768:06" || err != nil {
 		t.Errorf("%s, %v", got, err)
 	}
+	files, err := CountingFiles(ctx, store, cfg, nil, pipeline.MinTicks, pipeline.MaxTicks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rows, err := CountRows(ctx, store, files); rows != 40 || err != nil {
+		t.Errorf("%d of 40 rows, %v", rows, err)
+	}
+	// Files of others, and of a job whose name begins like this one's.
+	for _, name := range []string{"part-0.parquet", "part-" + segment(cfg.Job) + "-2-1-1-0.parquet", "part-" + segment(cfg.Job) + "-1-1-0.txt"} {
+		if err := store.Put(ctx, cfg.root()+"/dt=2026-11-22/hour=05/"+name, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all("0:05 0:__ 32768:06 32768:07")
+	if got, err := counting(ctx, store, cfg, baseUS-500*24*hourUS, baseUS+hourUS); got != "0:05" || err != nil {
+		t.Errorf("of more days than are listed one by one: %s, %v", got, err)
+	}
 	other := cfg
 	other.Job = "another"
 	if ranges, err := Decided(ctx, store, other); err != nil || len(ranges) != 0 {
@@ -132,6 +149,8 @@ func TestRangesRefused(t *testing.T) {
 	none := cfg
 	none.PartitionBy = pipeline.PartitionNone
 	refuse("set partition_by", Decide(ctx, store, none, r))
+	_, err := counting(ctx, store, none, r.From, r.To)
+	refuse("leave the range out", err)
 	lake := cfg
 	lake.Layout = LayoutLake
 	refuse("cannot be switched", Decide(ctx, store, lake, r))
@@ -140,7 +159,7 @@ func TestRangesRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	publishOf(t, store, days, 1, 2, readings(2, 3))
-	_, err := counting(ctx, store, cfg, pipeline.MinTicks, pipeline.MaxTicks)
+	_, err = counting(ctx, store, cfg, pipeline.MinTicks, pipeline.MaxTicks)
 	refuse("its partition is cut by the decision", err)
 	for text, want := range map[string]string{"{": "it was changed", `{"format": 2}`: "has format 2, this version reads 1"} {
 		if err := store.Put(ctx, cfg.rangesName(7), []byte(text)); err != nil {
