@@ -109,7 +109,7 @@ func newDecision(ctx context.Context, p *plan, name string, promote bool) (*deci
 	}
 	if promote {
 		d.lineage = r.Lineage
-		if err := d.publish(ctx, p.cfg, staged); err != nil {
+		if err := r.publishAgain(ctx, p.cfg); err != nil {
 			return nil, err
 		}
 	}
@@ -154,15 +154,19 @@ func (d *decision) undoes(ctx context.Context) error {
 	return fmt.Errorf("replay %s does not count anywhere: it was not promoted, or everything of it was decided anew since", d.replay.Name)
 }
 
-// publish publishes what the last checkpoint of the replay holds, which must be the end of it.
-// As a rule that has been done: not when the process ended just before.
-func (d *decision) publish(ctx context.Context, cfg Config, staged *plan) error {
-	cp, err := d.replay.last(ctx, cfg)
+// publishAgain publishes what the last checkpoint of a replay that has ended holds. As a rule
+// that has been done: not when the process ended just before. cfg is that of the job.
+func (p replayPlan) publishAgain(ctx context.Context, cfg Config) error {
+	cp, err := p.last(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	if cp == nil || !cp.Ended() {
-		return fmt.Errorf("replay %s has not ended: the command that began it goes on with it", d.replay.Name)
+		return fmt.Errorf("replay %s has not ended: the command that began it goes on with it", p.Name)
+	}
+	staged, err := planOf(p.staged(cfg))
+	if err != nil {
+		return err
 	}
 	receipts := map[string]pipeline.Receipt{}
 	for _, rc := range cp.Receipts {

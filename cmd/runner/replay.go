@@ -68,6 +68,9 @@ func cmdReplay(ctx context.Context, args []string, out streams) error {
 	case err != nil:
 		return err
 	case ended && !fresh:
+		if err := plan.publishAgain(ctx, loaded.cfg); err != nil {
+			return err
+		}
 		fmt.Fprintln(out.stdout, "It has ended: --again makes another of this range.")
 		return nil
 	case o.dryRun:
