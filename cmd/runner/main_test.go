@@ -26,9 +26,12 @@ func TestMain(m *testing.M) {
 func program(ctx context.Context, dir string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "TIDEMARK_TEST_BINARY=program")
+	cmd.Env = append(os.Environ(), "TIDEMARK_TEST_BINARY=program", fastExit)
 	return cmd
 }
+
+// fastExit keeps a program with the race detector from sleeping for a second before it ends.
+const fastExit = "GORACE=atexit_sleep_ms=0"
 
 // run runs the program in this process.
 func run(t *testing.T, args ...string) (code int, stdout, stderr string) {

@@ -65,6 +65,7 @@ func TestScript(t *testing.T) {
 			}
 			env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
 			env.Setenv("TIDEMARK_TEST_BINARY", "program")
+			env.Vars = append(env.Vars, fastExit)
 			examples, err := filepath.Abs("../../examples")
 			if err != nil {
 				return err
