@@ -695,7 +695,10 @@ func (r *runner) take(ctx context.Context, d *decoded) error {
 	case LogEnd:
 		return r.front.LogEnd(ev.Split, ev.Seen, ev.Empty)
 	case EndOfSplit:
-		return r.front.End(ev.Split)
+		if err := r.front.End(ev.Split); err != nil {
+			return err
+		}
+		r.endReading()
 	case GapFound:
 		r.front.Gap(ev)
 		r.job.Log.Warn("records are gone from the log", "split", ev.Split.String(), "from", ev.From, "to", ev.To, "reason", ev.Reason)
@@ -724,9 +727,7 @@ func (r *runner) takeRows(ctx context.Context, d *decoded) error {
 		return err
 	}
 	next, over := r.front.Over(split)
-	if over && r.front.Ended() {
-		r.enough()
-	}
+	r.endReading()
 	if d.dead == nil {
 		return nil
 	}
@@ -736,6 +737,14 @@ func (r *runner) takeRows(ctx context.Context, d *decoded) error {
 		defer b.Release()
 	}
 	return r.front.cfg.Dead(b)
+}
+
+// endReading ends the reading when every split has ended. One that Until has ended is paused, so
+// that the source never comes to the end of it.
+func (r *runner) endReading() {
+	if r.job.Front.Until != 0 && r.front.Ended() {
+		r.enough()
+	}
 }
 
 // barrier ends the epoch at hand. The Dead rows of the front are with the writer already,

@@ -1,9 +1,11 @@
 package pipelinetest_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
@@ -120,6 +122,51 @@ func TestUntil(t *testing.T) {
 		}
 		if counts[pipeline.Read] != end || counts[pipeline.FateDead] != dead {
 			t.Fatalf("seed %d: read %d, dead %d; want %d, %d", seed, counts[pipeline.Read], counts[pipeline.FateDead], end, dead)
+		}
+	}
+}
+
+// TestUntilBeforeEnd: one split comes to Until and is read no more, another ends without coming
+// that far. The job ends with the last of them, whichever that is, merged or not: the source
+// has no end to tell of a split that is not read.
+func TestUntilBeforeEnd(t *testing.T) {
+	const second = 1_000_000
+	long := func(split int32, from, to int64) (rows []pipelinetest.Row) {
+		for at := from; at < to; at++ {
+			rows = append(rows, pipelinetest.Row{Time: at * second, Ingest: at * second, Key: "a", Split: split, Offset: int64(len(rows))})
+		}
+		return rows
+	}
+	for name, input := range map[string][][]pipelinetest.Row{
+		"the end of the short one is last": {append(long(0, 0, 10), long(0, 900, 1900)...), long(1, 0, 500)},
+		"the end of the long one is last":  {long(0, 0, 1900), long(1, 0, 10)},
+	} {
+		for i := range input[0] { // of two parts
+			input[0][i].Offset = int64(i)
+		}
+		for _, merge := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, merge %v", name, merge), func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				store := pipelinetest.NewMemStore()
+				var last pipeline.Published
+				j := testJob{store: store, src: &pipelinetest.RowSource{Splits: input, Batch: 20}, shards: 1, align: pipeline.MaxTicks, mem: memory.NewGoAllocator(),
+					out: &pipelinetest.MemSink{Store: store, Name: "out"}, late: &pipelinetest.MemSink{Store: store, Name: "late"},
+					published: func(p pipeline.Published) { last = p }}
+				job := j.job(t)
+				job.Merge, job.Front.Until = merge, 800*second
+				if err := pipeline.Run(ctx, job); err != nil {
+					t.Fatal(err)
+				}
+				if ctx.Err() != nil {
+					t.Error("the job had to be stopped")
+				}
+				for _, s := range last.Splits {
+					if !s.Ended {
+						t.Errorf("split %s at offset %d has not ended", s.Split, s.Position.Offset)
+					}
+				}
+			})
 		}
 	}
 }
