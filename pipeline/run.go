@@ -533,16 +533,16 @@ func sendTo[T any](ctx context.Context, ch chan<- T, v T) bool {
 }
 
 // decode turns wires into rows. Several run at once; the front takes their results in the
-// order of the source.
+// order of the source. After a failure nothing is decoded any more, and what waits is still
+// ended: the front waits for all that it holds before it gives that back.
 func (r *runner) decode(ctx context.Context, dec Decoder) error {
 	for d := range r.work {
-		d.err = dec.Decode(d.ev.Wire, d)
-		close(d.done)
-		if ctx.Err() != nil {
-			return ctx.Err()
+		if d.err = ctx.Err(); d.err == nil {
+			d.err = dec.Decode(d.ev.Wire, d)
 		}
+		close(d.done)
 	}
-	return nil
+	return ctx.Err()
 }
 
 // Emit keeps what the decoder sends.

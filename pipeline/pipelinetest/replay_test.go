@@ -2,6 +2,7 @@ package pipelinetest_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -167,6 +168,42 @@ func TestUntilBeforeEnd(t *testing.T) {
 					}
 				}
 			})
+		}
+	}
+}
+
+// slowDecoder takes a while for each wire.
+type slowDecoder struct{ pipelinetest.RowDecoder }
+
+func (d slowDecoder) Decode(w *pipeline.Wire, out pipeline.Emitter) error {
+	time.Sleep(2 * time.Millisecond)
+	return d.RowDecoder.Decode(w, out)
+}
+
+// TestMergeFails: a replay whose sink fails returns, although wires wait for their turn that
+// nobody has decoded yet, and gives back what it holds.
+func TestMergeFails(t *testing.T) {
+	input := unevenInput()
+	for range 10 {
+		store := pipelinetest.NewMemStore()
+		broken := errors.New("sink is broken")
+		j := testJob{store: store, src: &pipelinetest.RowSource{Splits: input, Batch: 20}, shards: 1, align: pipeline.MaxTicks, mem: memory.NewGoAllocator(),
+			out:  &pipelinetest.MemSink{Store: store, Name: "out", Fail: func(string) error { return broken }},
+			late: &pipelinetest.MemSink{Store: store, Name: "late"}}
+		job := j.job(t)
+		job.Merge, job.Interval = true, 20*time.Millisecond
+		job.NewDecoder = func() (pipeline.Decoder, error) {
+			return slowDecoder{pipelinetest.RowDecoder{Mem: j.mem, Wide: true}}, nil
+		}
+		done := make(chan error, 1)
+		go func() { done <- pipeline.Run(t.Context(), job) }()
+		select {
+		case err := <-done:
+			if !errors.Is(err, broken) {
+				t.Fatalf("got %v", err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("the replay hangs")
 		}
 	}
 }
