@@ -36,15 +36,26 @@ func Find(ctx context.Context, store pipeline.Store, cfg Config, at int64, where
 		if !strings.HasSuffix(o.Name, ".parquet") {
 			continue
 		}
-		b, err := pq.OpenFile(&storeFile{ctx, store, o.Name}, o.Size)
-		if err == nil {
-			err = findRows(b, where, want, func(values []any) error { return found(o.Name, values) })
-		}
+		err := findIn(&storeFile{ctx, store, o.Name}, o.Size, where, want, func(values []any) error { return found(o.Name, values) })
 		if err != nil && !errors.Is(err, pipeline.ErrNotExist) {
 			return fmt.Errorf("%s: %w", o.Name, err)
 		}
 	}
 	return nil
+}
+
+// findIn looks at one file. The library may panic when that is damaged.
+func findIn(from io.ReaderAt, size int64, where []Match, want []string, found func([]any) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("parquet decoder: %v", p)
+		}
+	}()
+	file, err := pq.OpenFile(from, size)
+	if err != nil {
+		return err
+	}
+	return findRows(file, where, want, found)
 }
 
 // storeFile reads parts of an object. It lives as long as the call whose context it carries.

@@ -97,3 +97,47 @@ func TestFind(t *testing.T) {
 		t.Errorf("an error of the caller becomes %v", err)
 	}
 }
+
+// TestFindDamaged: a file that is damaged, wherever, is an error and never ends the program.
+func TestFindDamaged(t *testing.T) {
+	type row struct {
+		Key *string `parquet:"key,optional,dict"`
+		N   int64   `parquet:"n"`
+	}
+	dir := t.TempDir()
+	store, err := pipeline.NewLocalStore(dir, pipeline.DefaultFS())
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "t", "a.parquet")
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var rows []row
+	for n := range 300 {
+		rows = append(rows, row{new(fmt.Sprint("k", n%7)), int64(n)})
+	}
+	if err := pq.WriteFile(file, rows, pq.MaxRowsPerRowGroup(110)); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := DefaultConfig()
+	cfg.Job, cfg.Table = "j", "t"
+	refused := 0
+	for at := range whole {
+		b := slices.Clone(whole)
+		b[at] ^= 0x55
+		if err := os.WriteFile(file, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := Find(t.Context(), store, cfg, pipeline.MinTicks, []Match{{"key", "k3"}}, []string{"n"}, func(string, []any) error { return nil }); err != nil {
+			refused++
+		}
+	}
+	if refused == 0 {
+		t.Error("no damage was noticed")
+	}
+}
