@@ -75,7 +75,7 @@ type decision struct {
 type switchPlace interface {
 	// check refuses a decision that cannot be made.
 	check(d *decision) error
-	// promoted tells whether it was ever decided that the rows of a lineage count.
+	// promoted tells whether it was decided that the rows of a lineage count, and not decided anew.
 	promoted(ctx context.Context, lineage uint16) (bool, error)
 	counted(ctx context.Context, d *decision) ([]switchCount, error)
 	// prepare does what makes no difference to readers, make does what does.
@@ -272,7 +272,7 @@ func (s tableSwitch) check(*decision) error { return nil }
 
 func (s tableSwitch) promoted(ctx context.Context, lineage uint16) (bool, error) {
 	decided, err := s.Decided(ctx)
-	return slices.ContainsFunc(decided, func(r clickhouse.Range) bool { return r.Lineage == lineage }), err
+	return slices.ContainsFunc(clickhouse.Standing(decided), func(r clickhouse.Range) bool { return r.Lineage == lineage }), err
 }
 
 func (s tableSwitch) close() { s.Close() } //nolint:errcheck // nothing is under way

@@ -3,6 +3,7 @@ package clickhouse
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -204,6 +205,17 @@ func (s *Switch) Decided(ctx context.Context) ([]Range, error) {
 		out = append(out, r)
 	}
 	return out, s.hide(rows.Err())
+}
+
+// Standing leaves those decisions out, of the newest first, that one newer decision covers.
+func Standing(decided []Range) []Range {
+	var out []Range
+	for i, r := range decided {
+		if !slices.ContainsFunc(decided[:i], func(newer Range) bool { return newer.From <= r.From && r.To <= newer.To }) {
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
 // Decide records one decision about all tables, in one INSERT. It may be repeated.

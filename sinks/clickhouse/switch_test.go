@@ -110,6 +110,23 @@ func TestKeysByLineage(t *testing.T) {
 	}
 }
 
+// TestStanding: a decision stands until one that is newer covers it, as with files.
+func TestStanding(t *testing.T) {
+	day := func(from, to int64, lineage uint16) Range { return Range{From: from, To: to, Lineage: lineage} }
+	for _, c := range []struct{ decided, want []Range }{
+		{nil, nil},
+		{[]Range{day(0, 9, 1)}, []Range{day(0, 9, 1)}},
+		{[]Range{day(0, 9, 0), day(0, 9, 1)}, []Range{day(0, 9, 0)}},
+		{[]Range{day(0, 9, 2), day(2, 5, 1)}, []Range{day(0, 9, 2)}},
+		{[]Range{day(2, 5, 2), day(0, 9, 1)}, []Range{day(2, 5, 2), day(0, 9, 1)}},
+		{[]Range{day(5, 9, 3), day(0, 5, 2), day(0, 9, 1)}, []Range{day(5, 9, 3), day(0, 5, 2), day(0, 9, 1)}},
+	} {
+		if got := Standing(c.decided); !slices.Equal(got, c.want) {
+			t.Errorf("%v: %v, want %v", c.decided, got, c.want)
+		}
+	}
+}
+
 // TestSince: a decision is newer than all before it, also when the clock was set back.
 func TestSince(t *testing.T) {
 	now := time.Unix(100, 0)
