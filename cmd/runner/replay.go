@@ -172,6 +172,12 @@ func (o replayOptions) plan(ctx context.Context, f jobFile) (plan replayPlan, fr
 			return plan, false, err
 		}
 		if ended && o.again {
+			if o.from == "" {
+				from = p.From
+			}
+			if o.to == "" {
+				to = p.To
+			}
 			break
 		}
 		if !p.bounded() {
@@ -182,7 +188,7 @@ func (o replayOptions) plan(ctx context.Context, f jobFile) (plan replayPlan, fr
 		}
 		return p, false, p.accepts(f)
 	}
-	if o.from == "" || o.to == "" {
+	if from.IsZero() || to.IsZero() {
 		_, err := r.named(ctx, o.name)
 		return plan, false, err
 	}
