@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -391,6 +392,8 @@ func TestDiffTolerance(t *testing.T) {
 		{"v=0", `[{"x": 1.50}, null]`, `[{"x":1.5}]`, true},
 		{"v=1", `[{"x": 1}]`, `[{"x":2}]`, true},
 		{"v=1", `[{"x": 1}]`, `[{"x":1},{"x":1}]`, false},
+		{"v=1%", math.Inf(1), 5.0, false},
+		{"v=1%", math.Inf(1), math.Inf(1), true},
 	} {
 		tol := tolerances{}
 		if err := tol.Set(c.tolerance); err != nil {
@@ -410,6 +413,17 @@ func TestDiffTolerance(t *testing.T) {
 		}
 		if got := d.counts[diffValue] == 0; got != c.equal {
 			t.Errorf("%v and %v with %s: equal %v", c.a, c.b, c.tolerance, got)
+		}
+	}
+}
+
+// TestDiffToleranceInside: what is in a column that has a tolerance may have one of its own.
+func TestDiffToleranceInside(t *testing.T) {
+	tol := tolerances{"unmapped": {abs: 1}, "unmapped.rssi": {abs: 5}, "unmapped.rssi.max": {abs: 0}}
+	r := &diffRule{tolerance: tol}
+	for range 50 { // a map has no order
+		if r.near("unmapped.count", "1", "3") || !r.near("unmapped.rssi", "1", "3") || r.near("unmapped.rssi.max", "1", "1.5") {
+			t.Fatal("not the tolerance of the column that is named most closely")
 		}
 	}
 }

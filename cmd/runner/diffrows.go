@@ -60,20 +60,29 @@ func isOf(name, column string) bool {
 
 // near tells whether two texts are numbers within the tolerance of their column.
 func (r *diffRule) near(name, a, b string) bool {
-	for column, t := range r.tolerance {
-		if !isOf(name, column) {
-			continue
-		}
-		x, errX := strconv.ParseFloat(a, 64)
-		y, errY := strconv.ParseFloat(b, 64)
-		if errX != nil || errY != nil {
-			return false
-		}
-		const rounding = 1e-15 // so that 1.01 is within 0.01 of 1
-		size := max(math.Abs(x), math.Abs(y))
-		return math.Abs(x-y) <= max(t.abs, t.rel*size)+rounding*size
+	column, ok := closest(name, r.tolerance)
+	if !ok {
+		return false
 	}
-	return false
+	x, errX := strconv.ParseFloat(a, 64)
+	y, errY := strconv.ParseFloat(b, 64)
+	size := max(math.Abs(x), math.Abs(y))
+	if errX != nil || errY != nil || math.IsInf(size, 0) { // any number is 1 % of infinity
+		return false
+	}
+	const rounding = 1e-15 // so that 1.01 is within 0.01 of 1
+	t := r.tolerance[column]
+	return math.Abs(x-y) <= max(t.abs, t.rel*size)+rounding*size
+}
+
+// closest returns the column that a value is of; of a column and one that is in it the latter.
+func closest[T any](name string, columns map[string]T) (column string, ok bool) {
+	for c := range columns {
+		if isOf(name, c) && (!ok || len(c) > len(column)) {
+			column, ok = c, true
+		}
+	}
+	return column, ok
 }
 
 // diffRow is a row of one side.
@@ -224,11 +233,8 @@ func (t *rowTaker) role(name string) leafRole {
 	case "_tm_del":
 		return leafRole{kind: roleDeleted}
 	}
-	for theirs, ours := range t.renamed {
-		if isOf(name, theirs) {
-			name = ours + name[len(theirs):]
-			break
-		}
+	if theirs, ok := closest(name, t.renamed); ok {
+		name = t.renamed[theirs] + name[len(theirs):]
 	}
 	switch {
 	case name == t.rule.time:
