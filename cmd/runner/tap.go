@@ -7,8 +7,10 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -70,6 +72,8 @@ func cmdTap(ctx context.Context, args []string, out streams) error {
 	}
 	ctx, enough := context.WithCancel(ctx)
 	defer enough()
+	// A reader such as head goes when it has enough: the trial then ends, and takes its state with it.
+	signal.Ignore(syscall.SIGPIPE)
 	n := 0
 	t.rows = func(got pipeline.Port, rec arrow.RecordBatch) error {
 		for i := range int(rec.NumRows()) {
@@ -80,7 +84,12 @@ func cmdTap(ctx context.Context, args []string, out streams) error {
 				break
 			}
 			n++
-			if _, err := out.stdout.Write(append(appendRow(nil, rec, i), '\n')); err != nil {
+			_, err := out.stdout.Write(append(appendRow(nil, rec, i), '\n'))
+			if errors.Is(err, syscall.EPIPE) {
+				enough()
+				return nil
+			}
+			if err != nil {
 				return err
 			}
 		}
