@@ -74,8 +74,8 @@ func cmdExplainWatermark(ctx context.Context, args []string, out streams) error 
 		why, err = v.markWhy(ctx, time.Now())
 	} else {
 		var t time.Time
-		if t, err = time.Parse(time.RFC3339Nano, *at); err != nil {
-			return &usageError{fmt.Sprintf("explain watermark: --at %q: want a time such as 2026-03-01T12:00:00Z", *at)}
+		if t, err = timeFlag("at", *at, time.Now()); err != nil {
+			return err
 		}
 		why, err = v.markThen(ctx, t)
 	}

@@ -51,10 +51,10 @@ func cmdExplainKey(ctx context.Context, args []string, out streams) error {
 		return err
 	}
 	defer e.close()
-	t, err := time.Parse(time.RFC3339Nano, *at)
+	t, err := timeFlag("at", *at, time.Now())
 	switch {
 	case err != nil:
-		return &usageError{fmt.Sprintf("explain key: --at %q: want a time such as 2026-03-01T12:00:00Z", *at)}
+		return err
 	case len(key) == 0:
 		return &usageError{"explain key: want a key"}
 	case *around < 0:
