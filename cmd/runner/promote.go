@@ -216,6 +216,9 @@ func (d *decision) show(ctx context.Context, w io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
+	if d.lineage > 0 && d.replay.Partial {
+		fmt.Fprintln(w, "The replay was made with --partial: of what retention had removed by then it has no results.")
+	}
 	for _, name := range d.ignored {
 		fmt.Fprintf(w, "%s stays as it is: what was sent to a topic cannot be switched.\n", name)
 	}
