@@ -43,7 +43,7 @@ func (c Connection) Explain(err error) error {
 	var alert tls.AlertError
 	var op *net.OpError
 	switch {
-	case errors.Is(err, ErrTLS), errors.Is(err, ErrCredentials):
+	case errors.Is(err, ErrTLS), errors.Is(err, ErrCredentials), errors.Is(err, ErrUnreachable):
 		return err
 	case errors.Is(err, kafkago.SASLAuthenticationFailed):
 		return fmt.Errorf("%w: %s refuses user %q with %s: check sasl.user and sasl.password", ErrCredentials, at, c.SASL.User, c.SASL.Mechanism)
