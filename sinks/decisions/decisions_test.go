@@ -189,6 +189,31 @@ func TestDecisionsAgain(t *testing.T) {
 	}
 }
 
+// TestDecisionsOnce: the same where the object of the process that died has earlier epochs too, and
+// where its epoch had objects of its own: every row is there once, and no earlier one is lost.
+func TestDecisionsOnce(t *testing.T) {
+	r := newRig(t)
+	s := r.sink(t, DefaultConfig())
+	r.epoch(t, s, 5, r.late(10, 2))
+	r.epoch(t, s, 6, r.late(20, 3))
+	r.epoch(t, s, 7, r.late(1000, fullRows), r.late(1000+fullRows, fullRows), r.late(30, 1))
+	again := r.sink(t, DefaultConfig())
+	r.epoch(t, again, 7, r.late(1000, fullRows))
+	r.epoch(t, again, 8, r.late(1000+fullRows, fullRows), r.late(30, 1))
+	seen := map[int64]int{}
+	for _, d := range r.decisions(t) {
+		seen[d.Offset]++
+	}
+	if want := 2 + 3 + 2*fullRows + 1; len(seen) != want {
+		t.Errorf("decisions on %d rows, want %d", len(seen), want)
+	}
+	for offset, n := range seen {
+		if n != 1 {
+			t.Fatalf("%d decisions on offset %d", n, offset)
+		}
+	}
+}
+
 // TestBounds: the oldest objects go when there is too much, and all when they are too old.
 func TestBounds(t *testing.T) {
 	r := newRig(t)

@@ -76,18 +76,75 @@ const folder = "decisions"
 // visible: its receipts are nil.
 type Sink struct {
 	journal
-	keys []string
+	keys  []string
+	begun bool
 }
 
 // New makes a sink for rows with the given key columns. now is the wall clock, by which objects
 // grow old.
 func New(cfg Config, store pipeline.Store, keys []string, mem memory.Allocator, now func() time.Time) *Sink {
-	return &Sink{journal{cfg: cfg, store: store, folder: folder, schema: decisionSchema(), mem: mem, now: now}, keys}
+	return &Sink{journal: journal{cfg: cfg, store: store, folder: folder, schema: decisionSchema(), mem: mem, now: now}, keys: keys}
 }
 
-// Begin implements pipeline.Sink.
-func (s *Sink) Begin(_ context.Context, e pipeline.Epoch) (pipeline.Stage, error) {
+// Begin implements pipeline.Sink. The first epoch of a process may have been prepared by one that
+// died before its checkpoint: what that one has left of it goes.
+func (s *Sink) Begin(ctx context.Context, e pipeline.Epoch) (pipeline.Stage, error) {
+	if !s.begun {
+		if err := s.withdraw(ctx, e); err != nil {
+			return nil, err
+		}
+		s.begun = true
+	}
 	return &stage{sink: s, epoch: e}, nil
+}
+
+// withdraw removes the decisions of an epoch, and of those behind it, of its lineage: the objects
+// that begin with one of them, and the end of the one before these, which grew until its process
+// died.
+func (s *Sink) withdraw(ctx context.Context, e pipeline.Epoch) error {
+	objects, err := s.store.List(ctx, folder+"/")
+	if err != nil {
+		return fmt.Errorf("%s: %w", folder, err)
+	}
+	grew := ""
+	for _, o := range objects {
+		var of pipeline.Epoch
+		var n int
+		if _, err := fmt.Sscanf(o.Name, folder+"/%d-%d-%d.arrow", &of.Lineage, &of.N, &n); err != nil || of.Lineage != e.Lineage {
+			continue
+		}
+		if of.N >= e.N {
+			if err := s.store.Delete(ctx, o.Name); err != nil {
+				return fmt.Errorf("%s: %w", o.Name, err)
+			}
+		} else if n == 0 {
+			grew = o.Name
+		}
+	}
+	if grew == "" {
+		return nil
+	}
+	return s.shorten(ctx, grew, e.N)
+}
+
+// shorten removes the rows of an object from an epoch on. One that cannot be read stays: whoever
+// reads it is told.
+func (s *Sink) shorten(ctx context.Context, name string, epoch int64) error {
+	b, err := s.store.GetRange(ctx, name, 0, -1)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	var put error
+	_ = readObject(b, s.schema, s.mem, func(rec arrow.RecordBatch) { // an object has one batch
+		kept, _ := slices.BinarySearch(rec.Column(colEpoch).(*array.Int64).Int64Values(), epoch)
+		if int64(kept) == rec.NumRows() {
+			return
+		}
+		part := rec.NewSlice(0, int64(kept))
+		defer part.Release()
+		put = s.put(ctx, name, []arrow.RecordBatch{part})
+	})
+	return put
 }
 
 // Publish implements pipeline.Sink.
