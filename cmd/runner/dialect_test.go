@@ -40,7 +40,7 @@ func TestDialects(t *testing.T) {
 		return string(out)
 	}
 	for _, feed := range []string{"ble", "pdu", "traffic"} {
-		do("produce", "--brokers", addr, "--topic", feed, "--feed", feed, "--events", "600", "--devices", "10", "--start", "2026-07-31T14:00:00Z")
+		do("produce", "--brokers", addr, "--topic", feed, "--feed", feed, "--events", "200", "--devices", "10", "--start", "2026-07-31T14:00:00Z")
 		for _, c := range []struct{ name, shape, normalize, class string }{
 			{"window", "window: {tumbling: 10s}", "{dialect: ext}", map[string]string{"ble": "98805001", "pdu": "98805002", "traffic": "4001"}[feed]},
 			{"rows", "rows: true", "{to: ocsf}", map[string]string{"ble": "5001", "pdu": "5001", "traffic": "4001"}[feed]},

@@ -43,7 +43,7 @@ func TestTopics(t *testing.T) {
 		}
 		return string(out)
 	}
-	do("produce", "--brokers", addr, "--topic", "in", "--feed", "ble", "--events", "3000", "--devices", "20", "--start", "2026-07-31T14:00:00Z", "--late", "0.05", "--malformed", "0.01")
+	do("produce", "--brokers", addr, "--topic", "in", "--feed", "ble", "--events", "900", "--devices", "20", "--start", "2026-07-31T14:00:00Z", "--late", "0.05", "--malformed", "0.01")
 	for _, to := range []string{"ocsf", "none"} {
 		file := filepath.Join(dir, to+".yaml")
 		if err := os.WriteFile(file, fmt.Appendf(nil, topicJob, addr, to), 0o644); err != nil {
