@@ -372,6 +372,10 @@ func (r *diffReport) print(w io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
+	if r.A.Rows == 0 && r.B.Rows == 0 {
+		_, err := fmt.Fprintln(w, "equal: neither has a row of that range, so this proves nothing")
+		return err
+	}
 	verdict := "equal"
 	if !r.Equal {
 		verdict = fmt.Sprintf("%d differences", r.total())

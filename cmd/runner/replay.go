@@ -470,9 +470,15 @@ type limitedSource struct {
 	given int64
 }
 
-// Next waits before it gives the records that come too early.
+// Next waits before it gives the records that come too early. What was not given while nobody asked
+// for it is not made up for.
 func (s *limitedSource) Next(ctx context.Context) (pipeline.Event, error) {
-	if wait := time.Until(s.began.Add(time.Duration(float64(s.given) / float64(s.rate) * float64(time.Second)))); wait > 0 {
+	due := s.began.Add(time.Duration(float64(s.given) / float64(s.rate) * float64(time.Second)))
+	wait := time.Until(due)
+	if late := -wait - time.Second; late > 0 {
+		s.began = s.began.Add(late)
+	}
+	if wait > 0 {
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
