@@ -334,6 +334,9 @@ func (r *rowDifference) poorer(names *leafNames) (side int, known bool) {
 
 // diffReport is what is printed.
 type diffReport struct {
+	// From and To are the range of a shadow's comparison.
+	From        *tick              `json:"from,omitempty"`
+	To          *tick              `json:"to,omitempty"`
 	A           sideReport         `json:"a"`
 	B           sideReport         `json:"b"`
 	Equal       bool               `json:"equal"`

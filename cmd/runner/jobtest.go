@@ -108,14 +108,24 @@ func rowOf(b []byte) (map[string]any, error) {
 func cmdTest(ctx context.Context, args []string, out streams) error {
 	f := newFlags("test", "tidemark test examples/ble-test.yaml", "runs a job on the events of test FILEs, without Kafka or sinks, and compares what comes out")
 	only := f.String("run", "", "run only tests whose name has this `text` in it")
+	format := f.String("o", formatTable, "`form` of the output: table, which is text, or json, and then the text goes to standard error")
 	files, err := f.parseFiles(args)
 	if err != nil {
 		return err
 	}
-	if len(files) == 0 {
+	text, err := aside(f, *format, out)
+	switch {
+	case err != nil:
+		return err
+	case len(files) == 0:
 		return &usageError{"test: no files: want one or more"}
 	}
-	ran, failed := 0, 0
+	type outcome struct {
+		File  string   `json:"file"`
+		Name  string   `json:"name"`
+		Wrong []string `json:"wrong"`
+	}
+	all, ran, failed := []outcome{}, 0, 0
 	for _, path := range files {
 		tests, p, err := loadTests(path)
 		if err != nil {
@@ -135,10 +145,16 @@ func cmdTest(ctx context.Context, args []string, out streams) error {
 				failed++
 				word = "FAIL"
 			}
-			fmt.Fprintf(out.stdout, "%s %s: %s (%v)\n", word, path, t.Name, time.Since(began).Round(time.Millisecond))
+			fmt.Fprintf(text, "%s %s: %s (%v)\n", word, path, t.Name, time.Since(began).Round(time.Millisecond))
 			for _, w := range wrong {
-				fmt.Fprintf(out.stdout, "     %s\n", w)
+				fmt.Fprintf(text, "     %s\n", w)
 			}
+			all = append(all, outcome{path, t.Name, append([]string{}, wrong...)})
+		}
+	}
+	if *format == formatJSON {
+		if err := printJSON(out.stdout, all); err != nil {
+			return err
 		}
 	}
 	switch {
@@ -147,7 +163,7 @@ func cmdTest(ctx context.Context, args []string, out streams) error {
 	case failed > 0:
 		return fmt.Errorf("test: %d of %d failed", failed, ran)
 	}
-	fmt.Fprintf(out.stdout, "%d passed\n", ran)
+	fmt.Fprintf(text, "%d passed\n", ran)
 	return nil
 }
 

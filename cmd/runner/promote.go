@@ -29,7 +29,12 @@ func decide(ctx context.Context, command, what string, args []string, out stream
 	fs := newFlags(command, "tidemark "+command+" -f job.yaml july --yes", what)
 	file := fs.String("f", "", "job `file`")
 	yes := fs.Bool("yes", false, "do it; without this flag it is only said what would change")
+	format := fs.String("o", formatTable, "`form` of the output: table, which is text, or json, and then the text goes to standard error")
 	names, err := fs.parseFiles(args)
+	if err != nil {
+		return err
+	}
+	text, err := aside(fs, *format, out)
 	if err != nil {
 		return err
 	}
@@ -48,18 +53,32 @@ func decide(ctx context.Context, command, what string, args []string, out stream
 	if err := d.undoes(ctx); err != nil {
 		return err
 	}
-	if err := d.show(ctx, out.stdout); err != nil {
+	tables, err := d.counted(ctx)
+	if err != nil {
 		return err
 	}
-	if !*yes {
-		fmt.Fprintln(out.stdout, "Nothing has changed yet: --yes does it.")
+	if err := d.show(text, tables); err != nil {
+		return err
+	}
+	if *yes {
+		if err := d.make(ctx); err != nil {
+			return err
+		}
+		fmt.Fprintln(text, "Done.")
+	} else {
+		fmt.Fprintln(text, "Nothing has changed yet: --yes does it.")
+	}
+	if *format != formatJSON {
 		return nil
 	}
-	if err := d.make(ctx); err != nil {
-		return err
-	}
-	fmt.Fprintln(out.stdout, "Done.")
-	return nil
+	return printJSON(out.stdout, struct {
+		Replay  string        `json:"replay"`
+		Lineage uint16        `json:"lineage"`
+		From    time.Time     `json:"from"`
+		To      time.Time     `json:"to"`
+		Tables  []switchCount `json:"tables"`
+		Done    bool          `json:"done"`
+	}{d.replay.Name, d.lineage, d.replay.From, d.replay.To, tables, *yes})
 }
 
 // decision is which rows are to count for the range of a replay, in every sink of its job.
@@ -86,8 +105,9 @@ type switchPlace interface {
 
 // switchCount is how many rows of a table are of the range.
 type switchCount struct {
-	table     string
-	now, then int64
+	Table string `json:"table"`
+	Now   int64  `json:"rows_now"`
+	Then  int64  `json:"rows_then"`
 }
 
 func newDecision(ctx context.Context, p *plan, name string, promote bool) (*decision, error) {
@@ -195,8 +215,21 @@ func (p replayPlan) publishAgain(ctx context.Context, cfg Config) error {
 	return errors.Join(append(errs, closeSinks())...)
 }
 
+// counted returns what a decision changes.
+func (d *decision) counted(ctx context.Context) ([]switchCount, error) {
+	out := []switchCount{} // not null in JSON
+	for _, p := range d.places {
+		counts, err := p.counted(ctx, d)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, counts...)
+	}
+	return out, nil
+}
+
 // show prints what a decision changes.
-func (d *decision) show(ctx context.Context, w io.Writer) error {
+func (d *decision) show(w io.Writer, tables []switchCount) error {
 	whose := fmt.Sprintf("replay %s (lineage %d)", d.replay.Name, d.lineage)
 	if d.lineage == 0 {
 		whose = "the job"
@@ -204,14 +237,8 @@ func (d *decision) show(ctx context.Context, w io.Writer) error {
 	fmt.Fprintf(w, "From %s to %s the results of %s are to count:\n", d.replay.From.Format(time.RFC3339), d.replay.To.Format(time.RFC3339), whose)
 	t := newTable(w)
 	fmt.Fprintln(t, "TABLE\tROWS NOW\tROWS THEN")
-	for _, p := range d.places {
-		counts, err := p.counted(ctx, d)
-		if err != nil {
-			return err
-		}
-		for _, c := range counts {
-			fmt.Fprintf(t, "%s\t%d\t%d\n", c.table, c.now, c.then)
-		}
+	for _, c := range tables {
+		fmt.Fprintf(t, "%s\t%d\t%d\n", c.Table, c.Now, c.Then)
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -361,13 +388,13 @@ func (s *fileSwitch) counted(ctx context.Context, d *decision) ([]switchCount, e
 		if err != nil {
 			return nil, err
 		}
-		c := switchCount{table: "parquet:" + below(s.dir, t.live.Table)}
+		c := switchCount{Table: "parquet:" + below(s.dir, t.live.Table)}
 		for i, ranges := range [][]parquet.Range{ranges, slices.Insert(slices.Clone(ranges), 0, s.decision(d, t))} {
 			files, err := parquet.CountingFiles(ctx, s.store, t.live, ranges, d.from, d.to)
 			if err != nil {
 				return nil, err
 			}
-			if *[]*int64{&c.now, &c.then}[i], err = parquet.CountRows(ctx, s.store, files); err != nil {
+			if *[]*int64{&c.Now, &c.Then}[i], err = parquet.CountRows(ctx, s.store, files); err != nil {
 				return nil, err
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -38,12 +39,16 @@ func cmdReplay(ctx context.Context, args []string, out streams) error {
 	fs.BoolVar(&o.again, "again", false, "make another replay although one of that name has ended")
 	fs.BoolVar(&o.dryRun, "dry-run", false, "say what would be read, and read nothing")
 	fs.IntVar(&o.rate, "rate", 0, "records per second at most, 0 for as fast as it goes")
+	format := fs.String("o", formatTable, "`form` of the output: table, which is text, or json, and then the text goes to standard error")
 	level := fs.String("log", "warn", "log `level`: debug, info, warn, error")
 	stats := fs.Bool("stats", false, "say at the end what the process used")
 	if err := fs.parse(args); err != nil {
 		return err
 	}
+	text, err := aside(fs, *format, out)
 	switch {
+	case err != nil:
+		return err
 	case *file == "":
 		return &usageError{"replay: -f names no job file"}
 	case o.name == "" && (o.from == "" || o.to == ""):
@@ -63,66 +68,95 @@ func cmdReplay(ctx context.Context, args []string, out streams) error {
 	if err != nil {
 		return err
 	}
-	plan.describe(out.stdout)
-	switch ended, err := plan.ended(ctx, loaded.cfg); {
+	plan.describe(text)
+	done, err := plan.ended(ctx, loaded.cfg)
+	switch {
 	case err != nil:
 		return err
-	case ended && !fresh:
+	case done && !fresh:
 		if err := plan.publishAgain(ctx, loaded.cfg); err != nil {
 			return err
 		}
-		fmt.Fprintln(out.stdout, "It has ended: --again makes another of this range.")
-		return nil
+		fmt.Fprintln(text, "It has ended: --again makes another of this range.")
 	case o.dryRun:
+	default:
+		if fresh {
+			r, err := openReplays(loaded.cfg)
+			if err != nil {
+				return err
+			}
+			if plan, err = r.add(ctx, plan); err != nil {
+				return err
+			}
+		}
+		if err := plan.run(ctx, loaded.cfg, o.rate, *stats, log, streams{text, out.stderr}); err != nil {
+			return fmt.Errorf("replay %s: %w", plan.Name, err)
+		}
+		if done, err = plan.ended(ctx, loaded.cfg); err != nil {
+			return err
+		}
+		if done {
+			fmt.Fprintf(text, "Compare: tidemark diff -f %s live replay:%s\n", *file, plan.Name)
+		} else {
+			fmt.Fprintln(text, "Stopped; the same command goes on from here.")
+		}
+	}
+	if *format != formatJSON {
 		return nil
 	}
-	if fresh {
-		r, err := openReplays(loaded.cfg)
-		if err != nil {
-			return err
-		}
-		if plan, err = r.add(ctx, plan); err != nil {
-			return err
-		}
+	l, err := plan.line(ctx, loaded.cfg)
+	if err != nil {
+		return err
 	}
-	log = log.With("job", plan.Job, "replay", plan.Name)
-	cfg := plan.staged(loaded.cfg)
+	return printJSON(out.stdout, l)
+}
+
+// aside says where text goes that is no data: to standard error when the data are JSON.
+func aside(fs *flags, format string, out streams) (io.Writer, error) {
+	switch format {
+	case formatTable:
+		return out.stdout, nil
+	case formatJSON:
+		return out.stderr, nil
+	}
+	return nil, &usageError{fmt.Sprintf("%s: -o %q: want table or json", fs.Name(), format)}
+}
+
+// run runs a replay to its end, or until ctx is done.
+func (p replayPlan) run(ctx context.Context, of Config, rate int, stats bool, log *slog.Logger, out streams) error {
+	log = log.With("job", p.Job, "replay", p.Name)
+	cfg := p.staged(of)
 	registry := newRegistry()
 	refs, err := openReferences(cfg, log, registry)
 	if err != nil {
 		return err
 	}
-	progress := newReplayProgress(plan, out.stderr)
+	progress := newReplayProgress(p, out.stderr)
 	st := newStatus()
-	job, closeJob, err := st.build(cfg, jobDeps{log: log, registry: registry, references: refs, rate: o.rate, onCheckpoint: progress.take})
+	job, closeJob, err := st.build(cfg, jobDeps{log: log, registry: registry, references: refs, rate: rate, onCheckpoint: progress.take})
 	if err != nil {
 		return err
 	}
 	began := time.Now()
 	if err := errors.Join(progress.show(ctx, func() error { return pipeline.Run(ctx, job) }), closeJob()); err != nil {
-		return fmt.Errorf("replay %s: %w", plan.Name, err)
-	}
-	st.summary(out.stdout)
-	if *stats {
-		st.printStats(out.stderr)
-	}
-	ended, err := plan.ended(ctx, loaded.cfg)
-	if err != nil {
 		return err
 	}
-	if !ended {
-		fmt.Fprintf(out.stdout, "Stopped; the same command goes on from here.\n")
-		return nil
+	st.summary(out.stdout)
+	if stats {
+		st.printStats(out.stderr)
 	}
-	fmt.Fprintf(out.stdout, "Replay %s has ended after %v. Its results are in\n", plan.Name, time.Since(began).Round(100*time.Millisecond))
-	p, err := planOf(cfg)
+	ended, err := p.ended(ctx, of)
+	if err != nil || !ended {
+		return err
+	}
+	fmt.Fprintf(out.stdout, "Replay %s has ended after %v. Its results are in\n", p.Name, time.Since(began).Round(100*time.Millisecond))
+	staged, err := planOf(cfg)
 	if err != nil {
 		return err
 	}
 	for _, s := range cfg.Sinks {
-		fmt.Fprintf(out.stdout, "  %s, lineage %d\n", p.place(s, pipeline.Out), plan.Lineage)
+		fmt.Fprintf(out.stdout, "  %s, lineage %d\n", staged.place(s, pipeline.Out), p.Lineage)
 	}
-	fmt.Fprintf(out.stdout, "Compare: tidemark diff -f %s live replay:%s\n", *file, plan.Name)
 	return nil
 }
 
@@ -407,29 +441,11 @@ func cmdReplayLs(ctx context.Context, args []string, out streams) error {
 	if err != nil {
 		return err
 	}
-	type line struct {
-		replayPlan
-		State string `json:"state"` // new, begun, ended, shadow
-		Done  int64  `json:"records_read"`
-	}
-	lines := []line{} // not null in JSON
+	lines := []replayLine{} // not null in JSON
 	for _, p := range all {
-		cp, err := p.last(ctx, cfg)
+		l, err := p.line(ctx, cfg)
 		if err != nil {
 			return err
-		}
-		l := line{p, "new", 0}
-		if cp != nil {
-			l.State = "begun"
-			switch {
-			case cp.Ended():
-				l.State = "ended"
-			case !p.bounded():
-				l.State = "shadow"
-			}
-			for _, s := range cp.Splits {
-				l.Done += s.Counts[pipeline.Read]
-			}
 		}
 		lines = append(lines, l)
 	}
@@ -447,9 +463,31 @@ func cmdReplayLs(ctx context.Context, args []string, out streams) error {
 		if l.bounded() {
 			to = l.To.Format(time.RFC3339)
 		}
-		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%d\t%s\n", l.Name, l.Lineage, l.From.Format(time.RFC3339), to, l.State, l.Done, l.Made.Format(time.RFC3339))
+		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%d\t%s\n", l.Name, l.Lineage, l.From.Format(time.RFC3339), to, l.State, l.Rows[pipeline.Read], l.Made.Format(time.RFC3339))
 	}
 	return t.Flush()
+}
+
+// replayLine is a replay and how far it is.
+type replayLine struct {
+	replayPlan
+	State string `json:"state"` // new, begun, ended, shadow
+	Rows  fates  `json:"rows"`
+}
+
+func (p replayPlan) line(ctx context.Context, cfg Config) (replayLine, error) {
+	cp, err := p.last(ctx, cfg)
+	if err != nil || cp == nil {
+		return replayLine{replayPlan: p, State: "new"}, err
+	}
+	l := replayLine{p, "begun", sumFates(cp.Splits)}
+	switch {
+	case cp.Ended():
+		l.State = "ended"
+	case !p.bounded():
+		l.State = "shadow"
+	}
+	return l, nil
 }
 
 // limited returns open with a limit on the records per second that its source gives.

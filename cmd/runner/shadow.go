@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"slices"
@@ -20,7 +21,8 @@ func cmdShadow(ctx context.Context, args []string, out streams) error {
 	f := &diffFlags{flags: newFlags("shadow", "tidemark shadow -f new.yaml --of job.yaml --every 1m",
 		"runs the job of -f on the records that the job of --of reads, into tables of its own (NAME_replays), and compares the results of both as they become final: "+
 			"late, value, missing (in the job only) or extra (in the shadow only). The job is not touched. It ends with Ctrl-C, and exits with 1 when there was a difference"),
-		tolerances: tolerances{}, format: formatTable, sliceRows: 100_000}
+		tolerances: tolerances{}, sliceRows: 100_000}
+	f.StringVar(&f.format, "o", formatTable, "`form` of the comparisons: table, or json, and then all else goes to standard error")
 	f.StringVar(&f.file, "f", "", "job `file` of the version that is tried")
 	of := f.String("of", "", "job `file` of the job that runs")
 	name := f.String("name", "shadow", "`name` of the shadow; one that was stopped goes on")
@@ -45,6 +47,10 @@ func cmdShadow(ctx context.Context, args []string, out streams) error {
 	case *every <= 0:
 		return f.wrong("--every must be above 0")
 	}
+	text, err := aside(f.flags, f.format, out)
+	if err != nil {
+		return err
+	}
 	log, err := newLogger(out.stderr, *level)
 	if err != nil {
 		return err
@@ -58,6 +64,7 @@ func cmdShadow(ctx context.Context, args []string, out streams) error {
 		ctx, cancel = context.WithTimeout(ctx, *long)
 		defer cancel()
 	}
+	s.text = text
 	return s.run(ctx, *every, log, out)
 }
 
@@ -70,6 +77,7 @@ type shadow struct {
 	done  int64        // compared up to here, in ticks
 	total map[diffKind]int64
 	rows  int64
+	text  io.Writer // for what is no comparison
 }
 
 func newShadow(ctx context.Context, f *diffFlags, of, name string) (*shadow, error) {
@@ -162,7 +170,7 @@ func (s *shadow) run(ctx context.Context, every time.Duration, log *slog.Logger,
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out.stdout, "Shadow %s: job %s beside %s, results from %s on.\n", s.plan.Name, s.plan.Job, s.sets[0].plan.cfg.Job, s.plan.From.Format(time.RFC3339))
+	fmt.Fprintf(s.text, "Shadow %s: job %s beside %s, results from %s on.\n", s.plan.Name, s.plan.Job, s.sets[0].plan.cfg.Job, s.plan.From.Format(time.RFC3339))
 	done := make(chan error, 1)
 	go func() { done <- pipeline.Run(ctx, job) }()
 	t := time.NewTicker(every)
@@ -195,7 +203,7 @@ func (s *shadow) run(ctx context.Context, every time.Duration, log *slog.Logger,
 	if n > 0 {
 		return fmt.Errorf("shadow: %d differences in %d rows up to %s", n, s.rows, tick(s.done))
 	}
-	fmt.Fprintf(out.stdout, "%d rows up to %s are equal. The same command goes on from here.\n", s.rows, tick(s.done))
+	fmt.Fprintf(s.text, "%d rows up to %s are equal. The same command goes on from here.\n", s.rows, tick(s.done))
 	return nil
 }
 
@@ -236,14 +244,19 @@ func (s *shadow) compare(ctx context.Context, out streams) error {
 	if err := d.run(ctx, s.done, to); err != nil {
 		return err
 	}
-	fmt.Fprintf(out.stdout, "%s to %s\n", tick(s.done), tick(to))
+	fmt.Fprintf(s.text, "%s to %s\n", tick(s.done), tick(to))
 	report.A, report.B, report.Counts = d.sides[0].report(), d.sides[1].report(), d.counts
 	report.Equal = report.total() == 0
+	first, end := tick(s.done), tick(to)
+	report.From, report.To = &first, &end
 	for kind, n := range d.counts {
 		s.total[kind] += n
 	}
 	s.rows += max(report.A.Rows, report.B.Rows)
 	s.done = to
+	if flags.format == formatJSON {
+		return printJSON(out.stdout, report)
+	}
 	return report.print(out.stdout)
 }
 
