@@ -238,6 +238,7 @@ func (w *offsetWhy) windows(e *evidence, r *traced, newest map[string]int64) {
 	case cfg.Window.Session != nil:
 		gap := pipeline.Ticks(cfg.Window.Session.Gap)
 		latest := pipeline.AddTicks(pipeline.AddTicks(r.time, gap-1), pipeline.Ticks(cfg.Window.Lateness))
+		w.behind = latest <= v
 		w.Rule = fmt.Sprintf("late when no open session takes it, and one of its own would be over: its last tick + lateness, %s, against %s, %s", tick(latest), by, tick(v))
 		return
 	}
@@ -339,6 +340,10 @@ func (w *offsetWhy) took(e *evidence, r *traced) {
 	case e.plan.dom != nil:
 		section, _ := cfg.domainSection()
 		w.say(becameGiven, "it was given to %s under key %s, once the mark had passed it", section, w.Key)
+	case cfg.Window.Session != nil && w.behind && cfg.Decisions.Off:
+		w.say(becameUnsure, "a session of %s that was open took it, or it is late: by itself it would be, and decisions.off is set", w.Key)
+	case cfg.Window.Session != nil && w.behind:
+		w.say(becameTaken, "a session of %s that was open took it: by itself it would be late, and the log of decisions, which keeps %v, does not have it", w.Key, cfg.Decisions.Keep)
 	case cfg.Window.Session != nil:
 		w.say(becameTaken, "a session of %s took it; `tidemark state get` shows those that are open", w.Key)
 	case n == 0:

@@ -31,6 +31,7 @@ const (
 	becameRow       = "a result of its own"
 	becameGiven     = "given to the machine"
 	becameTaken     = "taken by a session"
+	becameUnsure    = "taken by a session, or late"
 	becameUnread    = "not read yet"
 	becameGap       = "passed over"
 	becameNothing   = "no record"
@@ -62,6 +63,7 @@ type offsetWhy struct {
 	// port has the record, when looked is set; Out the results that it is part of.
 	port   pipeline.Port
 	looked bool
+	behind bool // a session of its own would be over
 }
 
 // place notes where a record, or its results, are to be found.

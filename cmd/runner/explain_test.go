@@ -276,6 +276,10 @@ func TestExplainOffset(t *testing.T) {
 			{0, becameTaken, "", []string{"late when no open session takes it"}},
 			{9, becameLate, "late", []string{"session_late", "found in"}},
 		}},
+		"unsure": {"window: {session: {gap: 5s}, lateness: 0s}\ndecisions: {off: true}\n", []whyCase{
+			{0, becameTaken, "", []string{"late when no open session takes it"}},
+			{9, becameUnsure, "", []string{"by itself it would be, and decisions.off is set"}},
+		}},
 		"ingest": {"window: {tumbling: 10s, trigger: on_ingest, emit_delay: 2s, max_age: 1s}\n", []whyCase{
 			{6, becameAddition, "", []string{"ingest_late_delta", "max_age 1s", "found in"}},
 			{10, becameOnTime, "", nil},
