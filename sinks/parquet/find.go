@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -36,39 +35,14 @@ func Find(ctx context.Context, store pipeline.Store, cfg Config, at int64, where
 		if !strings.HasSuffix(o.Name, ".parquet") {
 			continue
 		}
-		err := findIn(&storeFile{ctx, store, o.Name}, o.Size, where, want, func(values []any) error { return found(o.Name, values) })
+		err := useStored(ctx, store, o.Name, o.Size, func(file *pq.File) error {
+			return findRows(file, where, want, func(values []any) error { return found(o.Name, values) })
+		})
 		if err != nil && !errors.Is(err, pipeline.ErrNotExist) {
 			return fmt.Errorf("%s: %w", o.Name, err)
 		}
 	}
 	return nil
-}
-
-// findIn looks at one file. The library may panic when that is damaged.
-func findIn(from io.ReaderAt, size int64, where []Match, want []string, found func([]any) error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("parquet decoder: %v", p)
-		}
-	}()
-	file, err := pq.OpenFile(from, size)
-	if err != nil {
-		return err
-	}
-	return findRows(file, where, want, found)
-}
-
-// storeFile reads parts of an object. It lives as long as the call whose context it carries.
-type storeFile struct {
-	ctx   context.Context
-	store pipeline.Store
-	name  string
-}
-
-// ReadAt implements io.ReaderAt.
-func (f *storeFile) ReadAt(p []byte, off int64) (int, error) {
-	b, err := f.store.GetRange(f.ctx, f.name, off, int64(len(p)))
-	return copy(p, b), err
 }
 
 // findRows reads the columns of the matches, and of the others only where there are any.
@@ -133,37 +107,20 @@ func cellsOf(group pq.RowGroup, name string, value func(row int64, v any)) error
 	if err != nil {
 		return err
 	}
-	pages := group.ColumnChunks()[leaf.ColumnIndex].Pages()
-	defer pages.Close()
 	row := int64(0)
-	cells := make([]pq.Value, rowsRead)
-	for {
-		page, err := pages.ReadPage()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("column %s: %w", name, err)
-		}
-		for r := page.Values(); ; {
-			n, err := r.ReadValues(cells)
-			for _, v := range cells[:n] {
-				var to [1]any
-				if rerr := (readLeaf{column: v.Column(), ticks: ticks}).read(pq.Row{v}, to[:]); rerr != nil {
-					pq.Release(page)
-					return fmt.Errorf("column %s: %w", name, rerr)
-				}
-				value(row, to[0])
-				row++
+	err = eachValues(group.ColumnChunks()[leaf.ColumnIndex], make([]pq.Value, rowsRead), func(cells []pq.Value) error {
+		for _, v := range cells {
+			var to [1]any
+			if err := (readLeaf{column: v.Column(), ticks: ticks}).read(pq.Row{v}, to[:]); err != nil {
+				return err
 			}
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				pq.Release(page)
-				return fmt.Errorf("column %s: %w", name, err)
-			}
+			value(row, to[0])
+			row++
 		}
-		pq.Release(page)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("column %s: %w", name, err)
 	}
+	return nil
 }

@@ -77,22 +77,29 @@ func isTableFile(name string) bool {
 	return strings.HasSuffix(name, ".parquet")
 }
 
-// open opens a file and finds its time column. A panic of the library is an error of the file.
-func (f *Folder) open(ctx context.Context, ff folderFile, use func(*pq.File, *folderLeaf) error) (err error) {
+// open opens a file and finds its time column.
+func (f *Folder) open(ctx context.Context, ff folderFile, use func(*pq.File, *folderLeaf) error) error {
+	return useStored(ctx, f.store, ff.name, ff.size, func(file *pq.File) error {
+		leaf, err := timeLeaf(file, f.time)
+		if err != nil {
+			return err
+		}
+		return use(file, leaf)
+	})
+}
+
+// useStored opens a file of a store. A panic of the library is an error of the file.
+func useStored(ctx context.Context, store pipeline.Store, name string, size int64, use func(*pq.File) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("parquet decoder: %v", p)
 		}
 	}()
-	file, err := openStored(ctx, f.store, ff.name, ff.size)
+	file, err := openStored(ctx, store, name, size)
 	if err != nil {
 		return err
 	}
-	leaf, err := timeLeaf(file, f.time)
-	if err != nil {
-		return err
-	}
-	return use(file, leaf)
+	return use(file)
 }
 
 // openStored opens a file of a store. The library may panic when the file is damaged.
@@ -165,37 +172,20 @@ func (ff *folderFile) spans(file *pq.File, at *folderLeaf) error {
 // read takes the times themselves.
 func (s *groupSpan) read(chunk pq.ColumnChunk, at *folderLeaf) error {
 	s.min, s.max, s.nulls = pipeline.MaxTicks, pipeline.MinTicks, 0
-	pages := chunk.Pages()
-	defer pages.Close() //nolint:errcheck // nothing was written
-	buf := make([]pq.Value, rowsRead)
-	for {
-		p, err := pages.ReadPage()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		for values := p.Values(); err == nil; {
-			var n int
-			n, err = values.ReadValues(buf)
-			for _, v := range buf[:n] {
-				t, ok := at.ticks(v)
-				switch {
-				case v.IsNull():
-					s.nulls++
-				case !ok:
-					return fmt.Errorf("column %s is a %v: want a time, or an integer of milliseconds", at.name, v.Kind())
-				default:
-					s.min, s.max = min(s.min, t), max(s.max, t)
-				}
+	return eachValues(chunk, make([]pq.Value, rowsRead), func(values []pq.Value) error {
+		for _, v := range values {
+			t, ok := at.ticks(v)
+			switch {
+			case v.IsNull():
+				s.nulls++
+			case !ok:
+				return fmt.Errorf("column %s is a %v: want a time, or an integer of milliseconds", at.name, v.Kind())
+			default:
+				s.min, s.max = min(s.min, t), max(s.max, t)
 			}
 		}
-		pq.Release(p)
-		if !errors.Is(err, io.EOF) {
-			return err
-		}
-	}
+		return nil
+	})
 }
 
 // Span returns the first and the last time of all rows, how many rows there are, and how many

@@ -117,24 +117,36 @@ func columnName(f *pq.File, i int) string { return strings.Join(f.Schema().Colum
 
 // readChunk adds the values of a column chunk to a digest.
 func readChunk(c pq.ColumnChunk, d digest, buf []pq.Value) (digest, error) {
+	err := eachValues(c, buf, func(values []pq.Value) error {
+		d = d.add(values)
+		return nil
+	})
+	return d, err
+}
+
+// eachValues gives the values of a column chunk in their order, as many at a time as buf has room
+// for.
+func eachValues(c pq.ColumnChunk, buf []pq.Value, use func([]pq.Value) error) error {
 	pages := c.Pages()
 	defer pages.Close() //nolint:errcheck // nothing was written
 	for {
 		p, err := pages.ReadPage()
 		if errors.Is(err, io.EOF) {
-			return d, nil
+			return nil
 		}
 		if err != nil {
-			return d, err
+			return err
 		}
 		for values := p.Values(); err == nil; {
 			var n int
 			n, err = values.ReadValues(buf)
-			d = d.add(buf[:n])
+			if uerr := use(buf[:n]); uerr != nil {
+				err = uerr
+			}
 		}
 		pq.Release(p)
 		if !errors.Is(err, io.EOF) {
-			return d, err
+			return err
 		}
 	}
 }
