@@ -503,15 +503,7 @@ type lateReason struct {
 // compareRows calls found with every difference between two lists of settle, in their order.
 func (r *diffRule) compareRows(a, b []diffRow, names *leafNames, found func(rowDifference)) {
 	for len(a) > 0 || len(b) > 0 {
-		side := 0
-		switch {
-		case len(a) == 0:
-			side = 1
-		case len(b) == 0:
-			side = -1
-		default:
-			side = a[0].identity(&b[0])
-		}
+		side := nextSide(a, b, func(x, y *diffRow) int { return x.identity(y) })
 		var same [2][]diffRow
 		if side <= 0 {
 			same[0], a = cutSame(a)
@@ -521,6 +513,18 @@ func (r *diffRule) compareRows(a, b []diffRow, names *leafNames, found func(rowD
 		}
 		r.compareSame(same[0], same[1], names, found)
 	}
+}
+
+// nextSide tells which of two sorted lists, not both empty, has the next element: below 0 for a,
+// above for b, 0 for both.
+func nextSide[T any](a, b []T, compare func(x, y *T) int) int {
+	switch {
+	case len(a) == 0:
+		return 1
+	case len(b) == 0:
+		return -1
+	}
+	return compare(&a[0], &b[0])
 }
 
 // cutSame cuts the rows of the first identity off.
@@ -570,15 +574,7 @@ func withoutEqual(a, b []diffRow) (onlyA, onlyB []diffRow) {
 func (r *diffRule) columns(a, b []namedValue) []columnDiff {
 	var out []columnDiff
 	for len(a) > 0 || len(b) > 0 {
-		side := 0
-		switch {
-		case len(a) == 0:
-			side = 1
-		case len(b) == 0:
-			side = -1
-		default:
-			side = strings.Compare(a[0].name, b[0].name)
-		}
+		side := nextSide(a, b, func(x, y *namedValue) int { return strings.Compare(x.name, y.name) })
 		switch {
 		case side < 0:
 			out, a = append(out, columnDiff{a[0].name, &a[0].text, nil}), a[1:]

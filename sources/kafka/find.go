@@ -2,11 +2,7 @@ package kafka
 
 import (
 	"context"
-	"fmt"
-	"slices"
 	"time"
-
-	kafkago "github.com/segmentio/kafka-go"
 )
 
 // Range is what is read of a partition: offsets from Start to End, exclusive.
@@ -21,56 +17,26 @@ type Found struct {
 // Find looks for two instants in every partition of a topic. The timestamps are those of the
 // broker or of the producers, whichever the topic keeps.
 func Find(ctx context.Context, cfg Config, from, to time.Time) (map[int32]Found, error) {
-	tr, err := cfg.Transport()
-	if err != nil {
-		return nil, fmt.Errorf("kafka topic %s: %w", cfg.Topic, err)
-	}
-	defer tr.CloseIdleConnections()
-	tr.MetadataTopics = []string{cfg.Topic}
-	s := &Source{cfg: cfg, addr: kafkago.TCP(cfg.Brokers...), tr: tr}
-	ctx, cancel := context.WithTimeout(ctx, cfg.OpenTimeout)
-	defer cancel()
-	for try := 1; ; try++ {
-		found, err := s.findTimes(ctx, from, to)
-		if err == nil {
-			return found, nil
-		}
-		if permanent(err) {
-			return nil, fmt.Errorf("kafka topic %s: %w", cfg.Topic, err)
-		}
-		if !pause(ctx, backoff(try)) {
-			return nil, fmt.Errorf("kafka topic %s: %w", cfg.Topic, cfg.Explain(err))
-		}
-		tr.CloseIdleConnections() // and with them the view of the cluster
-	}
-}
-
-func (s *Source) findTimes(ctx context.Context, from, to time.Time) (map[int32]Found, error) {
-	leaders, err := s.leaders(ctx)
+	l, err := Look(cfg)
 	if err != nil {
 		return nil, err
 	}
-	var parts []int32
-	for p := range leaders {
-		parts = append(parts, p)
+	defer l.Close()
+	extents, err := l.Extents(ctx)
+	if err != nil {
+		return nil, err
 	}
-	slices.Sort(parts)
-	var at [4]map[int32]listed
-	for i, ask := range []int64{atStart, atEnd, max(0, from.UnixMilli()), max(0, to.UnixMilli())} {
-		if at[i], err = s.list(ctx, parts, ask, committed); err != nil {
+	var at [2]map[int32]int64
+	for i, t := range []time.Time{from, to} {
+		if at[i], err = l.From(ctx, t.UnixMicro()); err != nil {
 			return nil, err
 		}
 	}
-	out := make(map[int32]Found, len(parts))
-	for _, p := range parts {
-		f := Found{First: at[0][p].offset, End: at[1][p].offset, From: at[2][p].offset, To: at[3][p].offset}
-		for _, o := range []*int64{&f.From, &f.To} {
-			if *o < 0 || *o > f.End { // nothing so new, or not committed yet
-				*o = f.End
-			}
-			*o = max(*o, f.First)
-		}
-		out[p] = f
+	out := make(map[int32]Found, len(extents))
+	for p, e := range extents {
+		// What is not committed yet, or came since, is behind the end.
+		within := func(offset int64) int64 { return max(e.Start, min(e.End, offset)) }
+		out[p] = Found{First: e.Start, End: e.End, From: within(at[0][p]), To: within(at[1][p])}
 	}
 	return out, nil
 }
