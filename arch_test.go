@@ -44,6 +44,7 @@ var mayImport = map[string][]string{
 	"cmd/runner":            {"*"},
 	"benchmarks/gen":        {},
 	"benchmarks/scoreboard": {},
+	"benchmarks/load":       {"benchmarks/gen", "sources/kafka", "sinks/kafka"},
 	"benchmarks/replay":     {"*"},
 	"benchmarks/w1":         {"*"},
 	"benchmarks/windows":    {"pipeline", "operators", "benchmarks/gen"},

@@ -7,8 +7,6 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -27,8 +25,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/tidemark/tidemark/benchmarks/gen"
-	"github.com/tidemark/tidemark/sinks/kafka"
-	source "github.com/tidemark/tidemark/sources/kafka"
+	"github.com/tidemark/tidemark/benchmarks/load"
 )
 
 // shares are the parts of the partitions, in per cent.
@@ -67,8 +64,8 @@ func measure(events, runs int) error {
 	}
 	defer broker.Close()
 	r.broker = broker.ListenAddrs()[0]
-	for _, topic := range []string{"even", "uneven"} {
-		if err := r.load(topic); err != nil {
+	for topic, partition := range map[string]func(gen.Event) int{"even": even, "uneven": uneven} {
+		if err := load.Topic(r.cfg, []string{r.broker}, topic, partition); err != nil {
 			return fmt.Errorf("load %s: %w", topic, err)
 		}
 	}
@@ -271,50 +268,11 @@ func hash(dir string) (rows int, sum uint64, err error) {
 	return rows, sum, err
 }
 
-// load writes the events to a topic in order of arrival. A device is always in one partition.
-func (r rig) load(topic string) error {
-	conn := source.DefaultConnection()
-	conn.Brokers = []string{r.broker}
-	tr, err := conn.Transport()
-	if err != nil {
-		return err
-	}
-	pc := kafka.DefaultConfig()
-	pc.Brokers = conn.Brokers
-	prod, err := kafka.New(pc, tr)
-	if err != nil {
-		return err
-	}
-	defer prod.Close()
-	var recs []kafka.Record
-	flush := func() error {
-		err := prod.Produce(context.Background(), topic, recs)
-		recs = recs[:0]
-		return err
-	}
-	err = r.cfg.Each(func(es []gen.Event) error {
-		buf := bytes.NewBuffer(make([]byte, 0, 160*len(es))).AvailableBuffer()
-		for _, e := range es {
-			at := len(buf)
-			buf = e.Key(buf)
-			mid := len(buf)
-			buf = e.JSON(buf)
-			p := int(e.Device) % len(shares)
-			if topic == "uneven" {
-				p = uneven(xxhash.Sum64String(strconv.Itoa(int(e.Device))) % 100)
-			}
-			recs = append(recs, kafka.Record{Key: buf[at:mid:mid], Value: buf[mid:len(buf):len(buf)], Time: time.UnixMilli(e.Arrive), Partition: p})
-		}
-		if len(recs) < 50_000 {
-			return nil
-		}
-		return flush()
-	})
-	return errors.Join(err, flush())
-}
+// even and uneven are the partitions of events. A device is always in one.
+func even(e gen.Event) int { return int(e.Device) % len(shares) }
 
-// uneven is the partition of a number below 100.
-func uneven(n uint64) int {
+func uneven(e gen.Event) int {
+	n := xxhash.Sum64String(strconv.Itoa(int(e.Device))) % 100
 	for p, share := range shares {
 		if n < share {
 			return p

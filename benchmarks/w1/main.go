@@ -28,7 +28,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/tidemark/tidemark/benchmarks/gen"
-	"github.com/tidemark/tidemark/sinks/kafka"
+	"github.com/tidemark/tidemark/benchmarks/load"
 	source "github.com/tidemark/tidemark/sources/kafka"
 )
 
@@ -125,7 +125,7 @@ func (o options) size(cfg gen.Config, bin, dir string) (result, error) {
 	}
 	defer broker.Close()
 	want := cfg.Expect()
-	if err := load(cfg, broker.ListenAddrs()); err != nil {
+	if err := load.Topic(cfg, broker.ListenAddrs(), "ble", func(gen.Event) int { return -1 }); err != nil {
 		return result{}, fmt.Errorf("load: %w", err)
 	}
 	all := make([][]result, len(o.intervals))
@@ -149,47 +149,6 @@ func (o options) size(cfg gen.Config, bin, dir string) (result, error) {
 		}
 	}
 	return all[0][len(all[0])/2], nil
-}
-
-// load writes the events to the topic in order of arrival.
-func load(cfg gen.Config, brokers []string) error {
-	conn := source.DefaultConnection()
-	conn.Brokers = brokers
-	tr, err := conn.Transport()
-	if err != nil {
-		return err
-	}
-	pc := kafka.DefaultConfig()
-	pc.Brokers = brokers
-	prod, err := kafka.New(pc, tr)
-	if err != nil {
-		return err
-	}
-	defer prod.Close()
-	const batch = 50_000
-	var recs []kafka.Record
-	var buf []byte
-	flush := func() error {
-		err := prod.Produce(context.Background(), "ble", recs)
-		recs, buf = recs[:0], make([]byte, 0, cap(buf))
-		return err
-	}
-	err = cfg.Each(func(es []gen.Event) error {
-		for _, e := range es {
-			at := len(buf)
-			buf = e.Key(buf)
-			mid := len(buf)
-			buf = e.JSON(buf)
-			recs = append(recs, kafka.Record{Key: buf[at:mid:mid], Value: buf[mid:len(buf):len(buf)], Time: time.UnixMilli(e.Arrive), Partition: -1})
-			if len(recs) == batch {
-				if err := flush(); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	})
-	return errors.Join(err, flush())
 }
 
 var (
