@@ -295,12 +295,14 @@ func newReplay(ctx context.Context, cfg Config, o replayOptions, from, to, now t
 	return plan, err
 }
 
+// defaultMemory is how far back a job without windows is taken to look, since nobody knows it.
+const defaultMemory = time.Hour
+
 // reach says how much more than the range of its results a replay of the job must read: from
 // how long before it, by the clock of the broker, and until marks are how far behind its end. A
 // state that may begin at any time before has no such bound, and machines of domains have one
-// that nobody knows: an hour.
+// that nobody knows (defaultMemory).
 func (c *Config) reach(to time.Time) (before, after time.Duration, err error) {
-	const unknown = time.Hour
 	before = c.EventTime.MaxAhead + c.EventTime.MaxDisorder
 	if c.Dedupe != nil {
 		before += c.Dedupe.Within
@@ -309,7 +311,7 @@ func (c *Config) reach(to time.Time) (before, after time.Duration, err error) {
 	late, step, offset := c.complete(column)
 	switch {
 	case !c.windowed():
-		return before + unknown, unknown, nil
+		return before + defaultMemory, defaultMemory, nil
 	case c.Window.Global:
 		return 0, 0, errors.New("the window of all time has no range that could be replayed: start over with `tidemark run --new-lineage`")
 	case c.horizon() == pipeline.MaxTicks:

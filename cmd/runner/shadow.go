@@ -267,7 +267,7 @@ func (s *shadow) final(side int, mark int64) int64 {
 	after, _, _ := cfg.complete(column)
 	if after < 0 {
 		if after = cfg.horizon(); !cfg.windowed() {
-			after = pipeline.Ticks(time.Hour)
+			after = pipeline.Ticks(defaultMemory)
 		}
 	}
 	return pipeline.SubTicks(mark, after)
